@@ -1,0 +1,71 @@
+/**
+ * Which work belongs together: the correlation id that every message of one
+ * flow carries, and the id of the message that caused it.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+
+/**
+ * The correlation of the running flow.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Correlation {
+  /** Shared by every message of a flow, over all processes that it passes through. */
+  readonly correlationId: string
+  /** The id of the consumed message that started this part of the flow, if one did. */
+  readonly causationId: string | undefined
+}
+
+/**
+ * The correlation of the running flow; undefined outside of one.
+ *
+ * **Details**
+ *
+ * `Mediator.send` starts one when there is none, so nested sends share it; the
+ * `EventConsumer` restores it from the message that it handles. Provide it
+ * yourself to take an id from elsewhere, such as a request header:
+ * `Effect.provideService(Correlation.Current, Correlation.make(id))`.
+ *
+ * @stability unstable
+ * @category references
+ * @since 0.1.0
+ */
+export const Current: Context.Reference<Correlation | undefined> = Context.Reference<Correlation | undefined>(
+  "@event-flow/core/Correlation/Current",
+  { defaultValue: () => undefined }
+)
+
+/**
+ * A correlation with a known id.
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (correlationId: string, causationId?: string): Correlation => ({ correlationId, causationId })
+
+/**
+ * A correlation whose id is made when somebody first reads it: most flows never
+ * need one.
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeLazy = (): Correlation => new Lazy()
+
+// --- internal ---
+
+class Lazy implements Correlation {
+  #id: string | undefined = undefined
+  readonly causationId = undefined
+  get correlationId(): string {
+    return this.#id ??= SecureRandom.uuidV7Unsafe()
+  }
+}

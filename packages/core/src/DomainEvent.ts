@@ -1,0 +1,107 @@
+/**
+ * A domain event: something that happened, handled in this process by the
+ * handlers that the `EventMap` lists for it, before the response of the command
+ * is returned.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Predicate from "effect/Predicate"
+import type * as Schema from "effect/Schema"
+import * as EventClass from "./internal/eventClass.ts"
+
+/**
+ * Any domain event instance.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Any extends EventClass.Base<"Domain"> {}
+
+/**
+ * Any domain event class.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface AnyClass extends EventClass.AnyClass<"Domain"> {}
+
+/**
+ * The class that `DomainEvent.Class` makes: a Schema class (it decodes,
+ * encodes, prints and compares like one) that knows its tag.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface DomainEvent<Self, Tag extends string, Fields extends Schema.Struct.Fields>
+  extends EventClass.SchemaStatics<Self, Tag, Fields>
+{
+  new(
+    ...args: EventClass.ConstructorArguments<EventClass.TaggedFields<Tag, Fields>>
+  ): EventClass.TaggedFields<Tag, Fields>["Type"] & EventClass.Base<"Domain">
+  readonly [EventClass.TypeId]: "Domain"
+  readonly tag: Tag
+
+  /**
+   * A new event with these fields and more, under a tag of its own: it is
+   * another event (F15), which the handlers of this one do not see.
+   */
+  extend<Extended = never>(): <const NewTag extends string, const More extends Schema.Struct.Fields>(
+    tag: NewTag,
+    fields: More
+  ) => [Extended] extends [never] ? EventClass.MissingSelf<"Base.extend">
+    : DomainEvent<Extended, NewTag, EventClass.Extended<Fields, More>>
+}
+
+/**
+ * Defines a domain event.
+ *
+ * **Example** (A domain event)
+ *
+ * ```ts
+ * class UserJoined extends DomainEvent.Class<UserJoined>()("UserJoined", {
+ *   meetingId: Schema.String,
+ *   userId: Schema.String
+ * }) {}
+ * ```
+ *
+ * **Details**
+ *
+ * The tag is the event's name: it must be unique among the events of a program
+ * (two events of one tag in an `EventMap` are an error when its layer is built).
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const Class = <Self = never>() =>
+<const Tag extends string, const Fields extends Schema.Struct.Fields>(
+  tag: Tag,
+  fields: Fields
+): [Self] extends [never] ? EventClass.MissingSelf<"DomainEvent.Class"> : DomainEvent<Self, Tag, Fields> =>
+  makeClass(tag, fields) as never
+
+/**
+ * Whether a value is a domain event instance.
+ *
+ * @stability unstable
+ * @category guards
+ * @since 0.1.0
+ */
+export const isDomainEvent = (u: unknown): u is Any =>
+  Predicate.hasProperty(u, EventClass.TypeId) && u[EventClass.TypeId] === "Domain" && typeof u !== "function"
+
+// --- internal ---
+
+const makeClass = (tag: string, fields: Schema.Struct.Fields): unknown =>
+  EventClass.make({
+    tag,
+    fields,
+    kind: "Domain",
+    statics: {
+      extend: () => (newTag: string, more: Schema.Struct.Fields) => makeClass(newTag, { ...fields, ...more })
+    }
+  })

@@ -1,0 +1,121 @@
+/**
+ * What can go wrong after a command's handler has succeeded, while its events
+ * are processed. `Mediator.send` adds this union to the errors of a command
+ * that declares `emits`.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import { BrokerNotFound, PublishError } from "./Broker.ts"
+
+/**
+ * A handler of an event failed with one of its declared errors.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class EventHandlerError
+  extends Schema.TaggedError<EventHandlerError>("@event-flow/core/EventFlowError/EventHandlerError")(
+    "EventHandlerError",
+    {
+      /** The tag of the event. */
+      event: Schema.String,
+      /** The name of the handler. */
+      handler: Schema.String,
+      /** The error that the handler failed with. */
+      cause: Schema.Defect()
+    }
+  )
+{
+  override get message(): string {
+    return `Handler "${this.handler}" of event "${this.event}" failed: ${describe(this.cause)}`
+  }
+}
+
+/**
+ * Follow-ups followed on follow-ups beyond `maxDepth`: almost always a cycle,
+ * which `FlowGraph` finds before anything runs.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class CascadeTooDeep
+  extends Schema.TaggedError<CascadeTooDeep>("@event-flow/core/EventFlowError/CascadeTooDeep")(
+    "CascadeTooDeep",
+    { event: Schema.String, maxDepth: Schema.Number }
+  )
+{
+  override get message(): string {
+    return `Event "${this.event}" is more than ${this.maxDepth} follow-ups away from its command: ` +
+      "look for a cycle with FlowGraph.cycles, or raise maxDepth"
+  }
+}
+
+/**
+ * Several failures of one dispatch, in the order in which they happened
+ * (`onFailure: "accumulate"`). Every event was processed.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class EventsFailed extends Schema.TaggedError<EventsFailed>("@event-flow/core/EventFlowError/EventsFailed")(
+  "EventsFailed",
+  {
+    failures: Schema.NonEmptyArray(
+      Schema.Union([EventHandlerError, BrokerNotFound, PublishError, CascadeTooDeep])
+    )
+  }
+) {
+  override get message(): string {
+    return `${this.failures.length} failure(s) while processing events:\n` +
+      this.failures.map((failure) => `- ${failure.message}`).join("\n")
+  }
+}
+
+/**
+ * One failure while processing events.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export type EventFailure = EventHandlerError | BrokerNotFound | PublishError | CascadeTooDeep
+
+/**
+ * All of it, as it shows in the error channel of `Mediator.send`.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export type EventFlowError = EventFailure | EventsFailed
+
+/**
+ * Schema of `EventFlowError`, for programs that expose commands over a wire.
+ *
+ * @stability unstable
+ * @category schemas
+ * @since 0.1.0
+ */
+export const EventFlowError = Schema.Union([
+  EventHandlerError,
+  BrokerNotFound,
+  PublishError,
+  CascadeTooDeep,
+  EventsFailed
+])
+
+// --- internal ---
+
+const describe = (cause: unknown): string => {
+  if (cause instanceof Error) return cause.message.length > 0 ? cause.message : cause.name
+  if (typeof cause === "object" && cause !== null) {
+    if ("_tag" in cause && typeof cause._tag === "string") return cause._tag
+    return JSON.stringify(cause)
+  }
+  return String(cause)
+}

@@ -1,0 +1,269 @@
+/**
+ * Processes the events that a handler collected, and the follow-ups that they
+ * lead to, until there are none: sequentially, or in parallel under a bound.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import type * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import type * as Event from "./Event.ts"
+import { TypeId } from "./Event.ts"
+import * as EventEmitter from "./EventEmitter.ts"
+import type { EventFailure, EventFlowError } from "./EventFlowError.ts"
+import { CascadeTooDeep, EventsFailed } from "./EventFlowError.ts"
+import { runPool } from "./internal/pool.ts"
+import type * as NotificationEvent from "./NotificationEvent.ts"
+import * as Telemetry from "./Telemetry.ts"
+
+/**
+ * How events are processed. The bound and the policy belong to one dispatch:
+ * nested sends and unrelated requests each have their own (F5).
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * How many emissions of one dispatch run at once, over all its levels (F4).
+   * Default: 1, breadth first in the order of collection (F3).
+   */
+  readonly concurrency?: number | "unbounded" | undefined
+  /**
+   * What a failure does (F6). A defect is never turned into one of these: it
+   * passes through as a defect (F13).
+   *
+   * - `"failFast"` (default): the first failure interrupts what runs, starts
+   *   nothing new and is the failure of the dispatch.
+   * - `"accumulate"`: every event is processed; one `EventsFailed` lists all
+   *   failures.
+   * - `"log"`: every event is processed; each failure is logged and counted
+   *   (`event_flow.event.failures`), and the dispatch succeeds.
+   */
+  readonly onFailure?: "failFast" | "accumulate" | "log" | undefined
+  /**
+   * How many follow-ups an event may be away from its command, before the
+   * dispatch fails with `CascadeTooDeep` (F10). Default: 1000.
+   */
+  readonly maxDepth?: number | undefined
+}
+
+/**
+ * Processes events.
+ *
+ * @stability unstable
+ * @category services
+ * @since 0.1.0
+ */
+export class EventProcessor extends Context.Service<EventProcessor, {
+  /** Emits the events and all follow-ups. The list is not mutated (F16). */
+  readonly process: (events: ReadonlyArray<Event.Any>) => Effect.Effect<void, EventFlowError>
+  /** Runs the local handlers of an event that came from a broker, then processes its follow-ups. */
+  readonly handle: (event: Event.Any) => Effect.Effect<void, EventFlowError>
+}>()("@event-flow/core/EventProcessor") {}
+
+/**
+ * A processor with these options.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: Options): Layer.Layer<EventProcessor, never, EventEmitter.EventEmitter> =>
+  Layer.effect(
+    EventProcessor,
+    Effect.map(EventEmitter.EventEmitter, (emitter) => {
+      const concurrency = options?.concurrency === "unbounded" ? Infinity : options?.concurrency ?? 1
+      const maxDepth = options?.maxDepth ?? 1000
+      const policy = options?.onFailure ?? "failFast"
+      const drain = concurrency > 1
+        ? (events: ReadonlyArray<Event.Any>, failures: Failures) =>
+          drainParallel(emitter, events, failures, maxDepth, concurrency)
+        : (events: ReadonlyArray<Event.Any>, failures: Failures) => drainSequential(emitter, events, failures, maxDepth)
+      return EventProcessor.of({
+        process: (events) => {
+          if (events.length === 0) return Effect.void
+          if (policy === "failFast") return drain(events, failFast)
+          return Effect.suspend(() => {
+            const failures = new Collected(policy)
+            return Effect.andThen(drain(events, failures), failures.conclude)
+          })
+        },
+        handle: (event) =>
+          Effect.suspend(() => {
+            const failures = policy === "failFast" ? failFast : new Collected(policy)
+            return Effect.flatMap(
+              emitter.handle(event, failures),
+              (followUps) => Effect.andThen(drain(followUps, failures), failures.conclude)
+            )
+          })
+      })
+    })
+  )
+
+// --- internal ---
+
+/** The policy of a dispatch: fail at once, or take note and go on. */
+interface Failures extends EventEmitter.EmitOptions {
+  readonly conclude: Effect.Effect<void, EventsFailed>
+}
+
+const failFast: Failures = { conclude: Effect.void }
+
+class Collected implements Failures {
+  readonly #policy: "accumulate" | "log"
+  readonly #causes: Array<Cause.Cause<EventFailure>> = []
+
+  constructor(policy: "accumulate" | "log") {
+    this.#policy = policy
+  }
+
+  readonly report = (cause: Cause.Cause<EventFailure>): void => {
+    this.#causes.push(cause)
+  }
+
+  readonly conclude: Effect.Effect<void, EventsFailed> = Effect.suspend(() => {
+    if (this.#causes.length === 0) return Effect.void
+    const reasons = this.#causes.flatMap((cause) => cause.reasons)
+    const failures = reasons.filter(Cause.isFailReason).map((reason) => reason.error)
+    const defects = Cause.fromReasons<never>(reasons.filter(Cause.isDieReason))
+    const died = defects.reasons.length > 0 ? Effect.failCause(defects) : Effect.void
+    if (!isNonEmpty(failures)) return died
+    if (this.#policy === "log") return Effect.andThen(Effect.forEach(failures, logFailure, { discard: true }), died)
+    return Effect.failCause(Cause.combine(Cause.fail(new EventsFailed({ failures })), defects))
+  })
+}
+
+const isNonEmpty = <A>(array: ReadonlyArray<A>): array is Arr.NonEmptyReadonlyArray<A> => array.length > 0
+
+const logFailure = (failure: EventFailure): Effect.Effect<void> =>
+  Effect.andThen(
+    Effect.logError(failure.message, Cause.fail(failure)),
+    Metric.update(Telemetry.loggedFailures, 1)
+  )
+
+/** What is emitted at once: a domain event, or adjacent notification events (F12). */
+type Item = Event.Any | Arr.NonEmptyReadonlyArray<NotificationEvent.Any>
+
+/** The item that starts at `index`, and the index behind it. */
+const itemAt = (events: ReadonlyArray<Event.Any>, index: number): readonly [Item, next: number] => {
+  const event = events[index]!
+  let end = index + 1
+  if (event[TypeId] !== "Notification") return [event, end]
+  const batch: Arr.NonEmptyArray<NotificationEvent.Any> = [event]
+  for (; end < events.length; end++) {
+    const next = events[end]!
+    if (next[TypeId] !== "Notification") break
+    batch.push(next)
+  }
+  return [batch, end]
+}
+
+const isBatch = (item: Item): item is Arr.NonEmptyReadonlyArray<NotificationEvent.Any> => Array.isArray(item)
+
+const nothing: ReadonlyArray<Event.Any> = []
+
+const emitItem = (
+  emitter: EventEmitter.EventEmitter["Service"],
+  item: Item,
+  failures: Failures
+): Effect.Effect<ReadonlyArray<Event.Any>, EventFailure> => {
+  if (!isBatch(item)) return emitter.emit(item, failures)
+  const publishing = Effect.as(emitter.publish(item), nothing)
+  const report = failures.report
+  return report === undefined ? publishing : Effect.catchCause(publishing, (cause) => {
+    if (Cause.hasInterrupts(cause)) return Effect.failCause(cause)
+    report(cause)
+    return Effect.succeed(nothing)
+  })
+}
+
+const tooDeep = (event: Event.Any, maxDepth: number, failures: Failures): Effect.Effect<void, CascadeTooDeep> => {
+  const error = new CascadeTooDeep({ event: event._tag, maxDepth })
+  if (failures.report === undefined) return Effect.fail(error)
+  failures.report(Cause.fail(error))
+  return Effect.void
+}
+
+/**
+ * Breadth first by levels. Only two levels are kept, so a chain of a million
+ * follow-ups takes constant memory, and `advance` returns to the run loop, so
+ * it takes constant stack (F10).
+ */
+const drainSequential = (
+  emitter: EventEmitter.EventEmitter["Service"],
+  events: ReadonlyArray<Event.Any>,
+  failures: Failures,
+  maxDepth: number
+): Effect.Effect<void, EventFailure> =>
+  Effect.suspend(() => {
+    let level = events
+    let following: Array<Event.Any> = []
+    let index = 0
+    let depth = 0
+
+    const step = (): Effect.Effect<void, EventFailure> => {
+      if (index === level.length) {
+        if (following.length === 0) return Effect.void
+        level = following
+        following = []
+        index = 0
+        if (++depth > maxDepth) return tooDeep(level[0]!, maxDepth, failures)
+      }
+      const event = level[index]!
+      if (event[TypeId] === "Domain") {
+        index++
+        return Effect.flatMap(emitter.emit(event, failures), advance)
+      }
+      const [item, next] = itemAt(level, index)
+      index = next
+      return Effect.flatMap(emitItem(emitter, item, failures), advance)
+    }
+
+    const advance = (followUps: ReadonlyArray<Event.Any>) => {
+      for (const followUp of followUps) following.push(followUp)
+      return step()
+    }
+
+    return step()
+  })
+
+const drainParallel = (
+  emitter: EventEmitter.EventEmitter["Service"],
+  events: ReadonlyArray<Event.Any>,
+  failures: Failures,
+  maxDepth: number,
+  concurrency: number
+): Effect.Effect<void, EventFailure> =>
+  runPool<Work, EventFailure>({
+    concurrency,
+    initial: toWork(events, 0),
+    run: ({ depth, item }) =>
+      Effect.flatMap(emitItem(emitter, item, failures), (followUps) => {
+        if (followUps.length === 0) return noWork
+        if (depth + 1 > maxDepth) return Effect.as(tooDeep(followUps[0]!, maxDepth, failures), [])
+        return Effect.succeed(toWork(followUps, depth + 1))
+      })
+  })
+
+interface Work {
+  readonly item: Item
+  readonly depth: number
+}
+
+const noWork: Effect.Effect<ReadonlyArray<Work>> = Effect.succeed([])
+
+const toWork = (events: ReadonlyArray<Event.Any>, depth: number): ReadonlyArray<Work> => {
+  const work: Array<Work> = []
+  for (let index = 0; index < events.length;) {
+    const [item, next] = itemAt(events, index)
+    work.push({ item, depth })
+    index = next
+  }
+  return work
+}

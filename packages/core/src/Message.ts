@@ -1,0 +1,150 @@
+/**
+ * What travels through a broker: CloudEvents attributes, a key, a body of
+ * bytes. How attributes become headers is the binding of each broker layer
+ * (CloudEvents Kafka binding, AMQP binding); no broker changes their values.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+
+/**
+ * A header value. Foreign messages may carry bytes that are no text; they are
+ * kept as they are.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type HeaderValue = string | Uint8Array
+
+/**
+ * A message on its way to or from a broker.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Message {
+  readonly topic: string
+  /** Messages of one key keep their order. */
+  readonly key: string | Uint8Array | undefined
+  /**
+   * CloudEvents attributes by their names in the specification: `specversion`,
+   * `id` (UUID v7), `type` (tag and version, `"MeetingAnnounced.v1"`), `source`,
+   * `subject` (the key), `time` (RFC 3339), `datacontenttype`, and the
+   * extensions `traceparent`, `correlationid` and `causationid`.
+   *
+   * On a message made here they are computed when first read. A message from a
+   * foreign producer may lack any of them.
+   */
+  readonly attributes: Readonly<Record<string, string>>
+  /** Everything else: headers that are not CloudEvents attributes. */
+  readonly headers: Readonly<Record<string, HeaderValue>>
+  readonly body: Uint8Array
+}
+
+/**
+ * Makes a message from its parts.
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: {
+  readonly topic: string
+  readonly key?: string | Uint8Array | undefined
+  readonly attributes?: Readonly<Record<string, string>> | undefined
+  readonly headers?: Readonly<Record<string, HeaderValue>> | undefined
+  readonly body: Uint8Array
+}): Message => ({
+  topic: options.topic,
+  key: options.key,
+  attributes: options.attributes ?? {},
+  headers: options.headers ?? {},
+  body: options.body
+})
+
+/**
+ * The id of a message, `"(no id)"` for a foreign message without one: for logs
+ * and errors.
+ *
+ * @stability unstable
+ * @category getters
+ * @since 0.1.0
+ */
+export const describeId = (message: Message): string => message.attributes["id"] ?? "(no id)"
+
+/**
+ * The key as text, for maps and logs: bytes that are no UTF-8 text are told
+ * apart by their hexadecimal form.
+ *
+ * @stability unstable
+ * @category getters
+ * @since 0.1.0
+ */
+export const keyString = (message: Message): string | undefined => {
+  const key = message.key
+  if (key === undefined || typeof key === "string") return key
+  return `0x${Array.from(key, (byte) => byte.toString(16).padStart(2, "0")).join("")}`
+}
+
+/**
+ * Splits transport headers into CloudEvents attributes (those with `prefix`,
+ * which is taken off; `content-type` is `datacontenttype`) and the rest.
+ *
+ * **Details**
+ *
+ * The prefix is `ce_` in the Kafka protocol binding, `cloudEvents:` or
+ * `cloudEvents_` in the AMQP protocol binding (CloudEvents 1.0). Header names
+ * are compared without regard to case, as both bindings ask.
+ *
+ * @stability unstable
+ * @category bindings
+ * @since 0.1.0
+ */
+export const fromHeaders = (
+  headers: Iterable<readonly [string, HeaderValue]>,
+  prefixes: ReadonlyArray<string>
+): Pick<Message, "attributes" | "headers"> => {
+  const attributes: Record<string, string> = {}
+  const rest: Record<string, HeaderValue> = {}
+  for (const [name, value] of headers) {
+    const lower = name.toLowerCase()
+    const prefix = prefixes.find((prefix) => lower.startsWith(prefix.toLowerCase()))
+    const attribute = lower === "content-type" ? "datacontenttype" : prefix && lower.slice(prefix.length)
+    const text = attribute === undefined ? undefined : headerText(value)
+    if (attribute === undefined || text === undefined) rest[name] = value
+    else attributes[attribute] = text
+  }
+  return { attributes, headers: rest }
+}
+
+/**
+ * Joins attributes and headers into transport headers, the inverse of
+ * `fromHeaders`.
+ *
+ * @stability unstable
+ * @category bindings
+ * @since 0.1.0
+ */
+export const toHeaders = (message: Message, prefix: string): Record<string, HeaderValue> => {
+  const out: Record<string, HeaderValue> = { ...message.headers }
+  const attributes = message.attributes
+  for (const name in attributes) {
+    out[name === "datacontenttype" ? "content-type" : prefix + name] = attributes[name]!
+  }
+  return out
+}
+
+// --- internal ---
+
+const decoder = new TextDecoder("utf-8", { fatal: true })
+
+const headerText = (value: HeaderValue): string | undefined => {
+  if (typeof value === "string") return value
+  try {
+    return decoder.decode(value)
+  } catch {
+    return undefined
+  }
+}

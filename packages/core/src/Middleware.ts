@@ -1,0 +1,318 @@
+/**
+ * Wraps the whole dispatch of a command: its handler and its events.
+ *
+ * Typed as effect's `RpcMiddleware` is: a middleware may add errors, may need
+ * services and may provide some to what it wraps; it can neither forge the
+ * result of a handler nor swallow its errors without saying so.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type { unhandled } from "effect/Types"
+
+const TypeId = "~@event-flow/core/Middleware"
+
+/**
+ * Stands for the handler's result, which middleware passes on without seeing it.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface SuccessValue {
+  readonly _: unique symbol
+}
+
+/**
+ * What a middleware may know of the command that it wraps.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Info {
+  /** The command's tag. */
+  readonly tag: string
+  /** The command itself. */
+  readonly command: object
+}
+
+/**
+ * The function of a middleware.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Middleware<Provides, E, Requires> {
+  (
+    effect: Effect.Effect<SuccessValue, unhandled | E, Provides>,
+    info: Info
+  ): Effect.Effect<SuccessValue, unhandled | E, Requires>
+}
+
+/**
+ * Any middleware, as listed in a definition.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Any {
+  readonly [TypeId]: typeof TypeId
+  /** Schema of the errors that it adds. */
+  readonly error: Schema.Top
+  readonly "~provides": unknown
+  readonly "~requires": unknown
+  /** The service that implements it; never: it carries its own implementation. */
+  readonly "~service": unknown
+}
+
+/**
+ * A middleware that is a service: declared here, implemented by a layer.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface ServiceClass<Self, Id extends string, Provides, E extends Schema.Top, Requires>
+  extends Context.Service<Self, Middleware<Provides, E["Type"], Requires>>
+{
+  new(_: never): Context.ServiceClass.Shape<Id, Middleware<Provides, E["Type"], Requires>>
+  readonly [TypeId]: typeof TypeId
+  readonly error: E
+  readonly "~provides": Provides
+  readonly "~requires": Requires
+  readonly "~service": Self
+}
+
+/**
+ * A middleware that is a value.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Inline<Provides, E extends Schema.Top, Requires> extends Any {
+  readonly error: E
+  readonly apply: Middleware<Provides, E["Type"], Requires>
+  readonly "~provides": Provides
+  readonly "~requires": Requires
+  readonly "~service": never
+}
+
+/**
+ * The services that a list of middleware leaves of `R`: each takes away what it
+ * provides and adds what it requires, the innermost (last) first.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type ApplyServices<M extends ReadonlyArray<Any>, R> = M extends readonly [
+  ...infer Outer extends ReadonlyArray<Any>,
+  infer Inner extends Any
+] ? ApplyServices<Outer, Exclude<R, Inner["~provides"]> | Inner["~requires"]>
+  : R
+
+/**
+ * The services that implement a list of middleware.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type Services<M extends ReadonlyArray<Any>> = M[number]["~service"]
+
+/**
+ * The errors that a list of middleware adds.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type Errors<M extends ReadonlyArray<Any>> = M[number]["error"]["Type"]
+
+/**
+ * Declares a middleware that is a service.
+ *
+ * **Example** (Who is it?)
+ *
+ * ```ts
+ * class Authenticate extends Middleware.Service<Authenticate, { provides: CurrentUser }>()(
+ *   "app/Authenticate",
+ *   { error: Denied }
+ * ) {}
+ *
+ * const AuthenticateLive = Layer.effect(Authenticate, Effect.gen(function*() {
+ *   const sessions = yield* Sessions
+ *   return (effect) => Effect.flatMap(sessions.user, (user) => Effect.provideService(effect, CurrentUser, user))
+ * }))
+ * ```
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const Service = <
+  Self,
+  Config extends { readonly requires?: unknown; readonly provides?: unknown } = { requires: never; provides: never }
+>() =>
+<const Id extends string, E extends Schema.Top = Schema.Never>(
+  id: Id,
+  options?: { readonly error?: E | undefined } | undefined
+): ServiceClass<
+  Self,
+  Id,
+  "provides" extends keyof Config ? Config["provides"] : never,
+  E,
+  "requires" extends keyof Config ? Config["requires"] : never
+> => {
+  const service = Context.Service<Self, unknown>(id)
+  // The type-only fields exist in types alone
+  return Object.assign(service, { [TypeId]: TypeId, error: options?.error ?? Schema.Never }) as never
+}
+
+/**
+ * A middleware from a function.
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = <Provides = never, E extends Schema.Top = Schema.Never, Requires = never>(
+  apply: Middleware<Provides, E["Type"], Requires>,
+  options?: { readonly error?: E | undefined } | undefined
+): Inline<Provides, E, Requires> =>
+  ({ [TypeId]: TypeId, apply, error: options?.error ?? Schema.Never }) as unknown as Inline<Provides, E, Requires>
+
+/**
+ * Retries the whole dispatch, handler and events, on a typed failure; each
+ * attempt starts with an empty collection (F2). Defects and interruption are
+ * never retried.
+ *
+ * **Gotchas**
+ *
+ * Events of a failed attempt that were already processed are not undone: narrow
+ * with `while`, or retry the handler alone with `Resilience.retry`.
+ *
+ * @stability unstable
+ * @category middleware
+ * @since 0.1.0
+ */
+export const retry = (options: {
+  /** When and how often, such as `Schedule.exponential("50 millis").pipe(Schedule.upTo({ times: 3 }))`. */
+  readonly schedule: Schedule.Schedule<unknown, unknown>
+  /** Which failures to retry. Default: all typed failures. */
+  readonly while?: ((error: unknown) => boolean) | undefined
+}): Inline<never, typeof Schema.Never, never> =>
+  make((effect) =>
+    Effect.retry(effect, {
+      schedule: options.schedule,
+      while: options.while ?? (() => true)
+    })
+  )
+
+/**
+ * The dispatch of a command took longer than it may.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class CommandTimeout extends Schema.TaggedError<CommandTimeout>("@event-flow/core/Middleware/CommandTimeout")(
+  "CommandTimeout",
+  { command: Schema.String, millis: Schema.Number }
+) {
+  override get message(): string {
+    return `Command "${this.command}" was not done after ${this.millis} ms: it was interrupted`
+  }
+}
+
+/**
+ * Interrupts the dispatch after a duration and fails with `CommandTimeout`.
+ *
+ * @stability unstable
+ * @category middleware
+ * @since 0.1.0
+ */
+export const timeout = (duration: Duration.Input): Inline<never, typeof CommandTimeout, never> =>
+  make((effect, info) =>
+    Effect.timeoutOrElse(effect, {
+      duration,
+      orElse: () =>
+        Effect.fail(
+          new CommandTimeout({ command: info.tag, millis: Duration.toMillis(Duration.fromInputUnsafe(duration)) })
+        )
+    }), { error: CommandTimeout })
+
+/**
+ * Logs each command with its outcome and duration: successes at `Debug`,
+ * failures at `Warn`, defects at `Error`. Payloads are not logged.
+ *
+ * @stability unstable
+ * @category middleware
+ * @since 0.1.0
+ */
+export const logging: Inline<never, typeof Schema.Never, never> = make((effect, info) =>
+  Effect.flatMap(
+    Clock.currentTimeMillis,
+    (start) =>
+      Effect.onExit(effect, (exit) =>
+        Effect.flatMap(Clock.currentTimeMillis, (end) => {
+          const annotate = Effect.annotateLogs({ command: info.tag, millis: end - start })
+          if (Exit.isSuccess(exit)) return annotate(Effect.logDebug(`Command ${info.tag} succeeded`))
+          if (Cause.hasInterruptsOnly(exit.cause)) {
+            return annotate(Effect.logDebug(`Command ${info.tag} was interrupted`))
+          }
+          return Cause.hasDies(exit.cause)
+            ? annotate(Effect.logError(`Command ${info.tag} died`, exit.cause))
+            : annotate(Effect.logWarning(`Command ${info.tag} failed`, exit.cause))
+        }))
+  )
+)
+
+/**
+ * The implementations of a list, composed into one function, outermost first;
+ * undefined for an empty list.
+ *
+ * @stability unstable
+ * @category running
+ * @since 0.1.0
+ */
+export const compose = (
+  middleware: ReadonlyArray<Any>,
+  context: Context.Context<never>
+): Composed | undefined => {
+  if (middleware.length === 0) return undefined
+  const functions = middleware.map((one) => implementation(one, context))
+  return (effect, info) => functions.reduceRight((inner, apply) => apply(inner, info), effect)
+}
+
+/**
+ * A composed list of middleware, whose types the definitions have checked.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Composed = (
+  effect: Effect.Effect<unknown, unknown>,
+  info: Info
+) => Effect.Effect<unknown, unknown>
+
+// --- internal ---
+
+// A definition's types promise that the service is in the context of its layer
+const implementation = (middleware: Any, context: Context.Context<never>): Composed =>
+  "apply" in middleware
+    ? middleware.apply as Composed
+    : Context.getUnsafe(context, middleware as unknown as Context.Key<never, Composed>)

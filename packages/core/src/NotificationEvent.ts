@@ -1,0 +1,177 @@
+/**
+ * A notification event: news for other programs. It is published to a message
+ * broker; in the process that collects it, no handler sees it (F8).
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Predicate from "effect/Predicate"
+import type * as Schema from "effect/Schema"
+import * as EventClass from "./internal/eventClass.ts"
+import type { Upcast } from "./Upcast.ts"
+
+/**
+ * Any notification event instance.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Any extends EventClass.Base<"Notification"> {}
+
+/**
+ * Where and how a notification event travels.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Route {
+  /** The topic (Kafka), or what the layer of another broker maps a topic to. */
+  readonly topic: string
+  /** The version that this program writes; it reads this one and those that `upcast` leads from. */
+  readonly version: number
+  /** Messages of one key keep their order; undefined: no key, no promise of order. */
+  readonly key: ((event: never) => string | undefined) | undefined
+  readonly upcast: Upcast<number, unknown> | undefined
+}
+
+/**
+ * Any notification event class.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface AnyClass extends EventClass.AnyClass<"Notification"> {
+  readonly route: Route
+}
+
+/**
+ * The class that `NotificationEvent.Class` makes.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface NotificationEvent<Self, Tag extends string, Fields extends Schema.Struct.Fields>
+  extends EventClass.SchemaStatics<Self, Tag, Fields>
+{
+  new(
+    ...args: EventClass.ConstructorArguments<EventClass.TaggedFields<Tag, Fields>>
+  ): EventClass.TaggedFields<Tag, Fields>["Type"] & EventClass.Base<"Notification">
+  readonly [EventClass.TypeId]: "Notification"
+  readonly tag: Tag
+  readonly route: Route
+
+  /** A new notification event with these fields and more, under a tag and a route of its own. */
+  extend<Extended = never>(): <
+    const NewTag extends string,
+    const More extends Schema.Struct.Fields,
+    const Version extends number = 1
+  >(
+    tag: NewTag,
+    fields: More,
+    options: Options<NewTag, EventClass.Extended<Fields, More>, Version>
+  ) => [Extended] extends [never] ? EventClass.MissingSelf<"Base.extend">
+    : NotificationEvent<Extended, NewTag, EventClass.Extended<Fields, More>>
+}
+
+/**
+ * Options of a notification event.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<Tag extends string, Fields extends Schema.Struct.Fields, Version extends number> {
+  /** The topic that the event is published to. */
+  readonly topic: string
+  /**
+   * The ordering key: messages of one key are handled in the order in which
+   * they were published. Sees the decoded fields. Default: no key.
+   */
+  readonly key?: ((event: EventClass.TaggedFields<Tag, Fields>["Type"]) => string | undefined) | undefined
+  /** A whole number from 1, raised with each change of the fields. Default: 1. */
+  readonly version?: Version | undefined
+  /** Typed steps from version 1 to this one; without them only this version can be read. */
+  readonly upcast?: Upcast<NoInfer<Version>, Schema.Struct<Fields>["~type.make.in"]> | undefined
+}
+
+/**
+ * Defines a notification event.
+ *
+ * **Example** (A notification event)
+ *
+ * ```ts
+ * class MeetingAnnounced extends NotificationEvent.Class<MeetingAnnounced>()("MeetingAnnounced", {
+ *   meetingId: Schema.String,
+ *   title: Schema.String
+ * }, { topic: "meetings", key: (event) => event.meetingId, version: 1 }) {}
+ * ```
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const Class =
+  <Self = never>() =>
+  <const Tag extends string, const Fields extends Schema.Struct.Fields, const Version extends number = 1>(
+    tag: Tag,
+    fields: Fields,
+    options: Options<Tag, Fields, Version>
+  ): [Self] extends [never] ? EventClass.MissingSelf<"NotificationEvent.Class">
+    : NotificationEvent<Self, Tag, Fields> => makeClass(tag, fields, options) as never
+
+/**
+ * Whether a value is a notification event instance.
+ *
+ * @stability unstable
+ * @category guards
+ * @since 0.1.0
+ */
+export const isNotificationEvent = (u: unknown): u is Any =>
+  Predicate.hasProperty(u, EventClass.TypeId) && u[EventClass.TypeId] === "Notification" && typeof u !== "function"
+
+/**
+ * The class of a notification event instance.
+ *
+ * @stability unstable
+ * @category getters
+ * @since 0.1.0
+ */
+export const classOf = (event: Any): AnyClass => event.constructor as unknown as AnyClass
+
+// --- internal ---
+
+interface ErasedOptions {
+  readonly topic: string
+  readonly key?: ((event: never) => string | undefined) | undefined
+  readonly version?: number | undefined
+  readonly upcast?: Upcast<number, unknown> | undefined
+}
+
+const makeClass = (tag: string, fields: Schema.Struct.Fields, options: ErasedOptions): unknown => {
+  const version = options.version ?? 1
+  // Definitions are evaluated at import, where no typed error can be given
+  if (!Number.isInteger(version) || version < 1) {
+    throw new Error(`NotificationEvent "${tag}": version must be a whole number from 1, not ${version}`)
+  }
+  if (options.upcast !== undefined && options.upcast.version !== version) {
+    throw new Error(`NotificationEvent "${tag}": upcast ends at version ${options.upcast.version}, not at ${version}`)
+  }
+  if (options.topic.length === 0) {
+    throw new Error(`NotificationEvent "${tag}": topic is empty`)
+  }
+  const route: Route = { topic: options.topic, version, key: options.key, upcast: options.upcast }
+  return EventClass.make({
+    tag,
+    fields,
+    kind: "Notification",
+    statics: {
+      route,
+      extend: () => (newTag: string, more: Schema.Struct.Fields, newOptions: ErasedOptions) =>
+        makeClass(newTag, { ...fields, ...more }, newOptions)
+    }
+  })
+}

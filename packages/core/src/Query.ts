@@ -1,0 +1,44 @@
+/**
+ * A query: a command that only asks. It emits nothing, so sending it fails with
+ * its own errors alone.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import type * as Context from "effect/Context"
+import type * as Schema from "effect/Schema"
+import * as Command from "./Command.ts"
+import type { MissingSelf } from "./internal/eventClass.ts"
+import type * as Middleware from "./Middleware.ts"
+
+/**
+ * Defines a query: `Command.Class` without `emits`.
+ *
+ * **Example** (A query)
+ *
+ * ```ts
+ * class SeatsLeft extends Query.Class<SeatsLeft>()("SeatsLeft", {
+ *   payload: { meetingId: Schema.String },
+ *   success: Schema.Int
+ * }) {}
+ * ```
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const Class = <Self = never>() =>
+<
+  const Tag extends string,
+  const Fields extends Schema.Struct.Fields = {},
+  Success extends Schema.Top = Schema.Void,
+  Error extends Schema.Top = Schema.Never,
+  const M extends ReadonlyArray<Middleware.Any> = readonly [],
+  const Requires extends ReadonlyArray<Context.Key<never, never>> = readonly [],
+  const Stream extends boolean = false
+>(
+  tag: Tag,
+  options: Omit<Command.Options<Fields, Success, Error, readonly [], M, Requires, Stream>, "emits">
+): [Self] extends [never] ? MissingSelf<"Query.Class">
+  : Command.ClassOf<Self, Tag, Fields, Success, Error, readonly [], M, Requires, Stream> =>
+  Command.makeClass("Query", tag, options) as never

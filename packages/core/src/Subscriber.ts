@@ -1,0 +1,128 @@
+/**
+ * The port of the way back in: deliveries from a message broker.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import type * as Arr from "effect/Array"
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { Message } from "./Message.ts"
+
+/**
+ * A subscription could not be made, or broke and cannot be mended by
+ * reconnecting.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class SubscribeError extends Schema.TaggedError<SubscribeError>("@event-flow/core/Subscriber/SubscribeError")(
+  "SubscribeError",
+  {
+    topics: Schema.Array(Schema.String),
+    group: Schema.String,
+    /**
+     * - `"UnknownTopic"`: a topic or queue does not exist (any more).
+     * - `"NotAuthorised"`: the broker refused these credentials, or what they may do.
+     * - `"Unreachable"`: the broker could not be reached within the layer's bound.
+     * - `"Closed"`: the subscriber's layer is closing or closed.
+     * - `"Other"`: see `detail`.
+     */
+    reason: Schema.Literals(["UnknownTopic", "NotAuthorised", "Unreachable", "Closed", "Other"]),
+    detail: Schema.String,
+    cause: Schema.optionalKey(Schema.Defect())
+  }
+) {
+  override get message(): string {
+    return `Subscription of group "${this.group}" to ${this.topics.map((topic) => `"${topic}"`).join(", ")} failed: ` +
+      `${this.reason}: ${this.detail}`
+  }
+}
+
+/**
+ * One message in the hands of a consumer, until it is acknowledged.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Delivery {
+  readonly message: Message
+  /** 1 for the first delivery, more for a redelivery, as far as the broker counts. */
+  readonly attempt: number
+  /** Where it comes from in the broker's own terms (`partition`, `offset`, `queue`), for dead letters and logs. */
+  readonly origin: Readonly<Record<string, string>>
+  /**
+   * Deliveries with the same lane are handled in order, others in parallel:
+   * topic, partition and key. Undefined: no promise of order.
+   */
+  readonly lane: string | undefined
+  /**
+   * Done: handled, skipped or dead-lettered. It cannot fail: a broker that went
+   * away meanwhile delivers again. Only the first of `ack` and `nack` counts.
+   */
+  readonly ack: Effect.Effect<void>
+  /** Not done: deliver it again, to this or another consumer of the group. */
+  readonly nack: Effect.Effect<void>
+  /**
+   * Whether the message was taken from this consumer (a rebalance, a lost
+   * connection): it must not be handled any more, and `ack` does nothing.
+   */
+  readonly isRevoked: () => boolean
+}
+
+/**
+ * A subscription, open as long as its scope.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Subscription {
+  /**
+   * The next deliveries, at least one: waits for them. Bounded by
+   * `maxInFlight`: nothing more comes while as many are unacknowledged.
+   */
+  readonly take: Effect.Effect<Arr.NonEmptyReadonlyArray<Delivery>, SubscribeError>
+  /**
+   * Calls the listener when deliveries were revoked, to interrupt their
+   * handlers; what it gives back is awaited before the broker goes on, within
+   * the layer's bound.
+   */
+  readonly onRevoked: (listener: Effect.Effect<void>) => Effect.Effect<void, never, Scope.Scope>
+}
+
+/**
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface SubscribeOptions {
+  readonly topics: Arr.NonEmptyReadonlyArray<string>
+  /** The consumer group: each message goes to one consumer of every group. */
+  readonly group: string
+  /** How many deliveries may be unacknowledged at once. */
+  readonly maxInFlight: number
+}
+
+/**
+ * Subscribes to topics.
+ *
+ * **Details**
+ *
+ * At least once: a message whose consumer ends without acknowledging it is
+ * delivered again. Closing the scope of a subscription stops deliveries, keeps
+ * the acknowledgements made before, and gives the rest back to the group.
+ *
+ * @stability unstable
+ * @category services
+ * @since 0.1.0
+ */
+export class Subscriber extends Context.Service<Subscriber, {
+  /** The value of `messaging.system` in spans and metrics. */
+  readonly name: string
+  readonly subscribe: (options: SubscribeOptions) => Effect.Effect<Subscription, SubscribeError, Scope.Scope>
+}>()("@event-flow/core/Subscriber") {}

@@ -1,0 +1,102 @@
+/**
+ * Typed steps from older versions of a notification event to its current one.
+ *
+ * A message on the wire carries the version that it was written with. When a
+ * consumer is newer than the producer, the codec decodes the message with the
+ * schema of its own version and runs every step from there to the current one.
+ *
+ * **Example** (Three versions)
+ *
+ * ```ts
+ * const upcast = Upcast.from(Schema.Struct({ id: Schema.String }))
+ *   .to(Schema.Struct({ id: Schema.String, title: Schema.String }), (v1) => ({ ...v1, title: "" }))
+ *   .toCurrent((v2) => ({ ...v2, seats: 0 }))
+ *
+ * class Announced extends NotificationEvent.Class<Announced>()("Announced", {
+ *   id: Schema.String, title: Schema.String, seats: Schema.Int
+ * }, { topic: "meetings", version: 3, upcast }) {}
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * The schema of one older version: what its fields were. No services: what is
+ * on the wire must decode from itself alone.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type VersionSchema = Schema.Codec<unknown, unknown>
+
+/**
+ * One older version: how to decode it and the step to the next one.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Step {
+  readonly version: number
+  readonly schema: VersionSchema
+  readonly up: (value: unknown) => unknown
+}
+
+/**
+ * A complete chain from version 1 to `Version`, whose last step gives `Out`.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Upcast<out Version extends number, out Out> {
+  readonly version: Version
+  readonly steps: ReadonlyArray<Step>
+  readonly "~out"?: (() => Out) | undefined
+}
+
+/**
+ * A chain that has reached version `Versions["length"]` and is not complete.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Builder<Versions extends ReadonlyArray<unknown>, Last> {
+  /** The next older version and the step to it. */
+  to<S extends VersionSchema>(schema: S, up: (previous: Last) => S["Type"]): Builder<[...Versions, S], S["Type"]>
+  /** The step to the current version: what `up` gives must be what the event's constructor takes. */
+  toCurrent<Out>(up: (previous: Last) => Out): Upcast<[...Versions, unknown]["length"], Out>
+}
+
+/**
+ * Starts a chain at version 1.
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const from = <S extends VersionSchema>(schema: S): Builder<[S], S["Type"]> => makeBuilder([], schema)
+
+// --- internal ---
+
+// The compiler checked each step against its neighbours; the list forgets that.
+const makeBuilder = <Versions extends ReadonlyArray<unknown>, Last>(
+  steps: ReadonlyArray<Step>,
+  schema: VersionSchema
+): Builder<Versions, Last> => {
+  const close = (up: (previous: never) => unknown): ReadonlyArray<Step> => [
+    ...steps,
+    { version: steps.length + 1, schema, up: up as (value: unknown) => unknown }
+  ]
+  return {
+    to: (next, up) => makeBuilder(close(up), next),
+    toCurrent: (up) => {
+      const all = close(up)
+      return { version: (all.length + 1) as [...Versions, unknown]["length"], steps: all }
+    }
+  }
+}

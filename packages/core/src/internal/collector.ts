@@ -1,0 +1,53 @@
+/**
+ * The collection of one run of one handler.
+ */
+import * as Effect from "effect/Effect"
+import type * as Event from "../Event.ts"
+
+/**
+ * Where a handler puts the events that its work gave rise to. An array behind a
+ * function: nothing is allocated until the handler asks for `collect`.
+ *
+ * `collect` is bound, since handlers destructure it, and lazy, since an Effect
+ * may be dropped, repeated or retried.
+ */
+export class Collector {
+  /** What was collected; undefined: nothing. */
+  events: Array<Event.Any> | undefined = undefined
+  #closed = false
+
+  get collect(): (event: Event.Any) => Effect.Effect<void> {
+    return (event) => Effect.sync(() => this.#add(event))
+  }
+
+  get collectAll(): (events: Iterable<Event.Any>) => Effect.Effect<void> {
+    return (events) =>
+      Effect.sync(() => {
+        for (const event of events) this.#add(event)
+      })
+  }
+
+  #add(event: Event.Any): void {
+    if (this.#closed) {
+      // A fiber that outlives its handler: the event would be lost without a word
+      throw new Error(
+        `Event "${event._tag}" was collected after its handler had ended: join the fiber that collects it`
+      )
+    }
+    if (this.events === undefined) this.events = [event]
+    else this.events.push(event)
+  }
+
+  /** Ends the collection and hands it over: what comes later is a defect of the handler. */
+  close(): Array<Event.Any> | undefined {
+    this.#closed = true
+    return this.events
+  }
+
+  /** Hands over what has been collected since the last call and stays open. */
+  take(): Array<Event.Any> | undefined {
+    const events = this.events
+    this.events = undefined
+    return events
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * The sends that are running, so that closing a layer can wait for them (F11).
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+
+type AnyFiber = Fiber.Fiber<unknown, unknown>
+
+/** One running send: a node of a ring, which costs a few nanoseconds to link and unlink. */
+export class Sending {
+  readonly fiber: AnyFiber | undefined
+  previous: Sending = this
+  next: Sending = this
+
+  constructor(fiber: AnyFiber | undefined) {
+    this.fiber = fiber
+  }
+}
+
+export class InFlight {
+  readonly #ring = new Sending(undefined)
+  #onIdle: (() => void) | undefined = undefined
+  isClosed = false
+
+  add(fiber: AnyFiber): Sending {
+    const sending = new Sending(fiber)
+    const last = this.#ring.previous
+    sending.previous = last
+    sending.next = this.#ring
+    last.next = sending
+    this.#ring.previous = sending
+    return sending
+  }
+
+  remove(sending: Sending): void {
+    sending.previous.next = sending.next
+    sending.next.previous = sending.previous
+    if (this.#onIdle !== undefined && this.#ring.next === this.#ring) this.#onIdle()
+  }
+
+  /** The running fibers but for `self`, which cannot wait for itself. */
+  #fibers(self: AnyFiber): Array<AnyFiber> {
+    const fibers: Array<AnyFiber> = []
+    for (let sending = this.#ring.next; sending !== this.#ring; sending = sending.next) {
+      if (sending.fiber !== undefined && sending.fiber !== self) fibers.push(sending.fiber)
+    }
+    return fibers
+  }
+
+  /** Waits for what runs, then interrupts what is left and waits for its end. */
+  drain(timeout: Duration.Input): Effect.Effect<void> {
+    return Effect.withFiber((self) => {
+      const finish = Effect.sync(() => {
+        this.isClosed = true
+      })
+      if (this.#fibers(self).length === 0) return finish
+      const idle = Effect.callback<void>((resume) => {
+        this.#onIdle = () => {
+          if (this.#fibers(self).length === 0) resume(Effect.void)
+        }
+        return Effect.sync(() => {
+          this.#onIdle = undefined
+        })
+      })
+      const interruptRest = Effect.suspend(() => {
+        const rest = this.#fibers(self)
+        return Effect.andThen(
+          Effect.logWarning(
+            `${rest.length} command(s) did not end before the mediator's drain timeout: interrupting them`
+          ),
+          Fiber.interruptAll(rest)
+        )
+      })
+      return Effect.andThen(
+        Effect.timeoutOrElse(Effect.interruptible(idle), { duration: timeout, orElse: () => interruptRest }),
+        finish
+      )
+    })
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * The one place where classes of commands and events are made: a
+ * `Schema.TaggedClass` behind a constructor that skips the schema pass for
+ * input that a plain check proves valid (see `fastPath.ts`).
+ *
+ * All casts of class construction live here: a class expression whose shape
+ * depends on a type parameter cannot be typed otherwise.
+ */
+import * as Schema from "effect/Schema"
+import type { FastField } from "./fastPath.ts"
+import { fastFields } from "./fastPath.ts"
+
+type Constructor = new(input: unknown, options?: unknown) => object
+
+type Body = (this: Record<string, unknown>, input: unknown, options?: unknown) => unknown
+
+/**
+ * Straight-line code, a third of the cost of the loop below: every property is
+ * read and written by name, so that V8 gives each class a shape of its own.
+ * Field names are quoted; values never enter the source.
+ */
+const compileBody = (tag: string, fields: ReadonlyArray<FastField>, base: Constructor): Body => {
+  const names = fields.map((field) => JSON.stringify(field.name))
+  const checks = fields.map((field, i) =>
+    field.isOptional
+      ? `(!(${names[i]} in input) || valid[${i}](input[${names[i]}]))`
+      : `valid[${i}](input[${names[i]}])`
+  )
+  const assignments = fields.map((field, i) =>
+    field.isOptional
+      ? `if (${names[i]} in input) this[${names[i]}] = input[${names[i]}]`
+      : `this[${names[i]}] = input[${names[i]}]`
+  )
+  const source = `"use strict"
+return function(input, options) {
+  if (${["options === undefined", "typeof input === 'object'", "input !== null", ...checks].join(" && ")}) {
+    this._tag = ${JSON.stringify(tag)}
+    ${assignments.join("\n    ")}
+    return
+  }
+  return Reflect.construct(base, [input, options], new.target)
+}`
+  return new Function("valid", "base", source)(fields.map((field) => field.isValid), base)
+}
+
+/** The same without code generation, for where a content security policy forbids it. */
+const loopBody = (tag: string, fields: ReadonlyArray<FastField>, base: Constructor): Body =>
+  function(input, options) {
+    if (options === undefined && typeof input === "object" && input !== null) {
+      const values = input as Record<string, unknown>
+      const valid = fields.every((field) =>
+        field.isOptional && !(field.name in values) ? true : field.isValid(values[field.name])
+      )
+      if (valid) {
+        this._tag = tag
+        for (const field of fields) {
+          if (!field.isOptional || field.name in values) this[field.name] = values[field.name]
+        }
+        return
+      }
+    }
+    return Reflect.construct(base, [input, options], new.target)
+  }
+
+const slowBody = (base: Constructor): Body =>
+  function(input, options) {
+    return Reflect.construct(base, [input, options], new.target)
+  }
+
+const makeBody = (tag: string, fields: ReadonlyArray<FastField> | undefined, base: Constructor): Body => {
+  if (fields === undefined) return slowBody(base)
+  try {
+    return compileBody(tag, fields, base)
+  } catch {
+    return loopBody(tag, fields, base)
+  }
+}
+
+/**
+ * A schema class with `_tag`, with extra statics and extra (hidden) prototype
+ * members. The result is cast by the caller to its own class interface.
+ */
+export const make = (options: {
+  readonly tag: string
+  readonly fields: Schema.Struct.Fields
+  readonly statics: object
+  readonly prototype: Readonly<Record<string, unknown>>
+}): unknown => {
+  const { fields, tag } = options
+  const base = Schema.TaggedClass<object>()(tag, fields) as unknown as Constructor
+  const body = makeBody(tag, fastFields(fields), base)
+  Object.setPrototypeOf(body, base)
+  const prototype: object = Object.create(base.prototype as object, {
+    constructor: { value: body, configurable: true, writable: true }
+  })
+  // Hidden from JSON, Equal and inspection: only own enumerable fields are data
+  for (const [key, value] of Object.entries(options.prototype)) {
+    Object.defineProperty(prototype, key, { value, configurable: true })
+  }
+  Object.defineProperty(body, "prototype", { value: prototype })
+  for (const [key, descriptor] of Object.entries(Object.getOwnPropertyDescriptors(options.statics))) {
+    Object.defineProperty(body, key, { ...descriptor, configurable: true })
+  }
+  return body
+}

@@ -1,0 +1,22 @@
+import type { TestProjectConfiguration } from "vitest/config"
+
+const project = (name: string): TestProjectConfiguration => ({
+  extends: true,
+  root: `packages/${name}`,
+  test: { name, sequence: { groupOrder: 1 } }
+})
+
+/** The list of test projects. `vitest.config.ts` imports it; a new package with tests is added here. */
+const projects: Array<TestProjectConfiguration> = [
+  project("core"),
+  project("examples"),
+  // Tests of the repository itself: packing, documentation, architecture. They start compilers and
+  // package managers, so they run after the others and not beside them.
+  {
+    extends: true,
+    root: ".",
+    test: { name: "repository", testTimeout: 180_000, hookTimeout: 180_000, sequence: { groupOrder: 2 } }
+  }
+]
+
+export default projects
