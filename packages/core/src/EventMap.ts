@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Event from "./Event.ts"
-import * as EventHandler from "./EventHandler.ts"
+import type * as EventHandler from "./EventHandler.ts"
 
 /**
  * Two definitions that cannot stand in one map (F14).

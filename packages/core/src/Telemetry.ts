@@ -16,6 +16,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
+import type * as Tracer from "effect/Tracer"
 
 /**
  * What to record.
@@ -256,6 +257,43 @@ export const publish = <A, E, R>(effect: Effect.Effect<A, E, R>, options: {
       captureStackTrace: false,
       kind: "producer",
       attributes: { ...attributes, "messaging.batch.message_count": options.count }
+    })
+    : measured
+}
+
+/**
+ * The span of handling a consumed message, child of the span that published it,
+ * and its duration.
+ *
+ * @stability unstable
+ * @category recording
+ * @since 0.1.0
+ */
+export const process = <A, E, R>(effect: Effect.Effect<A, E, R>, options: {
+  readonly system: string
+  readonly topic: string
+  readonly group: string
+  readonly messageId: string | undefined
+  /** The span of the publisher, from the message's `traceparent`. */
+  readonly parent: Tracer.AnySpan | undefined
+  readonly tracing: boolean
+  readonly metrics: boolean
+}): Effect.Effect<A, E, R> => {
+  if (!options.tracing && !options.metrics) return effect
+  const attributes = {
+    "messaging.system": options.system,
+    "messaging.destination.name": options.topic,
+    "messaging.consumer.group.name": options.group,
+    "messaging.operation.name": "process",
+    "messaging.operation.type": "process"
+  }
+  const measured = options.metrics ? recordDuration(processDuration, attributes)(effect) : effect
+  return options.tracing
+    ? Effect.withSpan(measured, `process ${options.topic}`, {
+      captureStackTrace: false,
+      kind: "consumer",
+      parent: options.parent,
+      attributes: options.messageId === undefined ? attributes : { ...attributes, "messaging.message.id": options.messageId }
     })
     : measured
 }

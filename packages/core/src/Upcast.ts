@@ -20,7 +20,7 @@
  * @stability unstable
  * @since 0.1.0
  */
-import * as Schema from "effect/Schema"
+import type * as Schema from "effect/Schema"
 
 /**
  * The schema of one older version: what its fields were. No services: what is

@@ -1,0 +1,158 @@
+/**
+ * What a consumer does with a message that it cannot handle: one value, which
+ * decides for each failure. No message is lost by it: it ends handled,
+ * dead-lettered, skipped on purpose, or unacknowledged.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import type * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Schedule from "effect/Schedule"
+import type * as Event from "./Event.ts"
+import type { EventFlowError } from "./EventFlowError.ts"
+import type { InboxError } from "./Inbox.ts"
+import type { Message } from "./Message.ts"
+import type { DecodeError } from "./MessageCodec.ts"
+
+/**
+ * A failure, as the policy sees it.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Failure = Undecodable | HandlerFailed | HandlerDied
+
+/**
+ * The message is no event that this program knows.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Undecodable {
+  readonly _tag: "Undecodable"
+  readonly message: Message
+  readonly error: DecodeError
+}
+
+/**
+ * Handling failed with a typed error: a handler, a follow-up, or the inbox.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface HandlerFailed {
+  readonly _tag: "HandlerFailed"
+  readonly message: Message
+  readonly event: Event.Any
+  readonly error: EventFlowError | InboxError
+}
+
+/**
+ * A handler has a bug. The defect is logged at `Error` whatever the decision.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface HandlerDied {
+  readonly _tag: "HandlerDied"
+  readonly message: Message
+  readonly event: Event.Any
+  readonly cause: Cause.Cause<unknown>
+}
+
+/**
+ * What to do.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Decision =
+  /** Handle it again, by the schedule; when that ends, do `then`. Messages of the same lane wait. */
+  | { readonly _tag: "Retry"; readonly schedule: Schedule.Schedule<unknown, Failure>; readonly then: Final }
+  | Final
+
+/**
+ * A decision that ends the handling of a message.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Final =
+  /** Publish it with its reason to a topic, then acknowledge it. Default topic: the message's own with `.dead-letter`. */
+  | { readonly _tag: "DeadLetter"; readonly topic: string | undefined }
+  /** Acknowledge it and log it at `Warn`. */
+  | { readonly _tag: "Skip" }
+  /** Leave it unacknowledged and end the consumer with `ConsumerStopped`. */
+  | { readonly _tag: "Stop" }
+
+/**
+ * The policy of a consumer.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type ConsumerPolicy = (failure: Failure) => Decision
+
+/**
+ * @stability unstable
+ * @category decisions
+ * @since 0.1.0
+ */
+export const deadLetter = (topic?: string): Final => ({ _tag: "DeadLetter", topic })
+
+/**
+ * @stability unstable
+ * @category decisions
+ * @since 0.1.0
+ */
+export const skip: Final = { _tag: "Skip" }
+
+/**
+ * @stability unstable
+ * @category decisions
+ * @since 0.1.0
+ */
+export const stop: Final = { _tag: "Stop" }
+
+/**
+ * @stability unstable
+ * @category decisions
+ * @since 0.1.0
+ */
+export const retry = (schedule: Schedule.Schedule<unknown, Failure>, then: Final = deadLetter()): Decision => ({
+  _tag: "Retry",
+  schedule,
+  then
+})
+
+/**
+ * The schedule of the default policy: 5 retries after 100 ms, 200 ms, 400 ms,
+ * 800 ms and 1.6 s, each jittered.
+ *
+ * @stability unstable
+ * @category schedules
+ * @since 0.1.0
+ */
+export const defaultSchedule: Schedule.Schedule<Duration.Duration, unknown> = Schedule.exponential(
+  Duration.millis(100)
+).pipe(Schedule.jittered, Schedule.upTo({ times: 5 }))
+
+/**
+ * The default: typed failures are retried by `defaultSchedule`, then
+ * dead-lettered; what cannot be decoded, and defects, which would fail the same
+ * way again, are dead-lettered at once. It neither loses nor blocks for ever.
+ *
+ * @stability unstable
+ * @category policies
+ * @since 0.1.0
+ */
+export const defaultPolicy: ConsumerPolicy = (failure) =>
+  failure._tag === "HandlerFailed" ? retry(defaultSchedule) : deadLetter()

@@ -1,0 +1,502 @@
+/**
+ * The way back in: takes messages from a `Subscriber`, decodes them, drops
+ * duplicates, runs the handlers of the `EventMap` through the `EventProcessor`,
+ * and acknowledges.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import type * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Broker from "./Broker.ts"
+import * as ConsumerPolicy from "./ConsumerPolicy.ts"
+import * as Correlation from "./Correlation.ts"
+import * as EventMap from "./EventMap.ts"
+import * as EventProcessor from "./EventProcessor.ts"
+import * as FlowObserver from "./FlowObserver.ts"
+import * as Inbox from "./Inbox.ts"
+import { TypeId as EventTypeId } from "./internal/eventClass.ts"
+import { Lanes } from "./internal/lanes.ts"
+import * as Traceparent from "./internal/traceparent.ts"
+import * as Message from "./Message.ts"
+import * as MessageCodec from "./MessageCodec.ts"
+import type * as NotificationEvent from "./NotificationEvent.ts"
+import * as Subscriber from "./Subscriber.ts"
+import * as Telemetry from "./Telemetry.ts"
+
+/**
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<Dedupe extends boolean = boolean> {
+  /** The consumer group: each message is handled once by every group. */
+  readonly group: string
+  /** Default: the topics of the notification events that the `EventMap` has handlers for. */
+  readonly topics?: Arr.NonEmptyReadonlyArray<string> | undefined
+  /** What to do with what cannot be handled. Default: `ConsumerPolicy.defaultPolicy`. */
+  readonly policy?: ConsumerPolicy.ConsumerPolicy | undefined
+  /** How many messages are handled at once; those of one key in order all the same. Default: 1. */
+  readonly concurrency?: number | undefined
+  /** How many messages are taken and not yet acknowledged, at most. Default: 16 for each of `concurrency`. */
+  readonly maxInFlight?: number | undefined
+  /** Whether to drop duplicates; requires an `Inbox`. Default: false. */
+  readonly dedupe?: Dedupe | undefined
+  /**
+   * How long closing waits for the handlers that run, before it interrupts them.
+   * What was taken and not started is given back at once. Default: 30 seconds.
+   */
+  readonly drainTimeout?: Duration.Input | undefined
+}
+
+/**
+ * The consumer ended by itself: the policy said `Stop`, or a dead letter could
+ * not be published. The message is unacknowledged.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class ConsumerStopped
+  extends Schema.TaggedError<ConsumerStopped>("@event-flow/core/EventConsumer/ConsumerStopped")("ConsumerStopped", {
+    group: Schema.String,
+    topic: Schema.String,
+    messageId: Schema.String,
+    detail: Schema.String,
+    cause: Schema.Defect()
+  })
+{
+  override get message(): string {
+    return `Consumer "${this.group}" stopped at message ${this.messageId} of topic "${this.topic}", ` +
+      `which stays unacknowledged: ${this.detail}`
+  }
+}
+
+/**
+ * The `EventMap` has no handler of a notification event, and no topics were
+ * given: there is nothing to consume.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class NothingToConsume
+  extends Schema.TaggedError<NothingToConsume>("@event-flow/core/EventConsumer/NothingToConsume")(
+    "NothingToConsume",
+    { group: Schema.String }
+  )
+{
+  override get message(): string {
+    return `Consumer "${this.group}" has nothing to consume: list handlers of notification events in the EventMap`
+  }
+}
+
+/**
+ * Why a consumer ended.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export type ConsumerError = ConsumerStopped | Subscriber.SubscribeError
+
+/**
+ * What a consumer requires.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Requirements<Dedupe extends boolean> =
+  | Subscriber.Subscriber
+  | EventProcessor.EventProcessor
+  | EventMap.EventMap
+  | Broker.Broker
+  | (true extends Dedupe ? Inbox.Inbox : never)
+
+/**
+ * A consumer that runs in the background of a layer.
+ *
+ * @stability unstable
+ * @category services
+ * @since 0.1.0
+ */
+export class EventConsumer extends Context.Service<EventConsumer, {
+  readonly group: string
+  readonly topics: ReadonlyArray<string>
+  /** Never succeeds; fails when the consumer has ended by itself. */
+  readonly join: Effect.Effect<never, ConsumerError>
+}>()("@event-flow/core/EventConsumer") {}
+
+/**
+ * Consumes in the background for as long as the layer is open. It is subscribed
+ * when the layer is built. A consumer that ends by itself logs the error at
+ * `Fatal` and gives it to whoever joins it.
+ *
+ * **Example** (A delay board)
+ *
+ * ```ts
+ * const Board = EventConsumer.layer({ group: "delay-board", concurrency: 4 }).pipe(
+ *   Layer.provide(EventFlow.layer({ handlers: [ShowDelay] })),
+ *   Layer.provide([ShowDelayLive, MemoryBroker.layer()])
+ * )
+ * ```
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = <const Dedupe extends boolean = false>(
+  options: Options<Dedupe>
+): Layer.Layer<EventConsumer, Subscriber.SubscribeError | NothingToConsume, Requirements<Dedupe>> =>
+  layerWithCodec(options).pipe(Layer.provide(MessageCodec.layer))
+
+/**
+ * The same with a `MessageCodec` of your own.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWithCodec = <const Dedupe extends boolean = false>(
+  options: Options<Dedupe>
+): Layer.Layer<
+  EventConsumer,
+  Subscriber.SubscribeError | NothingToConsume,
+  Requirements<Dedupe> | MessageCodec.MessageCodec
+> =>
+  Layer.effect(
+    EventConsumer,
+    Effect.gen(function*() {
+      const consumer = yield* start(options)
+      const fiber = yield* consumer.run.pipe(
+        Effect.tapCause((cause) =>
+          Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logFatal("The consumer has ended", cause)
+        ),
+        Effect.annotateLogs({ package: "@event-flow/core", module: "EventConsumer", group: options.group }),
+        Effect.forkScoped
+      )
+      return EventConsumer.of({ group: options.group, topics: consumer.topics, join: Fiber.join(fiber) })
+    })
+  )
+
+/**
+ * Consumes in the calling fiber until it is interrupted, or the consumer ends
+ * by itself.
+ *
+ * @stability unstable
+ * @category running
+ * @since 0.1.0
+ */
+export const run = <const Dedupe extends boolean = false>(
+  options: Options<Dedupe>
+): Effect.Effect<never, ConsumerError | NothingToConsume, Requirements<Dedupe>> =>
+  Effect.scoped(Effect.flatMap(start(options), (consumer) => consumer.run)).pipe(
+    Effect.provide(MessageCodec.layer)
+  )
+
+// --- internal ---
+
+interface Started {
+  readonly topics: Arr.NonEmptyReadonlyArray<string>
+  readonly run: Effect.Effect<never, ConsumerError>
+}
+
+/** Subscribes, and gives the loop to run; closing the scope drains. */
+const start = Effect.fnUntraced(function*<Dedupe extends boolean>(options: Options<Dedupe>) {
+  const map = yield* EventMap.EventMap
+  const known = notificationEvents(map)
+  const topics = options.topics ?? topicsOf(known)
+  if (!isNonEmpty(topics)) return yield* new NothingToConsume({ group: options.group })
+  const concurrency = options.concurrency ?? 1
+  const subscriber = yield* Subscriber.Subscriber
+  // Opened first: it is closed last, when everything taken is settled
+  const subscription = yield* subscriber.subscribe({
+    topics,
+    group: options.group,
+    maxInFlight: options.maxInFlight ?? 16 * concurrency
+  })
+  const failed = yield* Deferred.make<never, ConsumerError>()
+  const handler = yield* makeHandler(options, known, subscriber.name)
+  const lanes = new Lanes<Subscriber.Delivery>({
+    concurrency,
+    fork: Effect.runForkWith(yield* Effect.context<never>()),
+    run: (delivery) =>
+      handler(delivery).pipe(
+        Effect.onExit((exit) => {
+          if (Exit.isSuccess(exit)) return Effect.void
+          return Cause.hasInterrupts(exit.cause)
+            ? delivery.nack
+            : Effect.andThen(Deferred.failCause(failed, exit.cause), delivery.nack)
+        }),
+        // What ends the consumer has reached `failed`; an interrupted worker must end
+        Effect.catchCause((cause) =>
+          Cause.hasInterrupts(cause) ? Effect.interrupt : Effect.void
+        )
+      )
+  })
+  yield* subscription.onRevoked(lanes.interrupt((delivery) => delivery.isRevoked()))
+  yield* Effect.addFinalizer(() =>
+    lanes.stop.pipe(
+      Effect.interruptible,
+      Effect.timeoutOrElse({
+        duration: options.drainTimeout ?? "30 seconds",
+        orElse: () =>
+          Effect.andThen(
+            Effect.logWarning("Handlers did not end before the drain timeout: interrupting them"),
+            lanes.interrupt(() => true)
+          )
+      }),
+      Effect.annotateLogs({ group: options.group })
+    )
+  )
+  const pump = Effect.forever(
+    Effect.map(subscription.take, (deliveries) => {
+      for (const delivery of deliveries) lanes.offer(delivery.lane, delivery)
+      lanes.start()
+    }),
+    { disableYield: true }
+  )
+  return { topics, run: Effect.raceFirst(pump, Deferred.await(failed)) } satisfies Started
+}) as <Dedupe extends boolean>(
+  options: Options<Dedupe>
+) => Effect.Effect<
+  Started,
+  Subscriber.SubscribeError | NothingToConsume,
+  Requirements<Dedupe> | MessageCodec.MessageCodec | Scope.Scope
+>
+
+const isNonEmpty = <A>(array: ReadonlyArray<A>): array is Arr.NonEmptyReadonlyArray<A> => array.length > 0
+
+const notificationEvents = (
+  map: EventMap.EventMap["Service"]
+): ReadonlyMap<string, NotificationEvent.AnyClass> => {
+  const known = new Map<string, NotificationEvent.AnyClass>()
+  for (const { event } of map.entries.values()) {
+    if (event[EventTypeId] === "Notification") known.set(event.tag, event as NotificationEvent.AnyClass)
+  }
+  return known
+}
+
+const topicsOf = (known: ReadonlyMap<string, NotificationEvent.AnyClass>): ReadonlyArray<string> => [
+  ...new Set(Array.from(known.values(), (event) => event.route.topic))
+]
+
+/** Handles one delivery to its end; fails only when the consumer must stop. */
+const makeHandler = Effect.fnUntraced(function*(
+  options: Options,
+  known: ReadonlyMap<string, NotificationEvent.AnyClass>,
+  system: string
+) {
+  const processor = yield* EventProcessor.EventProcessor
+  const broker = yield* Broker.Broker
+  const codec = yield* MessageCodec.MessageCodec
+  const observer = yield* FlowObserver.Current
+  const { metrics } = yield* Telemetry.Settings
+  const inbox = options.dedupe === true
+    // `Requirements` asks for it when `dedupe` is set
+    ? yield* Inbox.Inbox as unknown as Effect.Effect<Inbox.Inbox["Service"]>
+    : undefined
+  const policy = options.policy ?? ConsumerPolicy.defaultPolicy
+  const group = options.group
+
+  const count = (message: Message.Message, outcome: string): Effect.Effect<void> =>
+    metrics
+      ? Metric.update(
+        Metric.withAttributes(Telemetry.consumedMessages, {
+          "messaging.system": system,
+          "messaging.destination.name": message.topic,
+          "messaging.consumer.group.name": group,
+          "event_flow.outcome": outcome
+        }),
+        1
+      )
+      : Effect.void
+
+  const settle = (delivery: Subscriber.Delivery, outcome: string): Effect.Effect<void> =>
+    metrics ? Effect.andThen(delivery.ack, count(delivery.message, outcome)) : delivery.ack
+
+  /** One attempt: the outcome, or the failure as the policy sees it. */
+  const attempt = (
+    message: Message.Message
+  ): Effect.Effect<"handled" | "duplicate", ConsumerPolicy.Failure> =>
+    Effect.matchCauseEffect(codec.decode(message, known), {
+      onFailure: (cause) => {
+        const error = Cause.findErrorOption(cause)
+        return Option.isSome(error)
+          ? Effect.fail<ConsumerPolicy.Failure>({ _tag: "Undecodable", message, error: error.value })
+          : Effect.failCause(cause as Cause.Cause<never>)
+      },
+      onSuccess: (event) => {
+        observer?.consumed(message, event)
+        const id = message.attributes["id"]
+        const handling = processor.handle(event)
+        const handled = inbox === undefined || id === undefined
+          ? Effect.as(handling, "handled" as const)
+          : Effect.map(inbox.once(group, id, handling), (first) => Option.isSome(first) ? "handled" : "duplicate")
+        return Effect.catchCause(handled, (cause) => {
+          if (Cause.hasInterrupts(cause)) return Effect.failCause(cause as Cause.Cause<never>)
+          const error = Cause.findErrorOption(cause)
+          return Effect.fail<ConsumerPolicy.Failure>(
+            Option.isSome(error) && !Cause.hasDies(cause)
+              ? { _tag: "HandlerFailed", message, event, error: error.value }
+              : { _tag: "HandlerDied", message, event, cause }
+          )
+        })
+      }
+    })
+
+  const handle = (delivery: Subscriber.Delivery): Effect.Effect<void, ConsumerStopped> => {
+    const once = attempt(delivery.message)
+    return Effect.matchEffect(once, {
+      onSuccess: (outcome) => settle(delivery, outcome),
+      onFailure: (failure) => afterFailure(delivery, once, failure)
+    })
+  }
+
+  const afterFailure = Effect.fnUntraced(function*(
+    delivery: Subscriber.Delivery,
+    once: Effect.Effect<"handled" | "duplicate", ConsumerPolicy.Failure>,
+    first: ConsumerPolicy.Failure
+  ) {
+    let failure = first
+    let attempts = 1
+    let schedule: Schedule.Schedule<unknown, ConsumerPolicy.Failure> | undefined
+    let next: ((input: ConsumerPolicy.Failure) => Effect.Effect<unknown, unknown>) | undefined
+    while (true) {
+      if (failure._tag === "HandlerDied") {
+        yield* Effect.logError(`A handler died on message ${Message.describeId(delivery.message)}`, failure.cause)
+      }
+      const decision = policy(failure)
+      if (decision._tag !== "Retry") return yield* conclude(delivery, failure, decision, attempts)
+      // One schedule for as long as the policy gives the same one
+      if (next === undefined || schedule !== decision.schedule) {
+        schedule = decision.schedule
+        next = yield* Schedule.toStepWithSleep(schedule)
+      }
+      const ended = yield* Effect.exit(next(failure))
+      if (Exit.isFailure(ended)) {
+        if (Cause.hasInterrupts(ended.cause)) return yield* Effect.interrupt
+        return yield* conclude(delivery, failure, decision.then, attempts)
+      }
+      if (delivery.isRevoked()) return
+      attempts++
+      const outcome = yield* Effect.result(once)
+      if (outcome._tag === "Success") return yield* settle(delivery, outcome.success)
+      failure = outcome.failure
+    }
+  })
+
+  const conclude = (
+    delivery: Subscriber.Delivery,
+    failure: ConsumerPolicy.Failure,
+    decision: ConsumerPolicy.Final,
+    attempts: number
+  ): Effect.Effect<void, ConsumerStopped> => {
+    const message = delivery.message
+    switch (decision._tag) {
+      case "Skip":
+        return Effect.andThen(
+          Effect.logWarning(`Skipped message ${Message.describeId(message)} of topic "${message.topic}"`, describe(failure)),
+          settle(delivery, "skipped")
+        )
+      case "Stop":
+        return Effect.fail(stopped(message, "the policy says so", underlying(failure)))
+      case "DeadLetter":
+        return publishDeadLetter(delivery, failure, decision.topic ?? `${message.topic}.dead-letter`, attempts).pipe(
+          Effect.andThen(
+            Effect.logWarning(
+              `Dead-lettered message ${Message.describeId(message)} of topic "${message.topic}" after ${attempts} attempt(s)`,
+              describe(failure)
+            )
+          ),
+          Effect.andThen(settle(delivery, "dead_lettered"))
+        )
+    }
+  }
+
+  const stopped = (message: Message.Message, detail: string, cause: unknown): ConsumerStopped =>
+    new ConsumerStopped({ group, topic: message.topic, messageId: Message.describeId(message), detail, cause })
+
+  /** Retried for as long as that may help: the message stays unacknowledged meanwhile. */
+  const publishDeadLetter = (
+    delivery: Subscriber.Delivery,
+    failure: ConsumerPolicy.Failure,
+    topic: string,
+    attempts: number
+  ): Effect.Effect<void, ConsumerStopped> =>
+    broker.publish([toDeadLetter(delivery, failure, topic, attempts, group)]).pipe(
+      Effect.tapError((error) => Effect.logError(`Could not publish a dead letter to "${topic}"`, error)),
+      Effect.retry({
+        schedule: deadLetterBackoff,
+        while: (error) => error._tag === "PublishError" && error.isRetryable
+      }),
+      Effect.mapError((error) => stopped(delivery.message, `its dead letter cannot be published: ${error.message}`, error))
+    )
+
+  return (delivery: Subscriber.Delivery): Effect.Effect<void, ConsumerStopped> =>
+    Effect.withFiber((fiber) => {
+      if (delivery.isRevoked()) return Effect.void
+      const { attributes, topic } = delivery.message
+      const correlationId = attributes["correlationid"] ?? attributes["id"]
+      const correlated = correlationId === undefined
+        ? handle(delivery)
+        : Effect.provideService(handle(delivery), Correlation.Current, Correlation.make(correlationId, attributes["id"]))
+      return Telemetry.process(correlated, {
+        system,
+        topic,
+        group,
+        messageId: attributes["id"],
+        parent: attributes["traceparent"] === undefined ? undefined : Traceparent.toSpan(attributes["traceparent"]),
+        tracing: Telemetry.isTracing(fiber),
+        metrics
+      })
+    })
+})
+
+const deadLetterBackoff = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("30 seconds")])
+
+const underlying = (failure: ConsumerPolicy.Failure): unknown =>
+  failure._tag === "HandlerDied" ? Cause.squash(failure.cause) : failure.error
+
+const describe = (failure: ConsumerPolicy.Failure): string => {
+  const error = underlying(failure)
+  return error instanceof Error ? error.message : String(error)
+}
+
+/**
+ * The message as it came, under another topic, with headers that say why.
+ */
+const toDeadLetter = (
+  delivery: Subscriber.Delivery,
+  failure: ConsumerPolicy.Failure,
+  topic: string,
+  attempts: number,
+  group: string
+): Message.Message => {
+  const { message, origin } = delivery
+  const headers: Record<string, Message.HeaderValue> = {
+    ...message.headers,
+    "dead-letter-reason": failure._tag,
+    "dead-letter-error": describe(failure),
+    "dead-letter-topic": message.topic,
+    "dead-letter-group": group,
+    "dead-letter-attempts": String(attempts)
+  }
+  for (const name in origin) {
+    if (name !== "topic") headers[`dead-letter-${name}`] = origin[name]!
+  }
+  return Message.make({ topic, key: message.key, attributes: message.attributes, headers, body: message.body })
+}

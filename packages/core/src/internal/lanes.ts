@@ -1,0 +1,118 @@
+/**
+ * Runs work in order within a lane and in parallel across lanes, under a bound.
+ */
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+
+interface Lane<Item> {
+  readonly key: string | undefined
+  readonly items: Array<Item>
+}
+
+interface Worker<Item> {
+  fiber: Fiber.Fiber<void> | undefined
+  current: Item | undefined
+}
+
+/**
+ * Workers are started for what is ready and end when nothing is: a busy
+ * consumer forks none, an idle one holds none. The owner must call `drain`.
+ *
+ * `run` must not fail: what it does with a failure is its own business.
+ */
+export class Lanes<Item> {
+  readonly #concurrency: number
+  readonly #run: (item: Item) => Effect.Effect<void>
+  readonly #fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  /** Lanes that have an item; each has at most one worker. */
+  readonly #lanes = new Map<string, Lane<Item>>()
+  #ready: Array<Lane<Item>> = []
+  #head = 0
+  readonly #workers = new Set<Worker<Item>>()
+  #isStopping = false
+  #spawning = false
+  #onIdle: (() => void) | undefined = undefined
+
+  constructor(options: {
+    readonly concurrency: number
+    readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+    readonly run: (item: Item) => Effect.Effect<void>
+  }) {
+    this.#concurrency = options.concurrency
+    this.#run = options.run
+    this.#fork = options.fork
+  }
+
+  offer(key: string | undefined, item: Item): void {
+    const lane = key === undefined ? undefined : this.#lanes.get(key)
+    if (lane !== undefined) {
+      lane.items.push(item)
+      return
+    }
+    const fresh: Lane<Item> = { key, items: [item] }
+    if (key !== undefined) this.#lanes.set(key, fresh)
+    this.#ready.push(fresh)
+  }
+
+  /** Starts workers for what is ready; call it after a batch of offers. */
+  start(): void {
+    if (this.#spawning) return
+    this.#spawning = true
+    while (!this.#isStopping && this.#workers.size < this.#concurrency && this.#head < this.#ready.length) {
+      const worker: Worker<Item> = { fiber: undefined, current: undefined }
+      this.#workers.add(worker)
+      worker.fiber = this.#fork(Effect.suspend(() => this.#next(worker)))
+      worker.fiber.addObserver(() => this.#ended(worker))
+    }
+    this.#spawning = false
+  }
+
+  #next(worker: Worker<Item>): Effect.Effect<void> {
+    if (this.#isStopping || this.#head === this.#ready.length) return Effect.void
+    const lane = this.#ready[this.#head++]!
+    if (this.#head > 1024 && this.#head * 2 > this.#ready.length) {
+      this.#ready = this.#ready.slice(this.#head)
+      this.#head = 0
+    }
+    const item = lane.items.shift()!
+    worker.current = item
+    return Effect.flatMap(
+      Effect.onExit(this.#run(item), () => Effect.sync(() => this.#done(worker, lane))),
+      () => this.#next(worker)
+    )
+  }
+
+  #done(worker: Worker<Item>, lane: Lane<Item>): void {
+    worker.current = undefined
+    // Behind the lanes that wait, so that a long one does not hold the others up
+    if (lane.items.length > 0) this.#ready.push(lane)
+    else if (lane.key !== undefined) this.#lanes.delete(lane.key)
+  }
+
+  #ended(worker: Worker<Item>): void {
+    this.#workers.delete(worker)
+    this.start()
+    if (this.#workers.size === 0) this.#onIdle?.()
+  }
+
+  /** Interrupts the runs of these items and waits for their end; others take their place. */
+  interrupt(isAffected: (item: Item) => boolean): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const fibers: Array<Fiber.Fiber<void>> = []
+      for (const { current, fiber } of this.#workers) {
+        if (current !== undefined && fiber !== undefined && isAffected(current)) fibers.push(fiber)
+      }
+      return Fiber.interruptAll(fibers)
+    })
+  }
+
+  /** Starts nothing new, and waits for the end of what runs. */
+  readonly stop: Effect.Effect<void> = Effect.callback((resume) => {
+    this.#isStopping = true
+    if (this.#workers.size === 0) return resume(Effect.void)
+    this.#onIdle = () => resume(Effect.void)
+    return Effect.sync(() => {
+      this.#onIdle = undefined
+    })
+  })
+}
