@@ -19,6 +19,7 @@ import type { EventFlowError } from "./EventFlowError.ts"
 import { CapturedContext } from "./internal/capturedContext.ts"
 import type { Collector } from "./internal/collector.ts"
 import type { ConstructorArguments, MissingSelf } from "./internal/eventClass.ts"
+import type { Mediator } from "./internal/mediatorId.ts"
 import * as SchemaClass from "./internal/schemaClass.ts"
 import * as Middleware from "./Middleware.ts"
 
@@ -152,7 +153,9 @@ export interface Base<
 }
 
 /**
- * The layer of a handler.
+ * The layer of a handler. Whoever runs a handler has sent its command through a
+ * mediator, so neither is asked of the layer: a handler may send commands, its
+ * own included.
  *
  * @stability unstable
  * @category utility types
@@ -163,9 +166,22 @@ export type HandlerLayer<Tag extends string, M extends ReadonlyArray<Middleware.
     Handler<Tag>,
     EX,
     | Exclude<RX, Scope.Scope>
-    | Exclude<Middleware.ApplyServices<M, R>, Requires>
+    | Exclude<Middleware.ApplyServices<M, R>, Requires | Mediator | Handler<Tag>>
     | Middleware.Services<M>
   >
+
+/**
+ * The services that a handler finds in place when it runs.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type Given<Tag extends string, M extends ReadonlyArray<Middleware.Any>, Requires> =
+  | Requires
+  | M[number]["~provides"]
+  | Mediator
+  | Handler<Tag>
 
 /**
  * The class of a command or query that gives one response.
@@ -218,7 +234,7 @@ export interface Command<
         EX,
         RX
       >
-  ): HandlerLayer<Tag, M, Requires, Requires | M[number]["~provides"], EX, RX>
+  ): HandlerLayer<Tag, M, Requires, Given<Tag, M, Requires>, EX, RX>
   toLayer<R, EX = never, RX = never>(
     build:
       | HandlerFunction<Self, Success["Type"], Error["Type"], Event.Instance<Emits[number]>, R>
@@ -277,7 +293,7 @@ export interface StreamCommand<
         EX,
         RX
       >
-  ): HandlerLayer<Tag, M, Requires, Requires | M[number]["~provides"], EX, RX>
+  ): HandlerLayer<Tag, M, Requires, Given<Tag, M, Requires>, EX, RX>
   toLayer<R, EX = never, RX = never>(
     build:
       | StreamHandlerFunction<Self, Success["Type"], Error["Type"], Event.Instance<Emits[number]>, R>
@@ -338,7 +354,7 @@ export type ClassOf<
   Error extends Schema.Top,
   Emits extends ReadonlyArray<Event.AnyClass>,
   M extends ReadonlyArray<Middleware.Any>,
-  Requires extends ReadonlyArray<Context.Key<never, never>>,
+  Requires extends ReadonlyArray<Context.Key<unknown, unknown>>,
   Stream extends boolean
 > = Stream extends true
   ? StreamCommand<Self, Tag, Fields, Success, Error, Emits, M, Context.Service.Identifier<Requires[number]>>
@@ -357,7 +373,7 @@ export interface Options<
   Error extends Schema.Top,
   Emits extends ReadonlyArray<Event.AnyClass>,
   M extends ReadonlyArray<Middleware.Any>,
-  Requires extends ReadonlyArray<Context.Key<never, never>>,
+  Requires extends ReadonlyArray<Context.Key<unknown, unknown>>,
   Stream extends boolean
 > {
   /** The fields of the command. Default: none. */
@@ -405,7 +421,7 @@ export const Class = <Self = never>() =>
   Error extends Schema.Top = Schema.Never,
   const Emits extends ReadonlyArray<Event.AnyClass> = readonly [],
   const M extends ReadonlyArray<Middleware.Any> = readonly [],
-  const Requires extends ReadonlyArray<Context.Key<never, never>> = readonly [],
+  const Requires extends ReadonlyArray<Context.Key<unknown, unknown>> = readonly [],
   const Stream extends boolean = false
 >(
   tag: Tag,
@@ -495,7 +511,7 @@ export const makeClass = (
     Schema.Top,
     ReadonlyArray<Event.AnyClass>,
     ReadonlyArray<Middleware.Any>,
-    ReadonlyArray<Context.Key<never, never>>,
+    ReadonlyArray<Context.Key<unknown, unknown>>,
     boolean
   >
 ): unknown => {

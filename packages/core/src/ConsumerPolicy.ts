@@ -73,7 +73,11 @@ export interface HandlerDied {
  * @since 0.1.0
  */
 export type Decision =
-  /** Handle it again, by the schedule; when that ends, do `then`. Messages of the same lane wait. */
+  /**
+   * Handle it again, by the schedule; when that ends, do `then`. Messages of the
+   * same lane wait. Of failures of one kind (tag, and tag of the error) of a
+   * message, the first decision's schedule counts.
+   */
   | { readonly _tag: "Retry"; readonly schedule: Schedule.Schedule<unknown, Failure>; readonly then: Final }
   | Final
 

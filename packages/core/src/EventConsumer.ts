@@ -17,9 +17,10 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as Broker from "./Broker.ts"
 import * as ConsumerPolicy from "./ConsumerPolicy.ts"
 import * as Correlation from "./Correlation.ts"
@@ -29,6 +30,7 @@ import * as FlowObserver from "./FlowObserver.ts"
 import * as Inbox from "./Inbox.ts"
 import { TypeId as EventTypeId } from "./internal/eventClass.ts"
 import { Lanes } from "./internal/lanes.ts"
+import type { Mediator } from "./internal/mediatorId.ts"
 import * as Traceparent from "./internal/traceparent.ts"
 import * as Message from "./Message.ts"
 import * as MessageCodec from "./MessageCodec.ts"
@@ -123,6 +125,7 @@ export type Requirements<Dedupe extends boolean> =
   | Subscriber.Subscriber
   | EventProcessor.EventProcessor
   | EventMap.EventMap
+  | Mediator
   | Broker.Broker
   | (true extends Dedupe ? Inbox.Inbox : never)
 
@@ -180,11 +183,14 @@ export const layerWithCodec = <const Dedupe extends boolean = false>(
   Layer.effect(
     EventConsumer,
     Effect.gen(function*() {
-      const consumer = yield* start(options)
+      // Its own scope: a consumer that ends by itself lets go of what it has taken
+      const scope = yield* Scope.fork(yield* Effect.scope)
+      const consumer = yield* Scope.provide(start(options), scope)
       const fiber = yield* consumer.run.pipe(
         Effect.tapCause((cause) =>
           Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logFatal("The consumer has ended", cause)
         ),
+        Effect.onExit((exit) => Scope.close(scope, exit)),
         Effect.annotateLogs({ package: "@event-flow/core", module: "EventConsumer", group: options.group }),
         Effect.forkScoped
       )
@@ -230,21 +236,20 @@ const start = Effect.fnUntraced(function*<Dedupe extends boolean>(options: Optio
   })
   const failed = yield* Deferred.make<never, ConsumerError>()
   const handler = yield* makeHandler(options, known, subscriber.name)
-  const lanes = new Lanes<Subscriber.Delivery>({
+  const lanes: Lanes<Subscriber.Delivery> = new Lanes({
     concurrency,
     fork: Effect.runForkWith(yield* Effect.context<never>()),
     run: (delivery) =>
       handler(delivery).pipe(
         Effect.onExit((exit) => {
           if (Exit.isSuccess(exit)) return Effect.void
-          return Cause.hasInterrupts(exit.cause)
-            ? delivery.nack
-            : Effect.andThen(Deferred.failCause(failed, exit.cause), delivery.nack)
+          if (Cause.hasInterrupts(exit.cause)) return delivery.nack
+          // At once: what waits behind this message must not be handled before it
+          lanes.halt()
+          return Effect.andThen(Deferred.failCause(failed, exit.cause), delivery.nack)
         }),
         // What ends the consumer has reached `failed`; an interrupted worker must end
-        Effect.catchCause((cause) =>
-          Cause.hasInterrupts(cause) ? Effect.interrupt : Effect.void
-        )
+        Effect.catchCause((cause) => Cause.hasInterrupts(cause) ? Effect.interrupt : Effect.void)
       )
   })
   yield* subscription.onRevoked(lanes.interrupt((delivery) => delivery.isRevoked()))
@@ -337,7 +342,7 @@ const makeHandler = Effect.fnUntraced(function*(
         const error = Cause.findErrorOption(cause)
         return Option.isSome(error)
           ? Effect.fail<ConsumerPolicy.Failure>({ _tag: "Undecodable", message, error: error.value })
-          : Effect.failCause(cause as Cause.Cause<never>)
+          : decodingDied(message, cause)
       },
       onSuccess: (event) => {
         observer?.consumed(message, event)
@@ -346,8 +351,8 @@ const makeHandler = Effect.fnUntraced(function*(
         const handled = inbox === undefined || id === undefined
           ? Effect.as(handling, "handled" as const)
           : Effect.map(inbox.once(group, id, handling), (first) => Option.isSome(first) ? "handled" : "duplicate")
+        // Not run when the consumer interrupts this: an interrupt seen here is a handler's own
         return Effect.catchCause(handled, (cause) => {
-          if (Cause.hasInterrupts(cause)) return Effect.failCause(cause as Cause.Cause<never>)
           const error = Cause.findErrorOption(cause)
           return Effect.fail<ConsumerPolicy.Failure>(
             Option.isSome(error) && !Cause.hasDies(cause)
@@ -357,6 +362,26 @@ const makeHandler = Effect.fnUntraced(function*(
         })
       }
     })
+
+  /** A bug in a schema or an upcast: logged as one, and no reason to end the consumer. */
+  const decodingDied = (
+    message: Message.Message,
+    cause: Cause.Cause<unknown>
+  ): Effect.Effect<never, ConsumerPolicy.Failure> =>
+    Effect.andThen(
+      Effect.logError(`Decoding died on message ${Message.describeId(message)}`, cause),
+      Effect.fail<ConsumerPolicy.Failure>({
+        _tag: "Undecodable",
+        message,
+        error: new MessageCodec.DecodeError({
+          topic: message.topic,
+          messageId: Message.describeId(message),
+          messageType: message.attributes["type"] ?? "(no type)",
+          reason: "InvalidBody",
+          detail: `decoding died: ${String(Cause.squash(cause))}`
+        })
+      })
+    )
 
   const handle = (delivery: Subscriber.Delivery): Effect.Effect<void, ConsumerStopped> => {
     const once = attempt(delivery.message)
@@ -373,19 +398,16 @@ const makeHandler = Effect.fnUntraced(function*(
   ) {
     let failure = first
     let attempts = 1
-    let schedule: Schedule.Schedule<unknown, ConsumerPolicy.Failure> | undefined
-    let next: ((input: ConsumerPolicy.Failure) => Effect.Effect<unknown, unknown>) | undefined
+    const schedules = new Map<string, (input: ConsumerPolicy.Failure) => Effect.Effect<unknown, unknown>>()
     while (true) {
       if (failure._tag === "HandlerDied") {
         yield* Effect.logError(`A handler died on message ${Message.describeId(delivery.message)}`, failure.cause)
       }
       const decision = policy(failure)
       if (decision._tag !== "Retry") return yield* conclude(delivery, failure, decision, attempts)
-      // One schedule for as long as the policy gives the same one
-      if (next === undefined || schedule !== decision.schedule) {
-        schedule = decision.schedule
-        next = yield* Schedule.toStepWithSleep(schedule)
-      }
+      const kind = kindOf(failure)
+      const next = schedules.get(kind) ?? (yield* Schedule.toStepWithSleep(decision.schedule))
+      schedules.set(kind, next)
       const ended = yield* Effect.exit(next(failure))
       if (Exit.isFailure(ended)) {
         if (Cause.hasInterrupts(ended.cause)) return yield* Effect.interrupt
@@ -409,7 +431,10 @@ const makeHandler = Effect.fnUntraced(function*(
     switch (decision._tag) {
       case "Skip":
         return Effect.andThen(
-          Effect.logWarning(`Skipped message ${Message.describeId(message)} of topic "${message.topic}"`, describe(failure)),
+          Effect.logWarning(
+            `Skipped message ${Message.describeId(message)} of topic "${message.topic}"`,
+            describe(failure)
+          ),
           settle(delivery, "skipped")
         )
       case "Stop":
@@ -418,7 +443,9 @@ const makeHandler = Effect.fnUntraced(function*(
         return publishDeadLetter(delivery, failure, decision.topic ?? `${message.topic}.dead-letter`, attempts).pipe(
           Effect.andThen(
             Effect.logWarning(
-              `Dead-lettered message ${Message.describeId(message)} of topic "${message.topic}" after ${attempts} attempt(s)`,
+              `Dead-lettered message ${
+                Message.describeId(message)
+              } of topic "${message.topic}" after ${attempts} attempt(s)`,
               describe(failure)
             )
           ),
@@ -443,7 +470,9 @@ const makeHandler = Effect.fnUntraced(function*(
         schedule: deadLetterBackoff,
         while: (error) => error._tag === "PublishError" && error.isRetryable
       }),
-      Effect.mapError((error) => stopped(delivery.message, `its dead letter cannot be published: ${error.message}`, error))
+      Effect.mapError((error) =>
+        stopped(delivery.message, `its dead letter cannot be published: ${error.message}`, error)
+      )
     )
 
   return (delivery: Subscriber.Delivery): Effect.Effect<void, ConsumerStopped> =>
@@ -453,7 +482,11 @@ const makeHandler = Effect.fnUntraced(function*(
       const correlationId = attributes["correlationid"] ?? attributes["id"]
       const correlated = correlationId === undefined
         ? handle(delivery)
-        : Effect.provideService(handle(delivery), Correlation.Current, Correlation.make(correlationId, attributes["id"]))
+        : Effect.provideService(
+          handle(delivery),
+          Correlation.Current,
+          Correlation.make(correlationId, attributes["id"])
+        )
       return Telemetry.process(correlated, {
         system,
         topic,
@@ -470,6 +503,14 @@ const deadLetterBackoff = Schedule.min([Schedule.exponential("200 millis"), Sche
 
 const underlying = (failure: ConsumerPolicy.Failure): unknown =>
   failure._tag === "HandlerDied" ? Cause.squash(failure.cause) : failure.error
+
+/** Retries are counted for each kind by itself: a policy may make a new schedule every time it is asked. */
+const kindOf = (failure: ConsumerPolicy.Failure): string => {
+  if (failure._tag === "HandlerDied") return failure._tag
+  const { error } = failure
+  const cause = error._tag === "EventHandlerError" ? error.cause : undefined
+  return [failure._tag, error._tag, Predicate.hasProperty(cause, "_tag") ? cause._tag : typeof cause].join("/")
+}
 
 const describe = (failure: ConsumerPolicy.Failure): string => {
   const error = underlying(failure)

@@ -9,6 +9,7 @@ import type * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Broker from "./Broker.ts"
 import type * as Event from "./Event.ts"
@@ -18,6 +19,7 @@ import type * as EventHandler from "./EventHandler.ts"
 import * as EventMap from "./EventMap.ts"
 import * as FlowObserver from "./FlowObserver.ts"
 import { Collector } from "./internal/collector.ts"
+import { type Dispatch, inDispatch } from "./internal/dispatch.ts"
 import { handlerContext } from "./internal/flowContext.ts"
 import { observeHandler } from "./internal/observe.ts"
 import type { Message } from "./Message.ts"
@@ -83,42 +85,47 @@ export const layer: Layer.Layer<
       const plain = runHandler(handler, event, collector)
       const observed = observer === undefined
         ? plain
-        : observeHandler(
-          observer,
-          collector,
-          plain,
-          (run) => observer.handlerStarted(run, handler.definition.name, event)
-        )
+        : observeHandler(observer, handler.definition.name, event, collector, plain)
       return telemetry.handlerSpans
         ? Telemetry.handler(observed, { name: handler.definition.name, event: event._tag })
         : observed
     }
 
-    const handle = (event: Event.Any, options?: EmitOptions) => {
+    const handleInDispatch: InDispatch["handle"] = (dispatch, event, report, next) => {
       const entry = EventMap.find(map, event)
-      return entry === undefined ? warnUnhandled(event) : runHandlers(entry.handlers, event, options?.report, run)
+      return entry === undefined
+        ? Effect.flatMap(warnUnhandled(event), () => next(nothing))
+        : runHandlers(dispatch, entry.handlers, event, report, run, next)
     }
+
+    const handle = (event: Event.Any, options?: EmitOptions) =>
+      inDispatch((dispatch) => handleInDispatch(dispatch, event, options?.report, Effect.succeed))
 
     const encodeAll = (
       events: Arr.NonEmptyReadonlyArray<NotificationEvent.Any>,
       context: MessageCodec.MessageContext
     ): Effect.Effect<Arr.NonEmptyReadonlyArray<Message>, Broker.PublishError> =>
-      events.length === 1
-        ? Effect.map(codec.encode(events[0], context), (message) => [message])
-        : Effect.forEach(events, (event) => codec.encode(event, context))
+      Effect.forEach(events, (event) => codec.encode(event, context))
 
     const send = (events: ReadonlyArray<NotificationEvent.Any>, messages: Arr.NonEmptyReadonlyArray<Message>) => {
-      observer?.published(events, messages)
-      return broker.publish(messages)
+      if (observer === undefined) return broker.publish(messages)
+      observer.published(events, messages)
+      return Effect.onExit(
+        broker.publish(messages),
+        (exit) => Effect.sync(() => observer.publishEnded(messages, exit))
+      )
     }
 
     const plainPublish: EventEmitter["Service"]["publish"] = (events) =>
-      Effect.withFiber((fiber) =>
-        Effect.flatMap(
-          encodeAll(events, MessageCodec.contextOf(fiber.context)),
-          (messages) => send(events, messages)
-        )
-      )
+      Effect.withFiber((fiber) => {
+        const context = MessageCodec.contextOf(fiber.context)
+        if (events.length > 1) return Effect.flatMap(encodeAll(events, context), (messages) => send(events, messages))
+        const encoded = codec.encode(events[0], context)
+        // The default codec is done at once
+        return isDone(encoded)
+          ? send(events, [encoded.value])
+          : Effect.flatMap(encoded, (message) => send(events, [message]))
+      })
 
     const publish: EventEmitter["Service"]["publish"] = (events) =>
       Effect.withFiber((fiber) => {
@@ -134,7 +141,12 @@ export const layer: Layer.Layer<
         })
       })
 
+    const inOurs: InDispatch = {
+      handle: handleInDispatch
+    }
+
     return EventEmitter.of({
+      ...{ [inDispatchOf]: inOurs },
       publish,
       handle,
       emit: (event, options) =>
@@ -146,9 +158,48 @@ export const layer: Layer.Layer<
   })
 )
 
+/**
+ * What comes after an event: takes its follow-ups.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Next<A, E> = (followUps: ReadonlyArray<Event.Any>) => Effect.Effect<A, E>
+
+/**
+ * How our own processor has our own emitter work in its dispatch: with what
+ * comes next as a function, and no Effect in between only to be taken apart.
+ * It halves the cost of an event. An emitter of your own does not need it.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface InDispatch {
+  readonly handle: <A, E>(
+    dispatch: Dispatch,
+    event: Event.Any,
+    report: EmitOptions["report"],
+    next: Next<A, E>
+  ) => Effect.Effect<A, E | EventFailure>
+}
+
+/**
+ * The emitter's `InDispatch`, if it is ours.
+ *
+ * @stability unstable
+ * @category getters
+ * @since 0.1.0
+ */
+export const inDispatchOf: unique symbol = Symbol("@event-flow/core/EventEmitter/inDispatch")
+
 // --- internal ---
 
 const nothing: ReadonlyArray<Event.Any> = []
+
+const isDone = <A, E>(effect: Effect.Effect<A, E>): effect is Exit.Success<A, E> =>
+  Exit.isExit(effect) && Exit.isSuccess(effect)
 
 const warnUnhandled = (event: Event.Any): Effect.Effect<ReadonlyArray<Event.Any>> =>
   Effect.as(
@@ -181,53 +232,47 @@ const runHandler: RunHandler = (handler, event, collector) => {
 }
 
 /**
- * The handlers of one event, one after the other. One continuation frame a
- * handler and no generator: this is the hot path of the library.
+ * The handlers of one event, one after the other: one continuation frame a
+ * handler and no generator. This is the hot path of the library.
  */
-const runHandlers = (
+const runHandlers = <A, E>(
+  dispatch: Dispatch,
   handlers: ReadonlyArray<EventHandler.Bound>,
   event: Event.Any,
   report: EmitOptions["report"],
-  run: RunHandler
-): Effect.Effect<ReadonlyArray<Event.Any>, EventFailure> =>
-  Effect.withFiber((fiber) => {
-    const outer = fiber.context
-    let followUps: Array<Event.Any> | undefined
-    let index = 0
-    let collector: Collector
+  run: RunHandler,
+  next: Next<A, E>
+): Effect.Effect<A, E | EventFailure> => {
+  let followUps: ReadonlyArray<Event.Any> = nothing
+  let index = 0
+  let collector: Collector
 
-    const step = (): Effect.Effect<ReadonlyArray<Event.Any>, EventFailure> => {
-      if (index === handlers.length) {
-        fiber.setContext(outer)
-        return Effect.succeed(followUps ?? nothing)
-      }
-      const handler = handlers[index++]!
-      collector = new Collector()
-      fiber.setContext(handlerContext(handler.context, outer))
-      return Effect.matchCauseEffect(run(handler, event, collector), { onSuccess, onFailure })
-    }
+  const step = (): Effect.Effect<A, E | EventFailure> => {
+    if (index === handlers.length) return next(followUps)
+    const handler = handlers[index++]!
+    collector = new Collector(dispatch)
+    dispatch.fiber.setContext(handlerContext(handler.context, dispatch.context))
+    return Effect.matchCauseEffect(run(handler, event, collector), frame)
+  }
 
+  const frame = {
     // Both take one parameter: Effect wraps functions of another arity
-    const onSuccess = (_: void) => {
+    onSuccess: (_: void) => {
       const events = collector.close()
-      if (events !== undefined) {
-        if (followUps === undefined) followUps = events
-        else for (const event of events) followUps.push(event)
-      }
+      if (events !== undefined) followUps = followUps.length === 0 ? events : followUps.concat(events)
       return step()
-    }
-
-    const onFailure = (cause: Cause.Cause<unknown>) => {
+    },
+    onFailure: (cause: Cause.Cause<unknown>): Effect.Effect<A, E | EventFailure> => {
       collector.close()
       const failure = Cause.map(cause, (error) =>
         new EventHandlerError({ event: event._tag, handler: handlers[index - 1]!.definition.name, cause: error }))
       if (report === undefined || Cause.hasInterrupts(cause)) {
-        fiber.setContext(outer)
         return Effect.failCause(failure)
       }
       report(failure)
       return step()
     }
+  }
 
-    return step()
-  })
+  return step()
+}

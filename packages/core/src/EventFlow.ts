@@ -78,6 +78,7 @@ export const layerWithCodec = <const Handlers extends ReadonlyArray<EventHandler
 > =>
   Mediator.layer({ drainTimeout: options.drainTimeout }).pipe(
     Layer.provideMerge(EventProcessor.layer(options)),
-    Layer.provideMerge(EventEmitter.layer),
+    // Fresh: layers are shared by reference, and a program may hold two flows
+    Layer.provideMerge(Layer.fresh(EventEmitter.layer)),
     Layer.provideMerge(EventMap.layer(...options.handlers))
   )

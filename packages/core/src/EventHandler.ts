@@ -14,6 +14,7 @@ import type { Collect } from "./Collect.ts"
 import type * as Event from "./Event.ts"
 import { CapturedContext } from "./internal/capturedContext.ts"
 import type { Collector } from "./internal/collector.ts"
+import type { Mediator } from "./internal/mediatorId.ts"
 
 const TypeId = "~@event-flow/core/EventHandler"
 
@@ -83,14 +84,14 @@ export interface EventHandler<
   // Two signatures, for the reason given in Command.ts
   toLayer<EX = never, RX = never>(
     build:
-      | HandlerFunction<Event.Instance<On>, Error["Type"], Event.Instance<Emits[number]>, never>
-      | Effect.Effect<HandlerFunction<Event.Instance<On>, Error["Type"], Event.Instance<Emits[number]>, never>, EX, RX>
+      | HandlerFunction<Event.Instance<On>, Error["Type"], Event.Instance<Emits[number]>, Mediator>
+      | Effect.Effect<HandlerFunction<Event.Instance<On>, Error["Type"], Event.Instance<Emits[number]>, Mediator>, EX, RX>
   ): Layer.Layer<Handler<Name>, EX, Exclude<RX, Scope.Scope>>
   toLayer<R, EX = never, RX = never>(
     build:
       | HandlerFunction<Event.Instance<On>, Error["Type"], Event.Instance<Emits[number]>, R>
       | Effect.Effect<HandlerFunction<Event.Instance<On>, Error["Type"], Event.Instance<Emits[number]>, R>, EX, RX>
-  ): Layer.Layer<Handler<Name>, EX, Exclude<RX, Scope.Scope> | R>
+  ): Layer.Layer<Handler<Name>, EX, Exclude<RX, Scope.Scope> | Exclude<R, Mediator>>
 
   /** Types a handler function that is written apart from its layer. */
   of<R = never>(

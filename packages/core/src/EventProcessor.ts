@@ -16,6 +16,7 @@ import { TypeId } from "./Event.ts"
 import * as EventEmitter from "./EventEmitter.ts"
 import type { EventFailure, EventFlowError } from "./EventFlowError.ts"
 import { CascadeTooDeep, EventsFailed } from "./EventFlowError.ts"
+import { type Dispatch, inDispatch } from "./internal/dispatch.ts"
 import { runPool } from "./internal/pool.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 import * as Telemetry from "./Telemetry.ts"
@@ -77,36 +78,74 @@ export class EventProcessor extends Context.Service<EventProcessor, {
 export const layer = (options?: Options): Layer.Layer<EventProcessor, never, EventEmitter.EventEmitter> =>
   Layer.effect(
     EventProcessor,
-    Effect.map(EventEmitter.EventEmitter, (emitter) => {
+    Effect.map(EventEmitter.EventEmitter, (emitter: Emitter) => {
       const concurrency = options?.concurrency === "unbounded" ? Infinity : options?.concurrency ?? 1
       const maxDepth = options?.maxDepth ?? 1000
       const policy = options?.onFailure ?? "failFast"
-      const drain = concurrency > 1
-        ? (events: ReadonlyArray<Event.Any>, failures: Failures) =>
-          drainParallel(emitter, events, failures, maxDepth, concurrency)
-        : (events: ReadonlyArray<Event.Any>, failures: Failures) => drainSequential(emitter, events, failures, maxDepth)
+      const failuresOf = (): Failures => policy === "failFast" ? failFast : new Collected(policy)
+
+      const drain = <A, E>(
+        dispatch: Dispatch,
+        events: ReadonlyArray<Event.Any>,
+        failures: Failures,
+        next: () => Effect.Effect<A, E>
+      ): Effect.Effect<A, E | EventFlowError> => {
+        const done = failures === failFast ? next : () => Effect.flatMap(failures.conclude, next)
+        if (concurrency === 1) return drainSequential(emitter, dispatch, events, failures, maxDepth, done)
+        dispatch.fiber.setContext(dispatch.context)
+        return Effect.flatMap(drainParallel(emitter, events, failures, maxDepth, concurrency), done)
+      }
+
       return EventProcessor.of({
-        process: (events) => {
-          if (events.length === 0) return Effect.void
-          if (policy === "failFast") return drain(events, failFast)
-          return Effect.suspend(() => {
-            const failures = new Collected(policy)
-            return Effect.andThen(drain(events, failures), failures.conclude)
-          })
-        },
+        ...{
+          [processInDispatch]: (dispatch, events, next) => drain(dispatch, events, failuresOf(), next)
+        } satisfies InDispatch,
+        process: (events) =>
+          events.length === 0
+            ? Effect.void
+            : inDispatch((dispatch) => drain(dispatch, events, failuresOf(), () => Effect.void)),
         handle: (event) =>
-          Effect.suspend(() => {
-            const failures = policy === "failFast" ? failFast : new Collected(policy)
+          inDispatch((dispatch) => {
+            const failures = failuresOf()
             return Effect.flatMap(
               emitter.handle(event, failures),
-              (followUps) => Effect.andThen(drain(followUps, failures), failures.conclude)
+              (followUps) => drain(dispatch, followUps, failures, () => Effect.void)
             )
           })
       })
     })
   )
 
+/**
+ * How our own mediator has our own processor work in its dispatch (see
+ * `EventEmitter.InDispatch`).
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface InDispatch {
+  readonly [processInDispatch]: <A, E>(
+    dispatch: Dispatch,
+    events: ReadonlyArray<Event.Any>,
+    next: () => Effect.Effect<A, E>
+  ) => Effect.Effect<A, E | EventFlowError>
+}
+
+/**
+ * The key of `InDispatch`.
+ *
+ * @stability unstable
+ * @category getters
+ * @since 0.1.0
+ */
+export const processInDispatch: unique symbol = Symbol("@event-flow/core/EventProcessor/inDispatch")
+
 // --- internal ---
+
+type Emitter = EventEmitter.EventEmitter["Service"] & {
+  readonly [EventEmitter.inDispatchOf]?: EventEmitter.InDispatch
+}
 
 /** The policy of a dispatch: fail at once, or take note and go on. */
 interface Failures extends EventEmitter.EmitOptions {
@@ -195,43 +234,46 @@ const tooDeep = (event: Event.Any, maxDepth: number, failures: Failures): Effect
  * follow-ups takes constant memory, and `advance` returns to the run loop, so
  * it takes constant stack (F10).
  */
-const drainSequential = (
-  emitter: EventEmitter.EventEmitter["Service"],
+const drainSequential = <A, E>(
+  emitter: Emitter,
+  dispatch: Dispatch,
   events: ReadonlyArray<Event.Any>,
   failures: Failures,
-  maxDepth: number
-): Effect.Effect<void, EventFailure> =>
-  Effect.suspend(() => {
-    let level = events
-    let following: Array<Event.Any> = []
-    let index = 0
-    let depth = 0
+  maxDepth: number,
+  done: () => Effect.Effect<A, E>
+): Effect.Effect<A, E | EventFailure> => {
+  const ours = emitter[EventEmitter.inDispatchOf]
+  let level = events
+  let following: Array<Event.Any> = []
+  let index = 0
+  let depth = 0
 
-    const step = (): Effect.Effect<void, EventFailure> => {
-      if (index === level.length) {
-        if (following.length === 0) return Effect.void
-        level = following
-        following = []
-        index = 0
-        if (++depth > maxDepth) return tooDeep(level[0]!, maxDepth, failures)
-      }
-      const event = level[index]!
-      if (event[TypeId] === "Domain") {
-        index++
-        return Effect.flatMap(emitter.emit(event, failures), advance)
-      }
-      const [item, next] = itemAt(level, index)
-      index = next
-      return Effect.flatMap(emitItem(emitter, item, failures), advance)
+  const step = (): Effect.Effect<A, E | EventFailure> => {
+    if (index === level.length) {
+      if (following.length === 0) return done()
+      level = following
+      following = []
+      index = 0
+      if (++depth > maxDepth) return Effect.flatMap(tooDeep(level[0]!, maxDepth, failures), done)
     }
-
-    const advance = (followUps: ReadonlyArray<Event.Any>) => {
-      for (const followUp of followUps) following.push(followUp)
-      return step()
+    const event = level[index]!
+    if (ours !== undefined && event[TypeId] === "Domain") {
+      index++
+      return ours.handle(dispatch, event, failures.report, advance)
     }
+    const [item, next] = itemAt(level, index)
+    index = next
+    dispatch.fiber.setContext(dispatch.context)
+    return Effect.flatMap(emitItem(emitter, item, failures), advance)
+  }
 
+  const advance = (followUps: ReadonlyArray<Event.Any>) => {
+    for (const followUp of followUps) following.push(followUp)
     return step()
-  })
+  }
+
+  return step()
+}
 
 const drainParallel = (
   emitter: EventEmitter.EventEmitter["Service"],

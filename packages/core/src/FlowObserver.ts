@@ -13,28 +13,54 @@ import type { Message } from "./Message.ts"
  * The calls that a flow makes to its observer, synchronously and in order. An
  * observer must not throw.
  *
+ * **Details**
+ *
+ * A `run` is an object that stands for one dispatch of a command, one run of an
+ * event handler, or one delivery; `CurrentRun` holds it for what runs inside.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
 export interface FlowObserver {
-  /** A command's handler starts; `parent`: the handler run in which it was sent. */
+  /** The dispatch of a command starts, outside of its middleware; `parent`: the run in which it was sent. */
   readonly commandStarted: (run: object, command: { readonly _tag: string }, parent: object | undefined) => void
+  /** The handler of a command has ended: once, never (middleware refused), or often (middleware retries). */
+  readonly commandHandled: (run: object, exit: Exit.Exit<unknown, unknown>) => void
+  /** The dispatch of a command, middleware and events included, has ended. */
+  readonly commandEnded: (run: object, exit: Exit.Exit<unknown, unknown>) => void
   /** An event handler starts. */
   readonly handlerStarted: (run: object, handler: string, event: Event.Any) => void
-  /** The handler of a command or of an event has ended, with what it collected. */
-  readonly handlerEnded: (
-    run: object,
-    exit: Exit.Exit<unknown, unknown>,
-    collected: ReadonlyArray<Event.Any>
-  ) => void
-  /** The dispatch of a command, events included, has ended. */
-  readonly commandEnded: (run: object, exit: Exit.Exit<unknown, unknown>) => void
+  /** An event handler has ended. */
+  readonly handlerEnded: (run: object, exit: Exit.Exit<unknown, unknown>) => void
+  /**
+   * The events of a run go to the processor: what a handler collected, once it
+   * has succeeded; for a streaming command, what it collected for one element.
+   */
+  readonly collected: (run: object, events: ReadonlyArray<Event.Any>) => void
   /** Notification events go to the broker as these messages. */
   readonly published: (events: ReadonlyArray<Event.Any>, messages: ReadonlyArray<Message>) => void
+  /** The broker has answered. */
+  readonly publishEnded: (messages: ReadonlyArray<Message>, exit: Exit.Exit<unknown, unknown>) => void
   /** The consumer starts with an event that came from a broker. */
   readonly consumed: (message: Message, event: Event.Any) => void
+  /** A consumer takes up a delivery. */
+  readonly deliveryStarted: (run: object, message: Message, group: string) => void
+  /** An attempt at handling a delivery starts: the message was decoded to this event. */
+  readonly deliveryDecoded: (run: object, event: Event.Any) => void
+  /** A consumer is done with a delivery, before it acknowledges or returns it. */
+  readonly deliveryEnded: (run: object, outcome: DeliveryOutcome) => void
 }
+
+/**
+ * What became of a delivery. `"returned"`: not acknowledged, so the broker
+ * delivers the message again.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type DeliveryOutcome = "handled" | "duplicate" | "skipped" | "dead_lettered" | "returned"
 
 /**
  * The observer of the flows built below it; read when layers are built.
@@ -50,7 +76,7 @@ export const Current: Context.Reference<FlowObserver | undefined> = Context.Refe
 )
 
 /**
- * The run of a handler in which a nested command is sent.
+ * The run inside which code runs: the parent of a command that is sent there.
  *
  * @stability unstable
  * @category references

@@ -76,21 +76,26 @@ export const layerMemory = (options?: {
       handle: Effect.Effect<A, E, R>
     ): Effect.Effect<Option.Option<A>, E, R> => {
       const key = JSON.stringify([consumer, messageId])
-      return Effect.suspend(() => {
+      // Once it is in `running`, nothing may come in between but the end of `handle`
+      return Effect.uninterruptibleMask((restore) => {
         if (handled.has(key)) return Effect.succeedNone
         const other = running.get(key)
         if (other !== undefined) {
-          return Effect.flatMap(Deferred.await(other), (succeeded) =>
-            succeeded ? Effect.succeedNone : once(consumer, messageId, handle))
+          return restore(
+            Effect.flatMap(Deferred.await(other), (succeeded) =>
+              succeeded ? Effect.succeedNone : once(consumer, messageId, handle))
+          )
         }
         const done = Deferred.makeUnsafe<boolean>()
         running.set(key, done)
-        return Effect.onExit(Effect.asSome(handle), (exit) =>
+        return Effect.onExit(restore(Effect.asSome(handle)), (exit) =>
           Effect.suspend(() => {
             running.delete(key)
             if (Exit.isSuccess(exit)) {
               handled.add(key)
-              if (handled.size > capacity) handled.delete(handled.values().next().value!)
+              if (handled.size > capacity) {
+                handled.delete(handled.values().next().value!)
+              }
             }
             return Effect.asVoid(Deferred.succeed(done, Exit.isSuccess(exit)))
           }))

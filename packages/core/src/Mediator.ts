@@ -5,7 +5,6 @@
  * @stability unstable
  * @since 0.1.0
  */
-import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,15 +13,18 @@ import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
 import * as Command from "./Command.ts"
 import * as Correlation from "./Correlation.ts"
+import type * as Event from "./Event.ts"
 import * as EventProcessor from "./EventProcessor.ts"
 import * as FlowObserver from "./FlowObserver.ts"
 import { Collector } from "./internal/collector.ts"
-import { Flow, handlerContext } from "./internal/flowContext.ts"
+import { Dispatch } from "./internal/dispatch.ts"
+import { Flow, handlerContext, inFlow } from "./internal/flowContext.ts"
 import { InFlight } from "./internal/inFlight.ts"
-import { observeHandler } from "./internal/observe.ts"
+import type * as MediatorId from "./internal/mediatorId.ts"
 import * as Middleware from "./Middleware.ts"
 import * as Telemetry from "./Telemetry.ts"
 
@@ -56,11 +58,25 @@ export interface MediatorService<out MiddlewareError = never, out Provides = nev
 /**
  * The mediator of a program.
  *
+ * **Details**
+ *
+ * A handler may send commands itself, at any depth (F5). The mediator that runs
+ * it is in its context, so it is not asked of the handler's layer.
+ *
  * @stability unstable
  * @category services
  * @since 0.1.0
  */
-export class Mediator extends Context.Service<Mediator, MediatorService>()("@event-flow/core/Mediator") {}
+export type Mediator = MediatorId.Mediator
+
+/**
+ * @stability unstable
+ * @category services
+ * @since 0.1.0
+ */
+export const Mediator: Context.Service<Mediator, MediatorService> = Context.Service<Mediator, MediatorService>(
+  "@event-flow/core/Mediator"
+)
 
 /**
  * Options of a mediator.
@@ -169,19 +185,20 @@ export interface ServiceClass<Self, Id extends string, M extends ReadonlyArray<M
 {
   new(_: never): Context.ServiceClass.Shape<Id, MediatorService<Middleware.Errors<M>, M[number]["~provides"]>>
   readonly middleware: M
+  /** Also requires the program's `Mediator`, for what handlers send themselves. */
   readonly send: <C extends Command.Any<"single">>(
     command: C
   ) => Effect.Effect<
     Command.Success<C>,
     Command.SendError<C> | Middleware.Errors<M>,
-    Self | Exclude<Command.Requires<C>, M[number]["~provides"]>
+    Self | Mediator | Exclude<Command.Requires<C>, M[number]["~provides"]>
   >
   readonly stream: <C extends Command.Any<"stream">>(
     command: C
   ) => Stream.Stream<
     Command.Success<C>,
     Command.SendError<C> | Middleware.Errors<M>,
-    Self | Exclude<Command.Requires<C>, M[number]["~provides"]>
+    Self | Mediator | Exclude<Command.Requires<C>, M[number]["~provides"]>
   >
   readonly layer: (
     options?: Options
@@ -198,7 +215,23 @@ const sendWith = <Self, C extends Command.Any<"single">, E, P>(
   service: Context.Key<Self, MediatorService<E, P>>,
   command: C
 ): Effect.Effect<Command.Success<C>, Command.SendError<C> | E, Self | Exclude<Command.Requires<C>, P>> =>
-  Effect.withFiber((fiber) => Context.getUnsafe(fiber.context as Context.Context<Self>, service).send(command))
+  Effect.withFiber((fiber) => {
+    const mediator: MediatorService<E, P> & Partial<Immediate> = Context.getUnsafe(
+      fiber.context as Context.Context<Self>,
+      service
+    )
+    // Ours is already in the fiber that it needs; a user's own may be anything
+    return mediator[sendInFiber] === undefined
+      ? mediator.send(command)
+      : mediator[sendInFiber](fiber, command) as ReturnType<typeof mediator.send<C>>
+  })
+
+/** The way into our own mediator for a caller that has the running fiber at hand. */
+const sendInFiber: unique symbol = Symbol("@event-flow/core/Mediator/sendInFiber")
+
+interface Immediate {
+  readonly [sendInFiber]: (fiber: AnyFiber, command: Command.Any) => AnyEffect
+}
 
 const streamWith = <Self, C extends Command.Any<"stream">, E, P>(
   service: Context.Key<Self, MediatorService<E, P>>,
@@ -223,7 +256,8 @@ const makeTyped = <E, P>(
   )
 
 const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.Any>, options: Options | undefined) {
-  const processor = yield* EventProcessor.EventProcessor
+  const processor: EventProcessor.EventProcessor["Service"] & Partial<EventProcessor.InDispatch> = yield* EventProcessor
+    .EventProcessor
   const observer = yield* FlowObserver.Current
   const { metrics } = yield* Telemetry.Settings
   const context = yield* Effect.context<never>()
@@ -231,60 +265,53 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
   const inFlight = new InFlight()
   yield* Effect.addFinalizer(() => inFlight.drain(options?.drainTimeout ?? "30 seconds"))
 
-  const send = (command: Command.Any): AnyEffect =>
-    Effect.withFiber((fiber) => {
-      const bound = findHandler(fiber.context, command)
-      if (inFlight.isClosed) return Effect.interrupt
-      const tracing = Telemetry.isTracing(fiber)
-      if (
-        !tracing && !metrics && own === undefined && bound.middleware === undefined && observer === undefined
-      ) {
-        return dispatch(fiber, bound, command)
-      }
-      const effect = wrap(bound, command, (observed) =>
-        Effect.withFiber((fiber) =>
-          runSingle(fiber, bound, command, observed)
-        ))
-      return tracked(fiber, Telemetry.command(effect, { tag: command._tag, tracing, metrics }))
-    })
+  const process: EventProcessor.InDispatch[typeof EventProcessor.processInDispatch] =
+    processor[EventProcessor.processInDispatch] ??
+      ((dispatch, events, next) => {
+        dispatch.fiber.setContext(dispatch.context)
+        return Effect.flatMap(processor.process(events), next)
+      })
 
-  /** The plain path: tracking, handler and events with one continuation frame each. */
-  const dispatch = (fiber: AnyFiber, bound: Command.Bound, command: Command.Any): AnyEffect => {
+  const isPlain = !metrics && own === undefined && observer === undefined
+
+  const send = (fiber: AnyFiber, command: Command.Any): AnyEffect => {
+    const bound = findHandler(fiber.context, command)
+    if (inFlight.isClosed) return Effect.interrupt
+    const tracing = Telemetry.isTracing(fiber)
+    if (isPlain && !tracing && bound.middleware === undefined) return runPlain(fiber, bound, command)
+    const effect = wrap(
+      bound,
+      command,
+      (watch) => Effect.withFiber((fiber) => runSingle(fiber, bound, command, watch))
+    )
+    return tracked(fiber, Telemetry.command(effect, { tag: command._tag, tracing, metrics }))
+  }
+
+  /**
+   * The plain path. What must happen on every exit is in one frame at the end:
+   * interruption skips all other continuations.
+   */
+  const runPlain = (fiber: AnyFiber, bound: Command.Bound, command: Command.Any): AnyEffect => {
+    const dispatch = new Dispatch(fiber)
     const sending = inFlight.add(fiber)
     const caller = fiber.context
-    const base = inFlow(caller)
-    const collector = new Collector()
-    const handling = handlerContext(bound.context, base)
-    if (handling !== caller) fiber.setContext(handling)
-    return Effect.matchCauseEffect(runHandler(bound, command, collector), {
-      onSuccess: (response) => {
+    const flow = Context.get(caller, Correlation.Current) === undefined ? new Flow(caller) : undefined
+    const collector = new Collector(dispatch)
+    fiber.setContext(flow?.handlerContext(bound.context) ?? handlerContext(bound.context, caller))
+    const handling = runHandler(bound, command, collector)
+    const dispatched = bound.definition.emits.length === 0
+      ? handling
+      : Effect.flatMap(handling, (response) => {
         const events = collector.close()
-        if (events === undefined) {
-          end()
-          return Effect.succeed(response)
-        }
-        fiber.setContext(base)
-        return Effect.matchCauseEffect(processor.process(events), {
-          onSuccess: (_) => {
-            end()
-            return Effect.succeed(response)
-          },
-          onFailure
-        })
-      },
-      onFailure
-    })
-
-    function onFailure(cause: Cause.Cause<unknown>) {
-      collector.close()
-      end()
-      return Effect.failCause(cause)
-    }
-
-    function end() {
-      fiber.setContext(caller)
+        if (events === undefined) return Effect.succeed(response)
+        if (flow !== undefined) dispatch.context = flow.context
+        return process(dispatch, events, () => Effect.succeed(response))
+      })
+    return Effect.onExitPrimitive(dispatched, (_) => {
+      dispatch.end()
       inFlight.remove(sending)
-    }
+      return undefined
+    })
   }
 
   /** The same for a dispatch that is wrapped: whoever wraps it tracks it. */
@@ -292,21 +319,24 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
     fiber: AnyFiber,
     bound: Command.Bound,
     command: Command.Any,
-    observe: Observe
+    watch: Watch | undefined
   ): AnyEffect => {
     const collector = new Collector()
     const base = fiber.context
     const handler = Effect.onExit(
-      observe(
-        collector,
-        withContext(runHandler(bound, command, collector), (context) => handlerContext(bound.context, context))
-      ),
-      () => Effect.sync(() => collector.close())
+      withContext(runHandler(bound, command, collector), (context) => handlerContext(bound.context, context)),
+      (exit) =>
+        Effect.sync(() => {
+          collector.close()
+          watch?.handled(exit)
+        })
     )
-    return Effect.flatMap(handler, (response) =>
-      collector.events === undefined
-        ? Effect.succeed(response)
-        : Effect.as(withContext(processor.process(collector.events), () => base), response))
+    return Effect.flatMap(handler, (response) => {
+      const events = collector.events
+      if (events === undefined) return Effect.succeed(response)
+      watch?.collected(events)
+      return Effect.as(withContext(processor.process(events), () => base), response)
+    })
   }
 
   const tracked = <A, E, R>(fiber: AnyFiber, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
@@ -315,14 +345,22 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
   }
 
   /** Middleware around a dispatch, the mediator's own outermost, in a flow. */
-  const wrap = (bound: Command.Bound, command: Command.Any, run: (observe: Observe) => AnyEffect): AnyEffect => {
+  const wrap = (
+    bound: Command.Bound,
+    command: Command.Any,
+    run: (watch: Watch | undefined) => AnyEffect
+  ): AnyEffect => {
     const info: Middleware.Info = { tag: command._tag, command }
-    const observed = observer === undefined ? run(unobserved) : observeCommand(observer, command, run)
-    const inner = bound.middleware === undefined
-      ? observed
-      : withContext(bound.middleware(observed, info), (context) => handlerContext(bound.context, context))
-    const outer = own === undefined ? inner : own(inner, info)
-    return withContext(outer, inFlow)
+    const wrapped = (watch: Watch | undefined) => {
+      const inner = bound.middleware === undefined
+        ? run(watch)
+        : withContext(bound.middleware(run(watch), info), (context) => handlerContext(bound.context, context))
+      return own === undefined ? inner : own(inner, info)
+    }
+    return withContext(
+      observer === undefined ? wrapped(undefined) : observeCommand(observer, command, wrapped),
+      inFlow
+    )
   }
 
   const stream = (command: Command.Any): Stream.Stream<unknown, unknown> =>
@@ -336,21 +374,13 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
             Effect.sync(() => inFlight.add(fiber)),
             (sending) => Effect.sync(() => inFlight.remove(sending))
           ),
-          withStreamContext(elements(bound, command, unobservedStream), inFlow)
+          withStreamContext(elements(bound, command, undefined), inFlow)
         )
       }
       // Middleware wraps effects: the stream runs inside of one and hands each
       // element over when it is asked for the next
-      return Effect.succeed(handOver((queue) => {
-        const effect = wrap(bound, command, (observe) =>
-          Stream.runForEach(
-            elements(
-              bound,
-              command,
-              (collector, stream) => Stream.unwrap(Effect.as(observe(collector, Effect.void), stream))
-            ),
-            (element) => Queue.offer(queue, element)
-          ))
+      return Effect.succeed(handOver((offer) => {
+        const effect = wrap(bound, command, (watch) => Stream.runForEach(elements(bound, command, watch), offer))
         return tracked(fiber, Telemetry.command(effect, { tag: command._tag, tracing, metrics }))
       }))
     }))
@@ -359,16 +389,20 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
   const elements = (
     bound: Command.Bound,
     command: Command.Any,
-    observe: (collector: Collector, stream: Stream.Stream<unknown, unknown>) => Stream.Stream<unknown, unknown>
+    watch: Watch | undefined
   ): Stream.Stream<unknown, unknown> =>
     Stream.suspend(() => {
       const collector = new Collector()
       const processCollected = Effect.suspend(() => {
         const events = collector.take()
-        return events === undefined ? Effect.void : processor.process(events)
+        if (events === undefined) return Effect.void
+        watch?.collected(events)
+        return processor.process(events)
       })
       const handled = withStreamContext(
-        observe(collector, runStream(bound, command, collector)),
+        watch === undefined
+          ? runStream(bound, command, collector)
+          : Stream.onExit(runStream(bound, command, collector), (exit) => Effect.sync(() => watch.handled(exit))),
         (context) => handlerContext(bound.context, context)
       )
       return handled.pipe(
@@ -379,16 +413,20 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
       )
     })
 
-  return { send, stream }
+  return {
+    [sendInFiber]: send,
+    send: (command: Command.Any): AnyEffect => Effect.withFiber((fiber) => send(fiber, command)),
+    stream
+  }
 })
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 
-type Observe = (collector: Collector, handler: AnyEffect) => AnyEffect
-
-const unobserved: Observe = (_collector, handler) => handler
-
-const unobservedStream = (_collector: Collector, stream: Stream.Stream<unknown, unknown>) => stream
+/** Reports one dispatch to the observer. */
+interface Watch {
+  readonly handled: (exit: Exit.Exit<unknown, unknown>) => void
+  readonly collected: (events: ReadonlyArray<Event.Any>) => void
+}
 
 type ChangeContext = (context: Context.Context<never>) => Context.Context<never>
 
@@ -397,10 +435,6 @@ const withContext = <A, E>(effect: Effect.Effect<A, E>, change: ChangeContext): 
 
 const withStreamContext = <A, E>(stream: Stream.Stream<A, E>, change: ChangeContext): Stream.Stream<A, E> =>
   Stream.updateContext<A, E, never, never>(stream, change)
-
-/** A dispatch that sends starts a flow, unless it is part of one. */
-const inFlow = (caller: Context.Context<never>): Context.Context<never> =>
-  Context.get(caller, Correlation.Current) === undefined ? new Flow(caller).context : caller
 
 const findHandler = (context: Context.Context<never>, command: Command.Any): Command.Bound => {
   const definition = Command.definitionOf(command)
@@ -432,30 +466,37 @@ const runStream = (
 const observeCommand = (
   observer: FlowObserver.FlowObserver,
   command: Command.Any,
-  run: (observe: Observe) => AnyEffect
+  dispatch: (watch: Watch) => AnyEffect
 ): AnyEffect =>
   Effect.withFiber((fiber) => {
-    const parent = Context.get(fiber.context, FlowObserver.CurrentRun)
-    let last: object | undefined
-    const effect = run((collector, handler) =>
-      observeHandler(observer, collector, handler, (run) => {
-        last = run
-        observer.commandStarted(run, command, parent)
-      })
+    const run = {}
+    observer.commandStarted(run, command, Context.get(fiber.context, FlowObserver.CurrentRun))
+    const effect = dispatch({
+      handled: (exit) => observer.commandHandled(run, exit),
+      collected: (events) => observer.collected(run, events)
+    })
+    return Effect.onExit(
+      Effect.provideService(effect, FlowObserver.CurrentRun, run),
+      (exit) => Effect.sync(() => observer.commandEnded(run, exit))
     )
-    return Effect.onExit(effect, (exit) =>
-      Effect.sync(() => {
-        if (last !== undefined) observer.commandEnded(last, exit)
-      }))
   })
 
-/** A stream of what an effect offers: the effect goes on when an element was taken. */
+/** A stream of what an effect offers: the effect goes on when the next element is asked for. */
 const handOver = (
-  run: (queue: Queue.Enqueue<unknown, unknown>) => AnyEffect
+  run: (offer: (element: unknown) => Effect.Effect<void>) => AnyEffect
 ): Stream.Stream<unknown, unknown> =>
-  Stream.callback<unknown, unknown>(
-    (queue) =>
-      Effect.flatMap(Effect.exit(run(queue)), (exit) =>
-        Exit.isSuccess(exit) ? Queue.end(queue) : Queue.failCause(queue, exit.cause)),
-    { bufferSize: 1, strategy: "suspend" }
-  )
+  Stream.suspend(() => {
+    const demand = Semaphore.makeUnsafe(0)
+    const asked = demand.take(1)
+    const produced = Stream.callback<unknown, unknown>(
+      (queue) =>
+        Effect.flatMap(
+          Effect.exit(Effect.andThen(asked, run((element) => Effect.andThen(Queue.offer(queue, element), asked)))),
+          (exit) => Exit.isSuccess(exit) ? Queue.end(queue) : Queue.failCause(queue, exit.cause)
+        ),
+      { bufferSize: 1, strategy: "suspend" }
+    )
+    return Stream.scoped(
+      Stream.fromPull(Effect.map(Stream.toPull(produced), (pull) => Effect.andThen(demand.release(1), pull)))
+    )
+  })

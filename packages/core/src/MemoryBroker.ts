@@ -76,7 +76,7 @@ export const layer = (
         Context.add(
           MemoryBroker,
           MemoryBroker.of({
-            messages: (topic) => Effect.sync(() => state.topic(topic).log.map((entry) => entry.message)),
+            messages: (topic) => Effect.sync(() => Array.from(state.topic(topic).log, (entry) => entry.message)),
             pending: Effect.sync(() => state.pending),
             awaitIdle: state.awaitIdle
           })
@@ -98,16 +98,32 @@ interface Entry {
 /** Effects that wait for something to change; each looks again when woken. */
 class Waiters {
   #resumes = new Set<() => void>()
+  #changes = 0
 
-  readonly wait: Effect.Effect<void> = Effect.callback<void>((resume) => {
-    const wake = () => resume(Effect.void)
-    this.#resumes.add(wake)
-    return Effect.sync(() => {
-      this.#resumes.delete(wake)
+  /**
+   * Looks, and looks again after each change until there is something. A fiber
+   * may yield between looking and waiting, so a change in between counts too.
+   */
+  until<A, E>(look: () => Effect.Effect<A, E> | undefined): Effect.Effect<A, E> {
+    return Effect.suspend(() => {
+      const seen = this.#changes
+      return look() ?? Effect.andThen(this.#after(seen), this.until(look))
     })
-  })
+  }
+
+  #after(seen: number): Effect.Effect<void> {
+    return Effect.callback<void>((resume) => {
+      const wake = () => resume(Effect.void)
+      if (this.#changes !== seen) return wake()
+      this.#resumes.add(wake)
+      return Effect.sync(() => {
+        this.#resumes.delete(wake)
+      })
+    })
+  }
 
   wakeAll(): void {
+    this.#changes++
     if (this.#resumes.size === 0) return
     const resumes = this.#resumes
     this.#resumes = new Set()
@@ -116,8 +132,8 @@ class Waiters {
 }
 
 /** A first-in-first-out queue without shifting, and a way back to its front. */
-class Fifo<A> {
-  #items: Array<A> = []
+class Fifo<A> implements Iterable<A> {
+  #items: Array<A | undefined> = []
   #head = 0
 
   get size(): number {
@@ -133,9 +149,18 @@ class Fifo<A> {
     else this.#items.unshift(item)
   }
 
+  peek(): A | undefined {
+    return this.#items[this.#head]
+  }
+
+  *[Symbol.iterator](): IterableIterator<A> {
+    for (let i = this.#head; i < this.#items.length; i++) yield this.#items[i]!
+  }
+
   shift(): A | undefined {
     if (this.size === 0) return undefined
-    const item = this.#items[this.#head++]
+    const item = this.#items[this.#head]
+    this.#items[this.#head++] = undefined
     if (this.#head > 1024 && this.#head * 2 > this.#items.length) {
       this.#items = this.#items.slice(this.#head)
       this.#head = 0
@@ -180,7 +205,7 @@ class Group {
 }
 
 class Topic {
-  readonly log: Array<Entry> = []
+  readonly log = new Fifo<Entry>()
   readonly groups = new Map<string, Group>()
   #nextOffset = 0
 
@@ -211,10 +236,7 @@ class Topic {
   /** Forgets the oldest messages beyond `retention` that every group has acknowledged. */
   trim(retention: number): void {
     if (this.groups.size === 0) return
-    let done = 0
-    while (this.log.length - done > retention && this.log[done]!.open === 0) done++
-    // In strides: removing from the front moves the rest
-    if (done > 0 && (done >= 256 || done * 2 >= this.log.length)) this.log.splice(0, done)
+    while (this.log.size > retention && this.log.peek()?.open === 0) this.log.shift()
   }
 }
 
@@ -245,37 +267,39 @@ class State {
     this.#changed.wakeAll()
   }
 
-  readonly awaitIdle: Effect.Effect<void> = Effect.suspend(() =>
-    this.pending === 0 ? Effect.void : Effect.andThen(this.#idle.wait, this.awaitIdle)
-  )
+  readonly awaitIdle: Effect.Effect<void> = this.#idle.until(() => this.pending === 0 ? Effect.void : undefined)
 
   readonly publish = (
     messages: Arr.NonEmptyReadonlyArray<Message.Message>
   ): Effect.Effect<void, Broker.PublishError> =>
     Effect.suspend(() => {
       let index = 0
-      const step = (): Effect.Effect<void, Broker.PublishError> => {
-        while (index < messages.length) {
-          const message = messages[index]!
-          const wait = this.#admit(message)
-          if (wait !== undefined) return Effect.flatMap(wait, step)
-          this.topic(message.topic).append(message)
-          this.pending += this.topic(message.topic).groups.size
-          this.topic(message.topic).trim(this.#retention)
-          index++
+      return this.#changed.until(() => {
+        const before = index
+        try {
+          for (; index < messages.length; index++) {
+            const message = messages[index]!
+            const admitted = this.#admit(message)
+            if (admitted !== true) return admitted
+            const topic = this.topic(message.topic)
+            topic.append(message)
+            this.pending += topic.groups.size
+            topic.trim(this.#retention)
+          }
+          return Effect.void
+        } finally {
+          // What was appended is there to be consumed, whatever becomes of the rest
+          if (index > before) this.#changed.wakeAll()
         }
-        this.#changed.wakeAll()
-        return Effect.void
-      }
-      return step()
+      })
     })
 
-  /** Undefined when there is room; else what to wait for, or the failure. */
-  #admit(message: Message.Message): Effect.Effect<void, Broker.PublishError> | undefined {
+  /** Whether there is room; undefined: not now. */
+  #admit(message: Message.Message): true | undefined | Effect.Effect<never, Broker.PublishError> {
     const fail = (reason: Broker.PublishReason) => Effect.fail(Broker.publishError(message, reason))
     if (this.#isClosed) return fail(new Broker.Closed({ detail: "the memory broker's layer is closed" }))
     const topic = this.topic(message.topic)
-    if (topic.groups.size === 0 && topic.log.length >= this.#capacity) {
+    if (topic.groups.size === 0 && topic.log.size >= this.#capacity) {
       return fail(
         new Broker.Rejected({
           detail: `${this.#capacity} messages wait in the topic, and no group consumes it: subscribe, or raise capacity`
@@ -291,22 +315,18 @@ class State {
           })
         )
       }
-      // What was appended before is there to be consumed meanwhile
-      this.#changed.wakeAll()
-      return this.#changed.wait
+      return undefined
     }
-    return undefined
+    return true
   }
 
   readonly subscribe: Subscriber.Subscriber["Service"]["subscribe"] = ({ group, maxInFlight, topics }) =>
     Effect.gen({ self: this }, function*() {
-      const closed = new Subscriber.SubscribeError({
-        topics,
-        group,
-        reason: "Closed",
-        detail: "the memory broker's layer is closed"
-      })
-      if (this.#isClosed) return yield* closed
+      const closed = (what: string) =>
+        Effect.fail(
+          new Subscriber.SubscribeError({ topics, group, reason: "Closed", detail: `the ${what} is closed` })
+        )
+      if (this.#isClosed) return yield* closed("memory broker's layer")
       const queues = topics.map((name) => {
         const topic = this.topic(name)
         const before = topic.groups.get(group)?.pending ?? 0
@@ -317,6 +337,7 @@ class State {
       })
       const inFlight = new Map<Pending, Group>()
       let first = 0
+      let isOpen = true
 
       const settle = (pending: Pending): Group | undefined => {
         const state = inFlight.get(pending)
@@ -353,7 +374,8 @@ class State {
 
       yield* Effect.addFinalizer(() =>
         Effect.sync(() => {
-          const unsettled = [...inFlight].reverse()
+          isOpen = false
+          const unsettled = [...inFlight].sort(([a], [b]) => b.entry.offset - a.entry.offset)
           inFlight.clear()
           for (const [pending, state] of unsettled) giveBack(state, pending)
           for (const { state } of queues) state.consumers--
@@ -377,10 +399,11 @@ class State {
         return deliveries
       }
 
-      const take: Subscriber.Subscription["take"] = Effect.suspend(() => {
-        if (this.#isClosed) return Effect.fail(closed)
+      const take: Subscriber.Subscription["take"] = this.#changed.until(() => {
+        if (this.#isClosed) return closed("memory broker's layer")
+        if (!isOpen) return closed("subscription")
         const deliveries = takeReady()
-        return isNonEmpty(deliveries) ? Effect.succeed(deliveries) : Effect.flatMap(this.#changed.wait, () => take)
+        return isNonEmpty(deliveries) ? Effect.succeed(deliveries) : undefined
       })
 
       return { take, onRevoked: () => Effect.void }

@@ -34,7 +34,7 @@ export const Class = <Self = never>() =>
   Success extends Schema.Top = Schema.Void,
   Error extends Schema.Top = Schema.Never,
   const M extends ReadonlyArray<Middleware.Any> = readonly [],
-  const Requires extends ReadonlyArray<Context.Key<never, never>> = readonly [],
+  const Requires extends ReadonlyArray<Context.Key<unknown, unknown>> = readonly [],
   const Stream extends boolean = false
 >(
   tag: Tag,

@@ -28,7 +28,7 @@ export class SubscribeError extends Schema.TaggedError<SubscribeError>("@event-f
      * - `"UnknownTopic"`: a topic or queue does not exist (any more).
      * - `"NotAuthorised"`: the broker refused these credentials, or what they may do.
      * - `"Unreachable"`: the broker could not be reached within the layer's bound.
-     * - `"Closed"`: the subscriber's layer is closing or closed.
+     * - `"Closed"`: the subscription, or the subscriber's layer, is closing or closed.
      * - `"Other"`: see `detail`.
      */
     reason: Schema.Literals(["UnknownTopic", "NotAuthorised", "Unreachable", "Closed", "Other"]),

@@ -292,8 +292,12 @@ export const process = <A, E, R>(effect: Effect.Effect<A, E, R>, options: {
     ? Effect.withSpan(measured, `process ${options.topic}`, {
       captureStackTrace: false,
       kind: "consumer",
+      // Without a publisher's span it starts a trace: the span of who started the consumer is not its parent
+      root: options.parent === undefined,
       parent: options.parent,
-      attributes: options.messageId === undefined ? attributes : { ...attributes, "messaging.message.id": options.messageId }
+      attributes: options.messageId === undefined
+        ? attributes
+        : { ...attributes, "messaging.message.id": options.messageId }
     })
     : measured
 }

@@ -14,7 +14,13 @@ import type * as Event from "../Event.ts"
 export class Collector {
   /** What was collected; undefined: nothing. */
   events: Array<Event.Any> | undefined = undefined
+  readonly #dispatch: { readonly isEnded: boolean } | undefined
   #closed = false
+
+  /** `dispatch`: ends the collection when it ends; else the owner calls `close`. */
+  constructor(dispatch?: { readonly isEnded: boolean }) {
+    this.#dispatch = dispatch
+  }
 
   get collect(): (event: Event.Any) => Effect.Effect<void> {
     return (event) => Effect.sync(() => this.#add(event))
@@ -28,7 +34,7 @@ export class Collector {
   }
 
   #add(event: Event.Any): void {
-    if (this.#closed) {
+    if (this.#closed || this.#dispatch?.isEnded === true) {
       // A fiber that outlives its handler: the event would be lost without a word
       throw new Error(
         `Event "${event._tag}" was collected after its handler had ended: join the fiber that collects it`

@@ -83,16 +83,19 @@ const predicate = (ast: SchemaAST.AST): Predicate | undefined => {
 export const fastFields = (fields: Schema.Struct.Fields): ReadonlyArray<FastField> | undefined => {
   const out: Array<FastField> = []
   for (const name of Reflect.ownKeys(fields)) {
-    // "__proto__" as an own field cannot be assigned, only defined
-    if (typeof name === "symbol" || name === "__proto__") return undefined
+    // Every object has these; "__proto__" cannot even be assigned
+    if (typeof name === "symbol" || name in Object.prototype) return undefined
     const ast = SchemaAST.toType(fields[name]!.ast)
     const isValid = predicate(ast)
     if (isValid === undefined) return undefined
     // A missing value that has a default is the Schema's business
     const hasDefault = ast.context?.constructorDefault !== undefined
+    const isOptional = ast.context?.isOptional === true && !hasDefault
+    // So is telling a missing key from one that is undefined, where it must be there
+    if (!isOptional && !hasDefault && isValid(undefined)) return undefined
     out.push({
       name,
-      isOptional: ast.context?.isOptional === true && !hasDefault,
+      isOptional,
       isValid: hasDefault ? (value) => value !== undefined && isValid(value) : isValid
     })
   }

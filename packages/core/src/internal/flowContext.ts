@@ -10,37 +10,55 @@ import type { CapturedContext } from "./capturedContext.ts"
 /**
  * The correlation of a flow that started here. It also keeps the two contexts
  * that let handlers share the work of merging contexts (see `handlerContext`).
+ * All of it is made when first needed: most flows need little of it.
  */
 export class Flow implements Correlation.Correlation {
   readonly causationId = undefined
   /** The context of whoever sent the first command. */
   readonly caller: Context.Context<never>
-  /** The same, with this flow in it. */
-  readonly context: Context.Context<never>
+  #context: Context.Context<never> | undefined = undefined
   #correlationId: string | undefined = undefined
 
   constructor(caller: Context.Context<never>) {
     this.caller = caller
-    this.context = Context.add(caller, Correlation.Current, this)
   }
 
-  // Made when first read: most flows never need it
+  /** The context of the caller, with this flow in it. */
+  get context(): Context.Context<never> {
+    return this.#context ??= Context.add(this.caller, Correlation.Current, this)
+  }
+
+  /** Whether this is `context`, without making it. */
+  isContext(context: Context.Context<never>): boolean {
+    return this.#context === context
+  }
+
+  /**
+   * The context to run a handler in. Each flow has a context of its own, which
+   * would defeat the handler's cache of merged contexts; so the caller's context
+   * is merged (cached) and the flow added to the result.
+   */
+  handlerContext(captured: CapturedContext): Context.Context<never> {
+    const merged = captured.mergedWith(this.caller)
+    return merged === this.caller ? this.context : Context.add(merged, Correlation.Current, this)
+  }
+
   get correlationId(): string {
     return this.#correlationId ??= SecureRandom.uuidV7Unsafe()
   }
 }
 
-/**
- * The context to run a handler in. Each flow has a context of its own, which
- * would defeat the handler's cache of merged contexts; so the caller's context
- * is merged (cached) and the flow added to the result.
- */
+/** A dispatch that sends starts a flow, unless it is part of one. */
+export const inFlow = (caller: Context.Context<never>): Context.Context<never> =>
+  Context.get(caller, Correlation.Current) === undefined ? new Flow(caller).context : caller
+
+/** The context to run a handler in, in the flow of `context` or outside of one. */
 export const handlerContext = (
   captured: CapturedContext,
   context: Context.Context<never>
 ): Context.Context<never> => {
   const flow = Context.get(context, Correlation.Current)
-  if (!(flow instanceof Flow) || flow.context !== context) return captured.mergedWith(context)
-  const merged = captured.mergedWith(flow.caller)
-  return merged === flow.caller ? context : Context.add(merged, Correlation.Current, flow)
+  return flow instanceof Flow && flow.isContext(context)
+    ? flow.handlerContext(captured)
+    : captured.mergedWith(context)
 }

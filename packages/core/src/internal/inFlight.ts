@@ -36,10 +36,18 @@ export class InFlight {
   remove(sending: Sending): void {
     sending.previous.next = sending.next
     sending.next.previous = sending.previous
-    if (this.#onIdle !== undefined && this.#ring.next === this.#ring) this.#onIdle()
+    this.#onIdle?.()
   }
 
-  /** The running fibers but for `self`, which cannot wait for itself. */
+  /** Whether nothing runs but in `self`, which cannot wait for itself. */
+  #isIdle(self: AnyFiber): boolean {
+    for (let sending = this.#ring.next; sending !== this.#ring; sending = sending.next) {
+      if (sending.fiber !== self) return false
+    }
+    return true
+  }
+
+  /** The running fibers but for `self`. */
   #fibers(self: AnyFiber): Array<AnyFiber> {
     const fibers: Array<AnyFiber> = []
     for (let sending = this.#ring.next; sending !== this.#ring; sending = sending.next) {
@@ -54,10 +62,13 @@ export class InFlight {
       const finish = Effect.sync(() => {
         this.isClosed = true
       })
-      if (this.#fibers(self).length === 0) return finish
+      if (this.#isIdle(self)) return finish
       const idle = Effect.callback<void>((resume) => {
         this.#onIdle = () => {
-          if (this.#fibers(self).length === 0) resume(Effect.void)
+          if (!this.#isIdle(self)) return
+          // Now and not when this fiber goes on: a send could start in between
+          this.isClosed = true
+          resume(Effect.void)
         }
         return Effect.sync(() => {
           this.#onIdle = undefined

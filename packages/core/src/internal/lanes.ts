@@ -16,7 +16,7 @@ interface Worker<Item> {
 
 /**
  * Workers are started for what is ready and end when nothing is: a busy
- * consumer forks none, an idle one holds none. The owner must call `drain`.
+ * consumer forks none, an idle one holds none. The owner must call `stop`.
  *
  * `run` must not fail: what it does with a failure is its own business.
  */
@@ -61,14 +61,25 @@ export class Lanes<Item> {
     while (!this.#isStopping && this.#workers.size < this.#concurrency && this.#head < this.#ready.length) {
       const worker: Worker<Item> = { fiber: undefined, current: undefined }
       this.#workers.add(worker)
-      worker.fiber = this.#fork(Effect.suspend(() => this.#next(worker)))
+      worker.fiber = this.#fork(this.#next(worker))
       worker.fiber.addObserver(() => this.#ended(worker))
     }
     this.#spawning = false
   }
 
   #next(worker: Worker<Item>): Effect.Effect<void> {
-    if (this.#isStopping || this.#head === this.#ready.length) return Effect.void
+    return Effect.flatMap(
+      // From taking an item to letting it go nothing may come in between but the end of its run
+      Effect.uninterruptibleMask((restore) => this.#runNext(worker, restore)),
+      (ran) => ran ? this.#next(worker) : Effect.void
+    )
+  }
+
+  #runNext(
+    worker: Worker<Item>,
+    restore: (effect: Effect.Effect<void>) => Effect.Effect<void>
+  ): Effect.Effect<boolean> {
+    if (this.#isStopping || this.#head === this.#ready.length) return Effect.succeed(false)
     const lane = this.#ready[this.#head++]!
     if (this.#head > 1024 && this.#head * 2 > this.#ready.length) {
       this.#ready = this.#ready.slice(this.#head)
@@ -76,10 +87,7 @@ export class Lanes<Item> {
     }
     const item = lane.items.shift()!
     worker.current = item
-    return Effect.flatMap(
-      Effect.onExit(this.#run(item), () => Effect.sync(() => this.#done(worker, lane))),
-      () => this.#next(worker)
-    )
+    return Effect.as(Effect.onExit(restore(this.#run(item)), () => Effect.sync(() => this.#done(worker, lane))), true)
   }
 
   #done(worker: Worker<Item>, lane: Lane<Item>): void {
@@ -106,9 +114,14 @@ export class Lanes<Item> {
     })
   }
 
+  /** Starts nothing new. */
+  halt(): void {
+    this.#isStopping = true
+  }
+
   /** Starts nothing new, and waits for the end of what runs. */
   readonly stop: Effect.Effect<void> = Effect.callback((resume) => {
-    this.#isStopping = true
+    this.halt()
     if (this.#workers.size === 0) return resume(Effect.void)
     this.#onIdle = () => resume(Effect.void)
     return Effect.sync(() => {

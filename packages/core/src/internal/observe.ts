@@ -1,23 +1,29 @@
 /**
- * Reports the runs of handlers to a `FlowObserver`.
+ * Reports the runs of event handlers to a `FlowObserver`.
  */
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
+import type * as Event from "../Event.ts"
 import * as FlowObserver from "../FlowObserver.ts"
 import type { Collector } from "./collector.ts"
 
-/** Reports the start and end of a handler; nested commands find it as their parent. */
+/** Reports the start, the follow-ups and the end of a handler; nested commands find it as their parent. */
 export const observeHandler = <A, E, R>(
   observer: FlowObserver.FlowObserver,
+  handler: string,
+  event: Event.Any,
   collector: Collector,
-  effect: Effect.Effect<A, E, R>,
-  started: (run: object) => void
+  effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.suspend(() => {
     const run = {}
-    started(run)
+    observer.handlerStarted(run, handler, event)
     return Effect.onExit(
       Effect.provideService(effect, FlowObserver.CurrentRun, run),
-      (exit: Exit.Exit<unknown, unknown>) => Effect.sync(() => observer.handlerEnded(run, exit, collector.events ?? []))
+      (exit) =>
+        Effect.sync(() => {
+          if (Exit.isSuccess(exit) && collector.events !== undefined) observer.collected(run, collector.events)
+          observer.handlerEnded(run, exit)
+        })
     )
   })

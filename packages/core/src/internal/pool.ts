@@ -90,13 +90,19 @@ export const runPool = <Item, E>(options: {
 
     const conclude = (): Effect.Effect<void, E> => cause === undefined ? Effect.void : Effect.failCause(cause)
 
+    /** What is left to say when the pool itself is interrupted. */
+    const defects = (): Effect.Effect<void> => {
+      const reasons = cause?.reasons.filter(Cause.isDieReason) ?? []
+      return reasons.length === 0 ? Effect.void : Effect.failCause(Cause.fromReasons<never>(reasons))
+    }
+
     spawn(0)
     if (active === 0) return conclude()
     return Effect.callback<void, E>((resume) => {
       onIdle = () => resume(conclude())
       return Effect.suspend(() => {
         stop()
-        return Fiber.awaitAll([...fibers])
+        return Effect.andThen(Fiber.awaitAll([...fibers]), Effect.suspend(defects))
       })
     })
   })

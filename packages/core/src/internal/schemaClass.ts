@@ -21,41 +21,47 @@ type Body = (this: Record<string, unknown>, input: unknown, options?: unknown) =
  */
 const compileBody = (tag: string, fields: ReadonlyArray<FastField>, base: Constructor): Body => {
   const names = fields.map((field) => JSON.stringify(field.name))
-  const checks = fields.map((field, i) =>
-    field.isOptional
-      ? `(!(${names[i]} in input) || valid[${i}](input[${names[i]}]))`
-      : `valid[${i}](input[${names[i]}])`
-  )
+  const reads = fields.map((_, i) => `const v${i} = input[${names[i]}]`)
+  const checks = fields.map((field, i) => {
+    const present = `${names[i]} in input`
+    if (field.isOptional) return `(!(${present}) || valid[${i}](v${i}))`
+    return field.isValid(undefined) ? `${present} && valid[${i}](v${i})` : `valid[${i}](v${i})`
+  })
   const assignments = fields.map((field, i) =>
-    field.isOptional
-      ? `if (${names[i]} in input) this[${names[i]}] = input[${names[i]}]`
-      : `this[${names[i]}] = input[${names[i]}]`
+    field.isOptional ? `if (${names[i]} in input) this[${names[i]}] = v${i}` : `this[${names[i]}] = v${i}`
   )
   const source = `"use strict"
 return function(input, options) {
-  if (${["options === undefined", "typeof input === 'object'", "input !== null", ...checks].join(" && ")}) {
-    this._tag = ${JSON.stringify(tag)}
-    ${assignments.join("\n    ")}
-    return
+  if (options === undefined && isPlain(input)) {
+    ${reads.join("\n    ")}
+    if (${["true", ...checks].join(" && ")}) {
+      this._tag = ${JSON.stringify(tag)}
+      ${assignments.join("\n      ")}
+      return
+    }
   }
   return Reflect.construct(base, [input, options], new.target)
 }`
-  return new Function("valid", "base", source)(fields.map((field) => field.isValid), base)
+  return new Function("valid", "isPlain", "base", source)(fields.map((field) => field.isValid), isPlain, base)
 }
+
+/** An object literal without a tag of its own: for it, "in" and "own" mean the same for the names of fast fields. */
+const isPlain = (input: unknown): input is Record<string, unknown> =>
+  typeof input === "object" && input !== null && Object.getPrototypeOf(input) === Object.prototype && !("_tag" in input)
 
 /** The same without code generation, for where a content security policy forbids it. */
 const loopBody = (tag: string, fields: ReadonlyArray<FastField>, base: Constructor): Body =>
   function(input, options) {
-    if (options === undefined && typeof input === "object" && input !== null) {
-      const values = input as Record<string, unknown>
-      const valid = fields.every((field) =>
-        field.isOptional && !(field.name in values) ? true : field.isValid(values[field.name])
+    if (options === undefined && isPlain(input)) {
+      const values = fields.map((field) => input[field.name])
+      const isValid = fields.every((field, i) =>
+        field.name in input ? field.isValid(values[i]) : field.isOptional
       )
-      if (valid) {
+      if (isValid) {
         this._tag = tag
-        for (const field of fields) {
-          if (!field.isOptional || field.name in values) this[field.name] = values[field.name]
-        }
+        fields.forEach((field, i) => {
+          if (field.name in input) this[field.name] = values[i]
+        })
         return
       }
     }

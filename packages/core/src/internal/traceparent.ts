@@ -9,7 +9,8 @@ export const fromContext = (context: Context.Context<never>): string | undefined
   return span === undefined ? undefined : `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
 }
 
-const pattern = /^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})/
+// Version ff is invalid; only versions above 00 may have more behind the flags
+const pattern = /^(?!ff|00.{54})[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?![^-])/
 
 /** The sender's span; undefined for a malformed header, which the specification says to ignore. */
 export const toSpan = (traceparent: string): Tracer.ExternalSpan | undefined => {

@@ -1,0 +1,460 @@
+/**
+ * Retry, timeout, fallback and circuit breaker for handler functions, of
+ * commands and of events alike: each takes a handler and gives a handler, whose
+ * type shows which errors are left.
+ *
+ * **When to use**
+ *
+ * For the handler alone. To retry or time a whole dispatch, events included,
+ * use `Middleware`.
+ *
+ * **Details**
+ *
+ * Every attempt collects into a collection of its own, which counts only if the
+ * attempt succeeds: what a failed attempt collected is dropped (F2). Defects and
+ * interruption are never retried or fallen back from (F13).
+ *
+ * Each combinator can be called with the handler, or without it in a `pipe`.
+ * `Resilience.handler` types a handler function whose errors are more than the
+ * definition declares, because a combinator around it takes them away.
+ *
+ * **Example** (A fallback behind a breaker)
+ *
+ * ```ts
+ * const JoinMeetingLive = JoinMeeting.toLayer(Effect.gen(function*() {
+ *   const breaker = yield* CircuitBreaker.CircuitBreaker
+ *   const meetings = yield* Meetings
+ *   return pipe(
+ *     Resilience.handler(JoinMeeting)((command) => meetings.join(command.meetingId)),
+ *     Resilience.timeout("2 seconds"),
+ *     Resilience.circuitBreaker(breaker),
+ *     Resilience.fallback({
+ *       on: ["HandlerTimeout", "CircuitBreakerError"],
+ *       to: (command, { collect }) => Effect.as(collect(new JoinQueued({ userId: command.userId })), 0)
+ *     })
+ *   )
+ * }))
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import type * as Arr from "effect/Array"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import { dual, identity } from "effect/Function"
+import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
+import type * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type { ExcludeTag, ExtractTag, Tags } from "effect/Types"
+import type { Collect } from "./Collect.ts"
+import type * as Event from "./Event.ts"
+import { Collector } from "./internal/collector.ts"
+
+/**
+ * The function of a command handler or of an event handler.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Handler<in Message, out Emits, out A, out E, out R> = (
+  message: Message,
+  context: Collect<Emits>
+) => Effect.Effect<A, E, R>
+
+/**
+ * Any message that a handler takes.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface AnyMessage {
+  readonly _tag: string
+}
+
+/**
+ * What `handler` needs to know of a definition: a command class or an event
+ * handler definition.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Definition<Message, Success, Emits> {
+  readonly of: (handler: Handler<Message, Emits, Success, never, never>) => unknown
+}
+
+/**
+ * Types a handler function by its definition, but for its errors: those that
+ * the definition does not declare have to be taken away by a combinator, or
+ * `toLayer` does not compile.
+ *
+ * **Example** (An error that does not leave the handler)
+ *
+ * ```ts
+ * Resilience.fallback(
+ *   Resilience.handler(FindPrice)((query) => prices.lookup(query.sku)), // may fail with PricesDown
+ *   { on: ["PricesDown"], to: (query) => cache.lookup(query.sku) }
+ * )
+ * ```
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const handler = <Message, Success, Emits>(_definition: Definition<Message, Success, Emits>): <E, R>(
+  handler: Handler<Message, Emits, Success, E, R>
+) => Handler<Message, Emits, Success, E, R> => identity
+
+/**
+ * Runs the handler again after a typed failure, by a schedule.
+ *
+ * **Example** (Three more times)
+ *
+ * ```ts
+ * Resilience.retry(JoinMeeting.of((command) => ...), {
+ *   schedule: Schedule.exponential("50 millis").pipe(Schedule.upTo({ times: 3 }))
+ * })
+ * ```
+ *
+ * @stability unstable
+ * @category combinators
+ * @since 0.1.0
+ */
+export const retry: {
+  <E, E2 = never, R2 = never>(
+    options: RetryOptions<E, E2, R2>
+  ): <Message, Emits, A, R>(
+    handler: Handler<Message, Emits, A, E, R>
+  ) => Handler<Message, Emits, A, E | E2, R | R2>
+  <Message, Emits, A, E, R, E2 = never, R2 = never>(
+    handler: Handler<Message, Emits, A, E, R>,
+    options: RetryOptions<NoInfer<E>, E2, R2>
+  ): Handler<Message, Emits, A, E | E2, R | R2>
+} = dual(
+  2,
+  <Message, Emits, A, E, R, E2, R2>(
+    handler: Handler<Message, Emits, A, E, R>,
+    options: RetryOptions<E, E2, R2>
+  ): Handler<Message, Emits, A, E | E2, R | R2> => {
+    const policy = { schedule: options.schedule, while: options.while ?? (() => true) }
+    return (message, context) =>
+      Effect.retry(
+        attempt(context, (own) => handler(message, own)),
+        policy
+      )
+  }
+)
+
+/**
+ * Options of `retry`.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface RetryOptions<in E, out E2 = never, out R2 = never> {
+  /** When and how often. */
+  readonly schedule: Schedule.Schedule<unknown, E, E2, R2>
+  /** Which failures to retry. Default: all typed failures. */
+  readonly while?: ((error: E) => boolean) | undefined
+}
+
+/**
+ * A handler took longer than it may.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class HandlerTimeout extends Schema.TaggedError<HandlerTimeout>("@event-flow/core/Resilience/HandlerTimeout")(
+  "HandlerTimeout",
+  {
+    /** The tag of the command or event that was handled. */
+    handling: Schema.String,
+    millis: Schema.Number
+  }
+) {
+  override get message(): string {
+    return `Handling "${this.handling}" was not done after ${this.millis} ms: it was interrupted`
+  }
+}
+
+/**
+ * Interrupts the handler after a duration and fails with `HandlerTimeout`.
+ *
+ * **Gotchas**
+ *
+ * It waits for the interrupted handler's finalizers to end.
+ *
+ * @stability unstable
+ * @category combinators
+ * @since 0.1.0
+ */
+export const timeout: {
+  (
+    duration: Duration.Input
+  ): <Message extends AnyMessage, Emits, A, E, R>(
+    handler: Handler<Message, Emits, A, E, R>
+  ) => Handler<Message, Emits, A, E | HandlerTimeout, R>
+  <Message extends AnyMessage, Emits, A, E, R>(
+    handler: Handler<Message, Emits, A, E, R>,
+    duration: Duration.Input
+  ): Handler<Message, Emits, A, E | HandlerTimeout, R>
+} = dual(
+  2,
+  <Message extends AnyMessage, Emits, A, E, R>(
+    handler: Handler<Message, Emits, A, E, R>,
+    input: Duration.Input
+  ): Handler<Message, Emits, A, E | HandlerTimeout, R> => {
+    const duration = Duration.fromInputUnsafe(input)
+    return (message, context) =>
+      attempt(context, (own) =>
+        Effect.timeoutOrElse(handler(message, own), {
+          duration,
+          orElse: () => Effect.fail(new HandlerTimeout({ handling: message._tag, millis: Duration.toMillis(duration) }))
+        }))
+  }
+)
+
+/**
+ * What runs instead of a handler that has failed: a handler that is also told
+ * the error.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type FallbackHandler<in Message, out Emits, in Failure, out A, out E, out R> = (
+  message: Message,
+  context: Collect<Emits>,
+  error: Failure
+) => Effect.Effect<A, E, R>
+
+/**
+ * Runs another handler when the primary one fails: with any typed error, or
+ * with those of the tags in `on`; the type shows which errors are left. What the
+ * primary collected is dropped.
+ *
+ * **Example** (A cached price)
+ *
+ * ```ts
+ * Resilience.fallback(Resilience.handler(FindPrice)((query) => prices.lookup(query.sku)), {
+ *   on: ["PricesDown"],
+ *   to: (query) => cache.lookup(query.sku)
+ * })
+ * ```
+ *
+ * @stability unstable
+ * @category combinators
+ * @since 0.1.0
+ */
+export const fallback: {
+  <Message, Emits, E, A2, E2, R2, const On extends Tags<E> = never>(
+    options: FallbackOptions<Message, Emits, E, On, A2, E2, R2>
+  ): <A, R>(
+    handler: Handler<Message, Emits, A, E, R>
+  ) => Handler<Message, Emits, A | A2, ErrorsLeft<E, On> | E2, R | R2>
+  <Message, Emits, A, E, R, A2, E2, R2, const On extends Tags<E> = never>(
+    handler: Handler<Message, Emits, A, E, R>,
+    options: FallbackOptions<NoInfer<Message>, NoInfer<Emits>, E, On, A2, E2, R2>
+  ): Handler<Message, Emits, A | A2, ErrorsLeft<E, On> | E2, R | R2>
+} = dual(
+  2,
+  <Message, Emits, A, E, R, A2, E2, R2>(
+    handler: Handler<Message, Emits, A, E, R>,
+    options: {
+      readonly on?: ReadonlyArray<string> | undefined
+      readonly to: FallbackHandler<Message, Emits, E, A2, E2, R2>
+    }
+  ): Handler<Message, Emits, A | A2, E | E2, R | R2> => {
+    const { on, to } = options
+    const isCaught = on === undefined ? () => true : (error: E) => hasTag(error, on)
+    return (message, context) =>
+      Effect.catchIf(
+        attempt(context, (own) => handler(message, own)),
+        isCaught,
+        (error) => to(message, context, error)
+      )
+  }
+)
+
+/**
+ * Options of `fallback`. `On`: the tags of the errors to fall back from; never:
+ * all errors.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface FallbackOptions<Message, Emits, E, On extends string, A2, E2, R2> {
+  /** The tags of the errors to fall back from. Default: all typed errors. */
+  readonly on?: Arr.NonEmptyReadonlyArray<On> | undefined
+  /** What to run instead. */
+  readonly to: FallbackHandler<Message, Emits, ErrorsCaught<E, NoInfer<On>>, A2, E2, R2>
+}
+
+/**
+ * The errors that a fallback takes.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type ErrorsCaught<E, On extends string> = [On] extends [never] ? E : ExtractTag<E, On>
+
+/**
+ * The errors of the primary handler that a fallback leaves.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type ErrorsLeft<E, On extends string> = [On] extends [never] ? never : ExcludeTag<E, On>
+
+/**
+ * Options of `circuitBreaker`.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface CircuitBreakerOptions<in Message, in A, in E, out R = never> {
+  /** Which circuit of the breaker: one name, or one for each message. Default: the message's tag. */
+  readonly key?: string | ((message: Message) => string) | undefined
+  /**
+   * What an outcome means for the circuit. Default: every failure counts, so
+   * tell the breaker which are none of the dependency's fault:
+   *
+   * ```ts
+   * classify: (exit) =>
+   *   Exit.isFailure(exit) && isMeetingFull(exit.cause) ? CircuitBreaker.ignored : CircuitBreaker.failure()
+   * ```
+   */
+  readonly classify?:
+    | ((exit: Exit.Exit<A, E>) => CircuitBreaker.Outcome | Effect.Effect<CircuitBreaker.Outcome, never, R>)
+    | undefined
+}
+
+/**
+ * Runs the handler through a circuit of effect's `CircuitBreaker`: while it is
+ * open, handling fails with `CircuitBreakerError` at once, or goes to `orElse`.
+ *
+ * **Gotchas**
+ *
+ * `orElse` is for the breaker's own rejections. The handler's errors pass
+ * through; use `fallback` for those.
+ *
+ * **Example** (A breaker from its layer)
+ *
+ * ```ts
+ * JoinMeeting.toLayer(Effect.gen(function*() {
+ *   const breaker = yield* CircuitBreaker.CircuitBreaker
+ *   return Resilience.circuitBreaker(JoinMeeting.of((command, { collect }) => ...), breaker)
+ * }))
+ * ```
+ *
+ * @stability unstable
+ * @category combinators
+ * @since 0.1.0
+ */
+export const circuitBreaker: {
+  <Message extends AnyMessage, Emits, A, E, A2, E2, R2, R3 = never>(
+    breaker: CircuitBreaker.CircuitBreaker,
+    options: CircuitBreakerOptions<Message, A, E, R3> & {
+      /** What to run while the breaker rejects. Default: fail with its error. */
+      readonly orElse: FallbackHandler<Message, Emits, CircuitBreaker.CircuitBreakerError, A2, E2, R2>
+    }
+  ): <R>(
+    handler: Handler<Message, Emits, A, E, R>
+  ) => Handler<Message, Emits, A | A2, E | E2, R | R2 | R3>
+  <Message extends AnyMessage, A, E, R3 = never>(
+    breaker: CircuitBreaker.CircuitBreaker,
+    options?: CircuitBreakerOptions<Message, A, E, R3> & { readonly orElse?: undefined }
+  ): <Emits, R>(
+    handler: Handler<Message, Emits, A, E, R>
+  ) => Handler<Message, Emits, A, E | CircuitBreaker.CircuitBreakerError, R | R3>
+  <Message extends AnyMessage, Emits, A, E, R, A2, E2, R2, R3 = never>(
+    handler: Handler<Message, Emits, A, E, R>,
+    breaker: CircuitBreaker.CircuitBreaker,
+    options: CircuitBreakerOptions<NoInfer<Message>, NoInfer<A>, NoInfer<E>, R3> & {
+      readonly orElse: FallbackHandler<
+        NoInfer<Message>,
+        NoInfer<Emits>,
+        CircuitBreaker.CircuitBreakerError,
+        A2,
+        E2,
+        R2
+      >
+    }
+  ): Handler<Message, Emits, A | A2, E | E2, R | R2 | R3>
+  <Message extends AnyMessage, Emits, A, E, R, R3 = never>(
+    handler: Handler<Message, Emits, A, E, R>,
+    breaker: CircuitBreaker.CircuitBreaker,
+    options?: CircuitBreakerOptions<NoInfer<Message>, NoInfer<A>, NoInfer<E>, R3> & { readonly orElse?: undefined }
+  ): Handler<Message, Emits, A, E | CircuitBreaker.CircuitBreakerError, R | R3>
+} = dual(
+  (args) => typeof args[0] === "function",
+  <Message extends AnyMessage, Emits, A, E, R, A2, E2, R2, R3>(
+    handler: Handler<Message, Emits, A, E, R>,
+    breaker: CircuitBreaker.CircuitBreaker,
+    options?: CircuitBreakerOptions<Message, A, E, R3> & {
+      readonly orElse?: FallbackHandler<Message, Emits, CircuitBreaker.CircuitBreakerError, A2, E2, R2> | undefined
+    }
+  ): Handler<Message, Emits, A | A2, E | E2 | CircuitBreaker.CircuitBreakerError, R | R2 | R3> => {
+    const { classify, key, orElse } = options ?? {}
+    const keyOf = typeof key === "function" ? key : (message: Message) => key ?? message._tag
+    return (message, context) =>
+      attempt(context, (own) => {
+        // A handler may itself fail with the error of another breaker
+        let isAdmitted = false
+        const admitted = Effect.suspend(() => {
+          isAdmitted = true
+          return handler(message, own)
+        })
+        const guarded = breaker.execute(admitted, { key: keyOf(message), classify })
+        return orElse === undefined
+          ? guarded
+          : Effect.catchIf(guarded, isRejection, (error) => orElse(message, own, error))
+
+        function isRejection(
+          error: E | CircuitBreaker.CircuitBreakerError
+        ): error is CircuitBreaker.CircuitBreakerError {
+          return !isAdmitted && error instanceof CircuitBreaker.CircuitBreakerError
+        }
+      })
+  }
+)
+
+// --- internal ---
+
+/**
+ * Runs one attempt with a collection of its own, which is handed over when the
+ * attempt has succeeded.
+ */
+const attempt = <Emits, A, E, R>(
+  context: Collect<Emits>,
+  run: (own: Collect<Emits>) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.suspend(() => {
+    const collector = new Collector()
+    // A collector takes every event; what the attempt gives it came in through
+    // this type, and may go out by it
+    const own = collector as Collect<Event.Any> as Collect<Emits>
+    const running = Effect.onExit(
+      Effect.suspend(() => run(own)),
+      () => Effect.sync(() => collector.close())
+    )
+    return Effect.flatMap(running, (result) => {
+      const events = collector.events
+      return events === undefined
+        ? Effect.succeed(result)
+        : Effect.as(context.collectAll(events as Iterable<unknown> as Iterable<Emits>), result)
+    })
+  })
+
+const hasTag = (error: unknown, tags: ReadonlyArray<string>): boolean =>
+  typeof error === "object" && error !== null && "_tag" in error && tags.includes(error._tag as string)

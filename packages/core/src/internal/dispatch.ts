@@ -1,0 +1,43 @@
+/**
+ * One dispatch in its fiber.
+ */
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+
+type AnyFiber = Fiber.Fiber<unknown, unknown>
+
+/**
+ * What mediator, processor and emitter share while they work on one dispatch.
+ * `end` must run on every exit; interruption skips all continuations but
+ * `onExit`, so there is one such frame, around the whole (see `inDispatch`).
+ */
+export class Dispatch {
+  readonly fiber: AnyFiber
+  readonly caller: Context.Context<never>
+  /** The context in which events are processed. */
+  context: Context.Context<never>
+  /** What is collected from now on would be lost. */
+  isEnded = false
+
+  constructor(fiber: AnyFiber) {
+    this.fiber = fiber
+    this.caller = fiber.context
+    this.context = fiber.context
+  }
+
+  end(): void {
+    this.isEnded = true
+    this.fiber.setContext(this.caller)
+  }
+}
+
+/** Runs an effect as a dispatch of its own. */
+export const inDispatch = <A, E>(run: (dispatch: Dispatch) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.withFiber((fiber) => {
+    const dispatch = new Dispatch(fiber)
+    return Effect.onExitPrimitive(run(dispatch), (_) => {
+      dispatch.end()
+      return undefined
+    })
+  })

@@ -1,0 +1,218 @@
+/**
+ * A broker that fails where a test says so, around another broker.
+ *
+ * **Example** (The second publish finds the broker gone)
+ *
+ * ```ts
+ * const layer = FailingBroker.layer(
+ *   FailingBroker.nth(2, new Broker.Unreachable({ detail: "connection refused" }))
+ * ).pipe(Layer.provideMerge(RecordingBroker.layer))
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import type * as Arr from "effect/Array"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Broker from "../Broker.ts"
+import type { Message } from "../Message.ts"
+
+/**
+ * How a publish fails: with the `PublishError` of a reason, or in one of the
+ * ways below.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Failure = Broker.PublishReason | BrokerNotFound | Defect | Hang | AfterPublishing
+
+/**
+ * With `BrokerNotFound`.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface BrokerNotFound {
+  readonly _tag: "BrokerNotFound"
+}
+
+/**
+ * With a defect: a bug in the broker's layer.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Defect {
+  readonly _tag: "Defect"
+  readonly defect: unknown
+}
+
+/**
+ * Not at all: it waits until it is interrupted.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Hang {
+  readonly _tag: "Hang"
+}
+
+/**
+ * After the messages were published: they arrived, and the caller does not know.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface AfterPublishing {
+  readonly _tag: "AfterPublishing"
+  readonly failure: Exclude<Failure, AfterPublishing>
+}
+
+/**
+ * Decides for each publish whether it fails; `call` is 1 for the first.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Plan = (call: number, messages: Arr.NonEmptyReadonlyArray<Message>) => Failure | undefined
+
+/**
+ * A publish that a failing broker was asked for.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Call {
+  readonly messages: Arr.NonEmptyReadonlyArray<Message>
+  /** Undefined: it went to the other broker. */
+  readonly failure: Failure | undefined
+}
+
+/**
+ * What a failing broker was asked for.
+ *
+ * @stability unstable
+ * @category services
+ * @since 0.1.0
+ */
+export class FailingBroker extends Context.Service<FailingBroker, {
+  /** Every publish, in order. */
+  readonly calls: Effect.Effect<ReadonlyArray<Call>>
+}>()("@event-flow/core/testing/FailingBroker") {}
+
+/**
+ * The nth publish fails (1 is the first), the others succeed.
+ *
+ * @stability unstable
+ * @category plans
+ * @since 0.1.0
+ */
+export const nth = (n: number, failure: Failure): Plan => (call) => call === n ? failure : undefined
+
+/**
+ * The first n publishes fail, the others succeed.
+ *
+ * @stability unstable
+ * @category plans
+ * @since 0.1.0
+ */
+export const first = (n: number, failure: Failure): Plan => (call) => call <= n ? failure : undefined
+
+/**
+ * Every publish fails.
+ *
+ * @stability unstable
+ * @category plans
+ * @since 0.1.0
+ */
+export const always = (failure: Failure): Plan => () => failure
+
+/**
+ * @stability unstable
+ * @category failures
+ * @since 0.1.0
+ */
+export const brokerNotFound: BrokerNotFound = { _tag: "BrokerNotFound" }
+
+/**
+ * @stability unstable
+ * @category failures
+ * @since 0.1.0
+ */
+export const die = (defect: unknown): Defect => ({ _tag: "Defect", defect })
+
+/**
+ * @stability unstable
+ * @category failures
+ * @since 0.1.0
+ */
+export const hang: Hang = { _tag: "Hang" }
+
+/**
+ * @stability unstable
+ * @category failures
+ * @since 0.1.0
+ */
+export const afterPublishing = (failure: AfterPublishing["failure"]): AfterPublishing => ({
+  _tag: "AfterPublishing",
+  failure
+})
+
+/**
+ * Fails by the plan, and passes on to the broker below it whatever the plan
+ * leaves alone.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (plan: Plan): Layer.Layer<Broker.Broker | FailingBroker, never, Broker.Broker> =>
+  Layer.effectContext(
+    Effect.map(Broker.Broker, (inner) => {
+      const calls: Array<Call> = []
+      const broker = Broker.Broker.of({
+        name: inner.name,
+        publish: (messages) =>
+          Effect.suspend(() => {
+            const failure = plan(calls.length + 1, messages)
+            calls.push({ messages, failure })
+            if (failure === undefined) return inner.publish(messages)
+            return failure._tag === "AfterPublishing"
+              ? Effect.andThen(inner.publish(messages), fail(failure.failure, messages[0]))
+              : fail(failure, messages[0])
+          })
+      })
+      return Context.make(FailingBroker, FailingBroker.of({ calls: Effect.sync(() => [...calls]) })).pipe(
+        Context.add(Broker.Broker, broker)
+      )
+    })
+  )
+
+// --- internal ---
+
+const fail = (
+  failure: Exclude<Failure, AfterPublishing>,
+  message: Message
+): Effect.Effect<never, Broker.BrokerNotFound | Broker.PublishError> => {
+  switch (failure._tag) {
+    case "BrokerNotFound":
+      return Effect.fail(
+        new Broker.BrokerNotFound({ topic: message.topic, event: message.attributes["type"] ?? "(no type)" })
+      )
+    case "Defect":
+      return Effect.die(failure.defect)
+    case "Hang":
+      return Effect.never
+    default:
+      return Effect.fail(Broker.publishError(message, failure))
+  }
+}

@@ -1,0 +1,387 @@
+/**
+ * Runs a program until everything that it gave rise to is done, and tells what
+ * happened.
+ *
+ * **Example** (A whole flow, the way through the broker included)
+ *
+ * ```ts
+ * const App = Layer.mergeAll(Main, BoardConsumer).pipe(Layer.provideMerge(Tracker.layerMemoryBroker()))
+ *
+ * it.effect("announces the meeting", () =>
+ *   Effect.gen(function*() {
+ *     const { flow } = yield* Tracker.run(Mediator.send(new JoinMeeting({ meetingId: "m", userId: "u" })))
+ *     Expect.exactly(flow, { events: [UserJoined, MeetingAnnounced], consumed: [MeetingAnnounced] })
+ *   }).pipe(Effect.provide(App)))
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Semaphore from "effect/Semaphore"
+import type * as Broker from "../Broker.ts"
+import type * as Event from "../Event.ts"
+import * as FlowObserver from "../FlowObserver.ts"
+import * as MemoryBroker from "../MemoryBroker.ts"
+import type { Message } from "../Message.ts"
+import type * as Subscriber from "../Subscriber.ts"
+import * as Flow from "./Flow.ts"
+
+/**
+ * What a tracked run gives.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Tracked<out A, out E> {
+  readonly exit: Exit.Exit<A, E>
+  readonly flow: Flow.Flow
+}
+
+/**
+ * Tracks runs.
+ *
+ * @stability unstable
+ * @category services
+ * @since 0.1.0
+ */
+export class Tracker extends Context.Service<Tracker, {
+  /** See `Tracker.run`. */
+  readonly run: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<Tracked<A, E>, never, R>
+  /** What the current run has seen so far. */
+  readonly soFar: Effect.Effect<Flow.Flow>
+}>()("@event-flow/core/testing/Tracker") {}
+
+/**
+ * Runs an effect, then waits until all is done that it led to: commands, event
+ * handlers and their follow-ups, also in detached fibers, and with
+ * `layerMemoryBroker` every message until each consumer group has acknowledged
+ * it, with all that consuming it led to.
+ *
+ * **Details**
+ *
+ * No timer is involved: it waits for conditions. Where the program itself waits
+ * for time, in a retry or a timeout, run it in a fiber and let `TestClock` pass
+ * the time:
+ *
+ * ```ts
+ * const fiber = yield* Effect.forkChild(Tracker.run(program), { startImmediately: true })
+ * yield* TestClock.adjust("1 minute")
+ * const { exit, flow } = yield* Fiber.join(fiber)
+ * ```
+ *
+ * The runs of one tracker wait for one another: build a tracker for each test.
+ *
+ * **Gotchas**
+ *
+ * It waits as long as it takes. A message that no running consumer of its group
+ * will acknowledge keeps it waiting; so do not provide the consumer inside of
+ * `effect`, which would end it too early. Interrupted while it waits (by a
+ * test's timeout), it logs what it was waiting for. A detached fiber is seen
+ * when it sends a command.
+ *
+ * @stability unstable
+ * @category running
+ * @since 0.1.0
+ */
+export const run = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Tracked<A, E>, never, R | Tracker> =>
+  Effect.flatMap(Tracker, (tracker) => tracker.run(effect))
+
+/**
+ * A tracker of the flows that are built below it (`Layer.provideMerge`).
+ *
+ * **Gotchas**
+ *
+ * It does not wait for messages; see `layerMemoryBroker`.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<Tracker> = Layer.effectContext(Effect.sync(() => make(undefined)))
+
+/**
+ * A tracker with a memory broker of its own, which waits for its messages.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerMemoryBroker = (
+  options?: MemoryBroker.Options
+): Layer.Layer<Tracker | Broker.Broker | Subscriber.Subscriber | MemoryBroker.MemoryBroker> =>
+  Layer.provideMerge(
+    Layer.effectContext(Effect.map(MemoryBroker.MemoryBroker, make)),
+    MemoryBroker.layer(options)
+  )
+
+// --- internal ---
+
+/** Inside of a tracked run, where another one would wait for itself. */
+const IsTracked = Context.Reference<boolean>("@event-flow/core/testing/Tracker/IsTracked", {
+  defaultValue: () => false
+})
+
+const make = (broker: MemoryBroker.MemoryBroker["Service"] | undefined): Context.Context<Tracker> => {
+  const recorder = new Recorder()
+  const oneAtATime = Semaphore.makeUnsafe(1)
+  const messagesDone = broker?.awaitIdle ?? Effect.void
+  const pending = broker?.pending ?? Effect.succeed(0)
+
+  const allDone: Effect.Effect<void> = Effect.suspend(() => {
+    const started = recorder.started
+    return recorder.awaitIdle.pipe(
+      Effect.andThen(messagesDone),
+      Effect.andThen(pending),
+      // What ran meanwhile may have started more
+      Effect.flatMap((messages) =>
+        messages === 0 && recorder.running === 0 && recorder.started === started ? Effect.void : allDone
+      )
+    )
+  })
+
+  const waitingFor = Effect.flatMap(pending, (messages) =>
+    Effect.logWarning(
+      `A tracked run was interrupted while it waited for ${recorder.running} command(s) or handler(s) ` +
+        `and ${messages} outstanding message(s) of this flow:\n${Flow.toTree(recorder.flow)}`
+    ))
+
+  const run = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Tracked<A, E>, never, R> =>
+    Effect.suspend(() => {
+      recorder.begin()
+      return Effect.provideService(effect, IsTracked, true).pipe(
+        Effect.exit,
+        Effect.tap(Effect.onInterrupt(allDone, () => waitingFor)),
+        Effect.map((exit) => ({ exit, flow: recorder.flow })),
+        Effect.ensuring(Effect.sync(() => recorder.end()))
+      )
+    })
+
+  return Context.make(
+    Tracker,
+    Tracker.of({
+      run: (effect) =>
+        Effect.flatMap(IsTracked, (isTracked) =>
+          isTracked
+            ? Effect.die(new Error("Tracker.run was called inside of another Tracker.run: it would wait for itself"))
+            : oneAtATime.withPermits(1)(run(effect))),
+      soFar: Effect.sync(() => recorder.flow)
+    })
+  ).pipe(Context.add(FlowObserver.Current, recorder))
+}
+
+type Mutable<S extends Flow.Step> =
+  & { -readonly [K in Exclude<keyof S, "children">]: S[K] }
+  & { readonly children: Array<Flow.Step> }
+
+class Recorder implements FlowObserver.FlowObserver {
+  /** Commands, handlers and deliveries that have started since the tracker was made, and of those, the running ones. */
+  started = 0
+  running = 0
+  #isRecording = false
+  #steps: Array<Flow.Step> = []
+  #runs = new Map<object, Mutable<Flow.CommandStep> | Mutable<Flow.HandlerStep> | Mutable<Flow.DeliveryStep>>()
+  /** One object may be collected, or decoded, more than once. */
+  #origins = new Map<Event.Any, Array<Mutable<Flow.EventStep> | Mutable<Flow.DeliveryStep>>>()
+  #messages = new Map<Message, Mutable<Flow.MessageStep>>()
+  #messagesById = new Map<string, Mutable<Flow.MessageStep>>()
+  #onIdle = new Set<() => void>()
+
+  begin(): void {
+    this.#isRecording = true
+    this.#steps = []
+  }
+
+  end(): void {
+    this.#isRecording = false
+    this.#steps = []
+    this.#runs.clear()
+    this.#origins.clear()
+    this.#messages.clear()
+    this.#messagesById.clear()
+  }
+
+  get flow(): Flow.Flow {
+    return new Flow.Flow([...this.#steps])
+  }
+
+  /** Waits until nothing runs. */
+  readonly awaitIdle: Effect.Effect<void> = Effect.suspend(() =>
+    this.running === 0 ? Effect.void : Effect.callback<void>((resume) => {
+      const wake = () => resume(Effect.void)
+      this.#onIdle.add(wake)
+      return Effect.sync(() => {
+        this.#onIdle.delete(wake)
+      })
+    })
+  )
+
+  readonly commandStarted: FlowObserver.FlowObserver["commandStarted"] = (run, command, parent) => {
+    this.#start()
+    this.#record((steps) => {
+      const step: Mutable<Flow.CommandStep> = {
+        _tag: "Command",
+        command,
+        outcome: undefined,
+        attempts: [],
+        parent: parent === undefined ? undefined : this.#runs.get(parent),
+        children: []
+      }
+      this.#runs.set(run, step)
+      steps.push(step)
+      return step
+    })
+  }
+
+  readonly commandHandled: FlowObserver.FlowObserver["commandHandled"] = (run, exit) => {
+    const step = this.#runs.get(run)
+    if (step?._tag === "Command") step.attempts = [...step.attempts, exit]
+  }
+
+  readonly commandEnded: FlowObserver.FlowObserver["commandEnded"] = (run, exit) => {
+    const step = this.#runs.get(run)
+    if (step?._tag === "Command") step.outcome = exit
+    this.#stop()
+  }
+
+  readonly handlerStarted: FlowObserver.FlowObserver["handlerStarted"] = (run, handler, event) => {
+    this.#start()
+    this.#record((steps) => {
+      const step: Mutable<Flow.HandlerStep> = {
+        _tag: "Handler",
+        handler,
+        event,
+        outcome: undefined,
+        parent: this.#originOf(event, (child) => child._tag === "Handler" && child.handler === handler),
+        children: []
+      }
+      this.#runs.set(run, step)
+      steps.push(step)
+      return step
+    })
+  }
+
+  readonly handlerEnded: FlowObserver.FlowObserver["handlerEnded"] = (run, exit) => {
+    const step = this.#runs.get(run)
+    if (step?._tag === "Handler") step.outcome = exit
+    this.#stop()
+  }
+
+  readonly collected: FlowObserver.FlowObserver["collected"] = (run, events) => {
+    for (const event of events) {
+      this.#record((steps) => {
+        const step: Mutable<Flow.EventStep> = { _tag: "Event", event, parent: this.#runs.get(run), children: [] }
+        this.#addOrigin(event, step)
+        steps.push(step)
+        return step
+      })
+    }
+  }
+
+  readonly published: FlowObserver.FlowObserver["published"] = (events, messages) => {
+    for (const [i, message] of messages.entries()) {
+      this.#record((steps) => {
+        const event = events[i]!
+        const step: Mutable<Flow.MessageStep> = {
+          _tag: "Message",
+          event,
+          message,
+          outcome: undefined,
+          parent: this.#originOf(event, (child) => child._tag === "Message"),
+          children: []
+        }
+        this.#messages.set(message, step)
+        const id = message.attributes["id"]
+        if (id !== undefined) this.#messagesById.set(id, step)
+        steps.push(step)
+        return step
+      })
+    }
+  }
+
+  readonly publishEnded: FlowObserver.FlowObserver["publishEnded"] = (messages, exit) => {
+    for (const message of messages) {
+      const step = this.#messages.get(message)
+      if (step !== undefined) step.outcome = exit
+    }
+  }
+
+  readonly deliveryStarted: FlowObserver.FlowObserver["deliveryStarted"] = (run, message, group) => {
+    this.#start()
+    this.#recordDelivery(run, message, group)
+  }
+
+  readonly deliveryDecoded: FlowObserver.FlowObserver["deliveryDecoded"] = (run, event) => {
+    const step = this.#runs.get(run)
+    if (step?._tag !== "Delivery") return
+    step.event = event
+    step.attempts++
+    this.#addOrigin(event, step)
+  }
+
+  readonly deliveryEnded: FlowObserver.FlowObserver["deliveryEnded"] = (run, outcome) => {
+    const step = this.#runs.get(run)
+    if (step?._tag === "Delivery") step.outcome = outcome
+    this.#stop()
+  }
+
+  readonly consumed: FlowObserver.FlowObserver["consumed"] = (message, event) => {
+    const run = {}
+    this.#recordDelivery(run, message, undefined)
+    this.deliveryDecoded(run, event)
+  }
+
+  #recordDelivery(run: object, message: Message, group: string | undefined): void {
+    this.#record((steps) => {
+      const id = message.attributes["id"]
+      const step: Mutable<Flow.DeliveryStep> = {
+        _tag: "Delivery",
+        message,
+        group,
+        event: undefined,
+        attempts: 0,
+        outcome: undefined,
+        parent: id === undefined ? undefined : this.#messagesById.get(id),
+        children: []
+      }
+      this.#runs.set(run, step)
+      steps.push(step)
+      return step
+    })
+  }
+
+  #record(add: (steps: Array<Flow.Step>) => Flow.Step): void {
+    if (!this.#isRecording) return
+    const step = add(this.#steps)
+    // Read-only for others: this recorder made every step
+    if (step.parent !== undefined) (step.parent.children as Array<Flow.Step>).push(step)
+  }
+
+  #addOrigin(event: Event.Any, step: Mutable<Flow.EventStep> | Mutable<Flow.DeliveryStep>): void {
+    const known = this.#origins.get(event)
+    if (known === undefined) this.#origins.set(event, [step])
+    else known.push(step)
+  }
+
+  /** Where an event came from: of several times, the first that has not led to this yet. */
+  #originOf(event: Event.Any, isThis: (child: Flow.Step) => boolean): Flow.Step | undefined {
+    const origins = this.#origins.get(event)
+    return origins?.find((origin) => !origin.children.some(isThis)) ?? origins?.[origins.length - 1]
+  }
+
+  #start(): void {
+    this.started++
+    this.running++
+  }
+
+  #stop(): void {
+    if (--this.running > 0) return
+    const waiting = [...this.#onIdle]
+    this.#onIdle.clear()
+    for (const wake of waiting) wake()
+  }
+}
