@@ -467,7 +467,7 @@ export type SendError<C extends Any> =
  * @category utility types
  * @since 0.1.0
  */
-export type Requires<C extends Any> = Handler<Tag<C>> | C[typeof TypeId]["requires"]
+export type Requires<C extends Any> = C extends Any ? Handler<Tag<C>> | C[typeof TypeId]["requires"] : never
 
 /**
  * A handler as its layer provides it.

@@ -330,11 +330,28 @@ const makeHandler = Effect.fnUntraced(function*(
       )
       : Effect.void
 
-  const settle = (delivery: Subscriber.Delivery, outcome: string): Effect.Effect<void> =>
-    metrics ? Effect.andThen(delivery.ack, count(delivery.message, outcome)) : delivery.ack
+  /** For the observer: a delivery that is not in here was returned. */
+  const outcomes = new WeakMap<Subscriber.Delivery, FlowObserver.DeliveryOutcome>()
+
+  const settle = (delivery: Subscriber.Delivery, outcome: FlowObserver.DeliveryOutcome): Effect.Effect<void> => {
+    const ack = observer === undefined
+      ? delivery.ack
+      : Effect.andThen(Effect.sync(() => outcomes.set(delivery, outcome)), delivery.ack)
+    return metrics ? Effect.andThen(ack, count(delivery.message, outcome)) : ack
+  }
+
+  const observed = <E>(delivery: Subscriber.Delivery, handling: Effect.Effect<void, E>): Effect.Effect<void, E> =>
+    observer === undefined ? handling : Effect.suspend(() => {
+      observer.deliveryStarted(delivery, delivery.message, group)
+      return Effect.onExit(
+        handling,
+        () => Effect.sync(() => observer.deliveryEnded(delivery, outcomes.get(delivery) ?? "returned"))
+      )
+    })
 
   /** One attempt: the outcome, or the failure as the policy sees it. */
   const attempt = (
+    delivery: Subscriber.Delivery,
     message: Message.Message
   ): Effect.Effect<"handled" | "duplicate", ConsumerPolicy.Failure> =>
     Effect.matchCauseEffect(codec.decode(message, known), {
@@ -345,7 +362,7 @@ const makeHandler = Effect.fnUntraced(function*(
           : decodingDied(message, cause)
       },
       onSuccess: (event) => {
-        observer?.consumed(message, event)
+        observer?.deliveryDecoded(delivery, event)
         const id = message.attributes["id"]
         const handling = processor.handle(event)
         const handled = inbox === undefined || id === undefined
@@ -384,7 +401,7 @@ const makeHandler = Effect.fnUntraced(function*(
     )
 
   const handle = (delivery: Subscriber.Delivery): Effect.Effect<void, ConsumerStopped> => {
-    const once = attempt(delivery.message)
+    const once = attempt(delivery, delivery.message)
     return Effect.matchEffect(once, {
       onSuccess: (outcome) => settle(delivery, outcome),
       onFailure: (failure) => afterFailure(delivery, once, failure)
@@ -413,7 +430,7 @@ const makeHandler = Effect.fnUntraced(function*(
         if (Cause.hasInterrupts(ended.cause)) return yield* Effect.interrupt
         return yield* conclude(delivery, failure, decision.then, attempts)
       }
-      if (delivery.isRevoked()) return
+      if (delivery.isRevoked()) return yield* delivery.nack
       attempts++
       const outcome = yield* Effect.result(once)
       if (outcome._tag === "Success") return yield* settle(delivery, outcome.success)
@@ -477,13 +494,15 @@ const makeHandler = Effect.fnUntraced(function*(
 
   return (delivery: Subscriber.Delivery): Effect.Effect<void, ConsumerStopped> =>
     Effect.withFiber((fiber) => {
-      if (delivery.isRevoked()) return Effect.void
+      // Says that nobody works on it any more: a rebalance waits for that
+      if (delivery.isRevoked()) return delivery.nack
       const { attributes, topic } = delivery.message
       const correlationId = attributes["correlationid"] ?? attributes["id"]
+      const handling = observed(delivery, handle(delivery))
       const correlated = correlationId === undefined
-        ? handle(delivery)
+        ? handling
         : Effect.provideService(
-          handle(delivery),
+          handling,
           Correlation.Current,
           Correlation.make(correlationId, attributes["id"])
         )

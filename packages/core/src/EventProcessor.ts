@@ -244,7 +244,8 @@ const drainSequential = <A, E>(
 ): Effect.Effect<A, E | EventFailure> => {
   const ours = emitter[EventEmitter.inDispatchOf]
   let level = events
-  let following: Array<Event.Any> = []
+  // Not literals, for the reason given in collector.ts
+  let following: Array<Event.Any> = Array.of()
   let index = 0
   let depth = 0
 
@@ -252,7 +253,7 @@ const drainSequential = <A, E>(
     if (index === level.length) {
       if (following.length === 0) return done()
       level = following
-      following = []
+      following = Array.of()
       index = 0
       if (++depth > maxDepth) return Effect.flatMap(tooDeep(level[0]!, maxDepth, failures), done)
     }

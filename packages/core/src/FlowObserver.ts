@@ -42,8 +42,6 @@ export interface FlowObserver {
   readonly published: (events: ReadonlyArray<Event.Any>, messages: ReadonlyArray<Message>) => void
   /** The broker has answered. */
   readonly publishEnded: (messages: ReadonlyArray<Message>, exit: Exit.Exit<unknown, unknown>) => void
-  /** The consumer starts with an event that came from a broker. */
-  readonly consumed: (message: Message, event: Event.Any) => void
   /** A consumer takes up a delivery. */
   readonly deliveryStarted: (run: object, message: Message, group: string) => void
   /** An attempt at handling a delivery starts: the message was decoded to this event. */

@@ -103,7 +103,7 @@ export interface MessageStep extends StepBase {
 export interface DeliveryStep extends StepBase {
   readonly _tag: "Delivery"
   readonly message: Message
-  readonly group: string | undefined
+  readonly group: string
   /** The event that it was decoded to; undefined: it was not decoded. */
   readonly event: Event.Any | undefined
   readonly attempts: number
@@ -252,10 +252,9 @@ export const describe = (step: Step): string => {
       }`
     }
     case "Delivery": {
-      const group = step.group === undefined ? "" : ` to "${step.group}"`
       const attempts = step.attempts > 1 ? ` (${step.attempts} attempts)` : ""
       const outcome = step.outcome === undefined ? "" : `: ${step.outcome.replace("_", "-")}`
-      return `${isFailure(step) ? "✗" : "✓"} delivered${group}${attempts}${outcome}`
+      return `${isFailure(step) ? "✗" : "✓"} delivered to "${step.group}"${attempts}${outcome}`
     }
   }
 }

@@ -312,30 +312,6 @@ class Recorder implements FlowObserver.FlowObserver {
 
   readonly deliveryStarted: FlowObserver.FlowObserver["deliveryStarted"] = (run, message, group) => {
     this.#start()
-    this.#recordDelivery(run, message, group)
-  }
-
-  readonly deliveryDecoded: FlowObserver.FlowObserver["deliveryDecoded"] = (run, event) => {
-    const step = this.#runs.get(run)
-    if (step?._tag !== "Delivery") return
-    step.event = event
-    step.attempts++
-    this.#addOrigin(event, step)
-  }
-
-  readonly deliveryEnded: FlowObserver.FlowObserver["deliveryEnded"] = (run, outcome) => {
-    const step = this.#runs.get(run)
-    if (step?._tag === "Delivery") step.outcome = outcome
-    this.#stop()
-  }
-
-  readonly consumed: FlowObserver.FlowObserver["consumed"] = (message, event) => {
-    const run = {}
-    this.#recordDelivery(run, message, undefined)
-    this.deliveryDecoded(run, event)
-  }
-
-  #recordDelivery(run: object, message: Message, group: string | undefined): void {
     this.#record((steps) => {
       const id = message.attributes["id"]
       const step: Mutable<Flow.DeliveryStep> = {
@@ -352,6 +328,20 @@ class Recorder implements FlowObserver.FlowObserver {
       steps.push(step)
       return step
     })
+  }
+
+  readonly deliveryDecoded: FlowObserver.FlowObserver["deliveryDecoded"] = (run, event) => {
+    const step = this.#runs.get(run)
+    if (step?._tag !== "Delivery") return
+    step.event = event
+    step.attempts++
+    this.#addOrigin(event, step)
+  }
+
+  readonly deliveryEnded: FlowObserver.FlowObserver["deliveryEnded"] = (run, outcome) => {
+    const step = this.#runs.get(run)
+    if (step?._tag === "Delivery") step.outcome = outcome
+    this.#stop()
   }
 
   #record(add: (steps: Array<Flow.Step>) => Flow.Step): void {

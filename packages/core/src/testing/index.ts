@@ -2,7 +2,6 @@
  * What tests of event flows need, for any test framework.
  */
 export * from "./brokerSuite.ts"
-export * from "./brokerSuite.ts"
 export * as Expect from "./Expect.ts"
 export * as FailingBroker from "./FailingBroker.ts"
 export * as Flow from "./Flow.ts"

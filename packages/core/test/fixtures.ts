@@ -1,0 +1,180 @@
+/**
+ * What the tests of the core share: four domain events, a notification event, a command that may emit them all, and a
+ * flow in which a test says only what it is about.
+ */
+import {
+  Broker,
+  type Collect,
+  Command,
+  DomainEvent,
+  EventFlow,
+  EventHandler,
+  type EventProcessor,
+  type Message,
+  MessageCodec,
+  NotificationEvent
+} from "@event-flow/core"
+import type { Duration, LogLevel } from "effect"
+import { Clock, Effect, Exit, Fiber, Layer, Logger, References, Schema, Scope } from "effect"
+import { TestClock } from "effect/testing"
+
+export class Boom extends Schema.TaggedError<Boom>()("Boom", { id: Schema.String }) {
+  override get message(): string {
+    return `boom ${this.id}`
+  }
+}
+
+export class A extends DomainEvent.Class<A>()("A", { id: Schema.optionalKey(Schema.String) }) {}
+export class B extends DomainEvent.Class<B>()("B", { id: Schema.optionalKey(Schema.String) }) {}
+export class C extends DomainEvent.Class<C>()("C", { id: Schema.optionalKey(Schema.String) }) {}
+export class D extends DomainEvent.Class<D>()("D", { id: Schema.optionalKey(Schema.String) }) {}
+
+export class News extends NotificationEvent.Class<News>()("News", { n: Schema.Int }, {
+  topic: "news",
+  key: (event) => String(event.n)
+}) {}
+
+const emits = [A, B, C, D, News] as const
+export type AnyEvent = InstanceType<typeof emits[number]>
+
+/** Does what a test says, and gives rise to any of the events. */
+export class Do extends Command.Class<Do>()("Do", { success: Schema.String, error: Boom, emits }) {}
+
+// Two on A, to see the handlers of one event beside each other
+export const OnA = EventHandler.make("OnA", { on: A, emits, error: Boom })
+export const OnA2 = EventHandler.make("OnA2", { on: A, emits, error: Boom })
+export const OnB = EventHandler.make("OnB", { on: B, emits, error: Boom })
+export const OnC = EventHandler.make("OnC", { on: C, emits, error: Boom })
+export const OnD = EventHandler.make("OnD", { on: D, emits, error: Boom })
+export const handlers = [OnA, OnA2, OnB, OnC, OnD] as const
+
+export type Handle<Event> = (event: Event, context: Collect.Collect<AnyEvent>) => Effect.Effect<void, Boom>
+
+export interface FlowOptions extends EventProcessor.Options {
+  /** The events that the command collects. */
+  readonly events?: ReadonlyArray<AnyEvent>
+  /** What the command does; default: collects `events` and answers "done". */
+  readonly command?: (command: Do, context: Collect.Collect<AnyEvent>) => Effect.Effect<string, Boom>
+  /** What the handlers do; default: nothing. */
+  readonly on?: {
+    readonly A?: Handle<A>
+    readonly A2?: Handle<A>
+    readonly B?: Handle<B>
+    readonly C?: Handle<C>
+    readonly D?: Handle<D>
+  }
+  /** Default: `Broker.layerNone`. */
+  readonly broker?: Layer.Layer<Broker.Broker>
+  /** Default: `MessageCodec.layer`. */
+  readonly codec?: Layer.Layer<MessageCodec.MessageCodec>
+  readonly drainTimeout?: Duration.Input
+}
+
+const ignore = () => Effect.void
+
+/** A flow of all handlers and the command `Do`. */
+export const flow = ({ broker, codec, command, events, on, ...options }: FlowOptions) =>
+  EventFlow.layerWithCodec({ ...options, handlers }).pipe(
+    Layer.provideMerge(
+      Do.toLayer(command ?? ((_, { collectAll }) => Effect.as(collectAll(events ?? []), "done")))
+    ),
+    Layer.provide([
+      OnA.toLayer(on?.A ?? ignore),
+      OnA2.toLayer(on?.A2 ?? ignore),
+      OnB.toLayer(on?.B ?? ignore),
+      OnC.toLayer(on?.C ?? ignore),
+      OnD.toLayer(on?.D ?? ignore)
+    ]),
+    Layer.provide([broker ?? Broker.layerNone, codec ?? MessageCodec.layer])
+  )
+
+/** Notes what happens, in order; `at` adds the virtual time in milliseconds. */
+export class Journal {
+  readonly entries: Array<string> = []
+
+  readonly note = (entry: string): Effect.Effect<void> =>
+    Effect.sync(() => {
+      this.entries.push(entry)
+    })
+
+  readonly at = (entry: string): Effect.Effect<void> =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => this.note(`${entry}@${now}`))
+
+  /** Something that takes `millis`, with its start, its end and its interruption. */
+  readonly work = (name: string, millis: number): Effect.Effect<void> =>
+    this.at(`${name} starts`).pipe(
+      Effect.andThen(Effect.sleep(millis)),
+      Effect.andThen(this.at(`${name} ends`)),
+      Effect.onInterrupt(() => this.at(`${name} interrupted`))
+    )
+}
+
+/** A broker that keeps each batch. */
+export class RecordingBroker {
+  readonly batches: Array<ReadonlyArray<Message.Message>> = []
+  readonly layer: Layer.Layer<Broker.Broker>
+
+  constructor(
+    publish: (messages: ReadonlyArray<Message.Message>) => ReturnType<Broker.Broker["Service"]["publish"]> = ignore
+  ) {
+    this.layer = Layer.succeed(Broker.Broker)({
+      name: "recording",
+      publish: (messages) =>
+        Effect.suspend(() => {
+          this.batches.push(messages)
+          return publish(messages)
+        })
+    })
+  }
+
+  /** The bodies, a list for each publish. */
+  get bodies(): ReadonlyArray<ReadonlyArray<unknown>> {
+    return this.batches.map((batch) => batch.map(bodyOf))
+  }
+}
+
+export const bodyOf = (message: Message.Message): unknown => JSON.parse(new TextDecoder().decode(message.body))
+
+/** Keeps what is logged as `LEVEL message`. */
+export class RecordingLogger {
+  readonly entries: Array<string> = []
+  readonly annotations: Array<unknown> = []
+  readonly layer: Layer.Layer<never>
+
+  constructor(minimumLevel: LogLevel.LogLevel = "Info") {
+    const logger = Logger.make(({ fiber, logLevel, message }) => {
+      this.entries.push(`${logLevel} ${Array.isArray(message) ? message[0] : message}`)
+      this.annotations.push({ ...fiber.getRef(References.CurrentLogAnnotations) })
+    })
+    this.layer = Layer.mergeAll(Logger.layer([logger]), Layer.succeed(References.MinimumLogLevel, minimumLevel))
+  }
+}
+
+/** Lets all fibers run until they wait: a fiber may start others, which start in later turns of the event loop. */
+const settle = Effect.repeat(
+  Effect.callback<void>((resume) => {
+    const immediate = setImmediate(() => resume(Effect.void))
+    return Effect.sync(() => clearImmediate(immediate))
+  }),
+  { times: 10 }
+)
+
+/** Runs an effect while virtual time passes, until it has ended. */
+export const passTime = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  duration: Duration.Input = "1 hour"
+): Effect.Effect<Exit.Exit<A, E>, never, R> =>
+  Effect.gen(function*() {
+    const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
+    yield* settle
+    yield* TestClock.adjust(duration)
+    return yield* Fiber.await(fiber)
+  })
+
+/** Builds a layer in a scope of its own, to close while the test goes on. */
+export const open = <A, E, R>(layer: Layer.Layer<A, E, R>) =>
+  Effect.gen(function*() {
+    const scope = yield* Scope.make()
+    const context = yield* Layer.buildWithScope(layer, scope)
+    return { context, close: Scope.close(scope, Exit.void) }
+  })

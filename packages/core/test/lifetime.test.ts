@@ -1,0 +1,365 @@
+/** Who waits for whom, and who ends whom: F11, F16. */
+import { assert, describe, it } from "@effect/vitest"
+import { Command, EventProcessor, Mediator } from "@event-flow/core"
+import { Cause, Effect, Exit, Fiber, Layer, Schema } from "effect"
+import { TestClock } from "effect/testing"
+import { A, type AnyEvent, B, D, Do, flow, Journal, open, passTime, RecordingLogger } from "./fixtures.ts"
+
+describe("F11: interruption", () => {
+  for (const concurrency of [1, 3]) {
+    it.effect(`F11: interrupting a send interrupts its handlers and waits for them, concurrency ${concurrency}`, () =>
+      Effect.gen(function*() {
+        const { at, entries, work } = new Journal()
+        const layer = flow({
+          concurrency,
+          events: [new A({}), new A({}), new D({})],
+          on: {
+            A: () => work("A", 100).pipe(Effect.onInterrupt(() => Effect.andThen(Effect.sleep(20), at("cleaned up")))),
+            A2: () => at("A2"),
+            D: () => work("D", 100)
+          }
+        })
+        const send = Mediator.send(new Do()).pipe(Effect.onExit(() => at("send ends")), Effect.provide(layer))
+        const fiber = yield* Effect.forkChild(send, { startImmediately: true })
+        yield* TestClock.adjust(10)
+        const exit = yield* passTime(Effect.andThen(Fiber.interrupt(fiber), Fiber.await(fiber)))
+        assert.isTrue(Exit.isSuccess(exit) && Exit.hasInterrupts(exit.value))
+        assert.deepStrictEqual(
+          entries,
+          concurrency === 1
+            ? ["A starts@0", "A interrupted@10", "cleaned up@30", "send ends@30"]
+            : [
+              "A starts@0",
+              "A starts@0",
+              "D starts@0",
+              "A interrupted@10",
+              "A interrupted@10",
+              "D interrupted@10",
+              "cleaned up@30",
+              "cleaned up@30",
+              "send ends@30"
+            ]
+        )
+      }))
+
+    it.effect(`F11: so does a timeout around it, concurrency ${concurrency}`, () =>
+      Effect.gen(function*() {
+        const { entries, work } = new Journal()
+        const layer = flow({ concurrency, events: [new A({}), new B({})], on: { A: () => work("A", 100) } })
+        const exit = yield* passTime(Mediator.send(new Do()).pipe(Effect.timeout(10), Effect.provide(layer)))
+        assert.isTrue(Exit.isFailure(exit))
+        assert.deepStrictEqual(entries, ["A starts@0", "A interrupted@10"])
+      }))
+  }
+
+  it.effect("F11: interrupting a send interrupts the command's handler", () =>
+    Effect.gen(function*() {
+      const { entries, work } = new Journal()
+      const layer = flow({ command: () => Effect.as(work("command", 100), "") })
+      yield* passTime(Mediator.send(new Do()).pipe(Effect.timeout(10), Effect.ignore, Effect.provide(layer)))
+      assert.deepStrictEqual(entries, ["command starts@0", "command interrupted@10"])
+    }))
+
+  it.effect("F11: an uninterruptible send is done to its end", () =>
+    Effect.gen(function*() {
+      const { entries, work } = new Journal()
+      const layer = flow({ concurrency: 2, events: [new A({})], on: { A: () => work("A", 100) } })
+      yield* passTime(
+        Mediator.send(new Do()).pipe(Effect.uninterruptible, Effect.timeout(10), Effect.ignore, Effect.provide(layer))
+      )
+      assert.deepStrictEqual(entries, ["A starts@0", "A ends@100"])
+    }))
+})
+
+describe("F11: closing the layer's scope", () => {
+  for (const concurrency of [1, 3]) {
+    it.effect(`F11: waits for a running send, concurrency ${concurrency}`, () =>
+      Effect.gen(function*() {
+        const { at, entries, work } = new Journal()
+        const { close, context } = yield* open(flow({
+          concurrency,
+          events: [new A({})],
+          on: { A: (_, { collect }) => Effect.andThen(work("A", 10), collect(new B({}))), B: () => work("B", 10) }
+        }))
+        const sending = yield* Effect.forkChild(Effect.provideContext(Mediator.send(new Do()), context), {
+          startImmediately: true
+        })
+        yield* passTime(Effect.andThen(close, at("closed")))
+        assert.deepStrictEqual(yield* Fiber.await(sending), Exit.succeed("done"))
+        assert.deepStrictEqual(entries, ["A starts@0", "A ends@10", "B starts@10", "B ends@20", "closed@20"])
+      }))
+
+    it.effect(`F11: interrupts it after the drain timeout and waits for its end, concurrency ${concurrency}`, () =>
+      Effect.gen(function*() {
+        const { at, entries, work } = new Journal()
+        const logger = new RecordingLogger()
+        const { close, context } = yield* open(flow({
+          concurrency,
+          drainTimeout: "1 second",
+          events: [new A({})],
+          on: {
+            A: () =>
+              work("A", 1_000_000).pipe(Effect.onInterrupt(() => Effect.andThen(Effect.sleep(50), at("cleaned"))))
+          }
+        }))
+        const sending = yield* Effect.forkChild(Effect.provideContext(Mediator.send(new Do()), context), {
+          startImmediately: true
+        })
+        yield* passTime(Effect.andThen(close, at("closed")).pipe(Effect.provide(logger.layer)))
+        assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(sending)))
+        assert.deepStrictEqual(entries, ["A starts@0", "A interrupted@1000", "cleaned@1050", "closed@1050"])
+        assert.match(logger.entries[0]!, /^Warn 1 command\(s\) did not end before the mediator's drain timeout/)
+      }))
+  }
+
+  it.effect("F11: the drain timeout is 30 seconds by default", () =>
+    Effect.gen(function*() {
+      const { at, entries } = new Journal()
+      const { close, context } = yield* open(flow({ command: () => Effect.never }))
+      yield* Effect.forkChild(Effect.provideContext(Mediator.send(new Do()), context), { startImmediately: true })
+      yield* passTime(Effect.andThen(close, at("closed")).pipe(Effect.provide(new RecordingLogger().layer)))
+      assert.deepStrictEqual(entries, ["closed@30000"])
+    }))
+
+  it.effect("F11: waits for several; what starts after the last one has ended is interrupted", () =>
+    Effect.gen(function*() {
+      const { at, entries } = new Journal()
+      let sent = 0
+      const { close, context } = yield* open(flow({
+        command: () => {
+          const millis = ++sent * 10
+          return Effect.as(Effect.sleep(millis), `slept ${millis}`)
+        }
+      }))
+      const send = Effect.provideContext(Mediator.send(new Do()), context)
+      yield* Effect.forkChild(send, { startImmediately: true })
+      const next = yield* Effect.forkChild(Effect.andThen(send, send), { startImmediately: true })
+      yield* passTime(Effect.andThen(close, at("closed")))
+      assert.deepStrictEqual(entries, ["closed@20"])
+      assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(next)))
+      assert.strictEqual(sent, 2)
+    }))
+
+  it.effect("F11: what a running handler sends meanwhile is waited for too", () =>
+    Effect.gen(function*() {
+      const { at, entries } = new Journal()
+      class Outer extends Command.Class<Outer>()("Outer", { success: Schema.String, error: Do.errorSchema }) {}
+      const { close, context } = yield* open(
+        Outer.toLayer(() => Effect.andThen(Effect.sleep(10), Effect.orDie(Mediator.send(new Do())))).pipe(
+          Layer.provideMerge(flow({ events: [new A({})], on: { A: () => Effect.sleep(10) } }))
+        )
+      )
+      const fiber = yield* Effect.forkChild(Effect.provideContext(Mediator.send(new Outer()), context), {
+        startImmediately: true
+      })
+      yield* passTime(Effect.andThen(close, at("closed")))
+      assert.deepStrictEqual(yield* Fiber.await(fiber), Exit.succeed("done"))
+      assert.deepStrictEqual(entries, ["closed@20"])
+    }))
+
+  it.effect("F11: does not wait for a send that has succeeded, failed or been interrupted", () =>
+    Effect.gen(function*() {
+      const { at, entries } = new Journal()
+      let outcome: Effect.Effect<string> = Effect.succeed("")
+      const { close, context } = yield* open(flow({ command: () => outcome }))
+      const send = Effect.provideContext(Mediator.send(new Do()), context)
+      yield* send
+      outcome = Effect.die("bug")
+      yield* Effect.exit(send)
+      outcome = Effect.interrupt
+      yield* Effect.exit(send)
+      outcome = Effect.never
+      yield* passTime(Effect.exit(Effect.timeout(send, 10)), 10)
+      const fiber = yield* Effect.forkChild(send, { startImmediately: true })
+      yield* Fiber.interrupt(fiber)
+      yield* passTime(Effect.andThen(close, at("closed")))
+      assert.deepStrictEqual(entries, ["closed@10"])
+    }))
+
+  it.effect("F11: a send after the end is interrupted and runs no handler", () =>
+    Effect.gen(function*() {
+      const { entries, note } = new Journal()
+      const { close, context } = yield* open(flow({ command: () => Effect.as(note("ran"), "") }))
+      yield* close
+      const exit = yield* Effect.exit(Effect.provideContext(Mediator.send(new Do()), context))
+      assert.isTrue(Exit.hasInterrupts(exit))
+      assert.deepStrictEqual(entries, [])
+    }))
+
+  it.effect("F11: a send that closes the layer itself does not wait for itself", () =>
+    Effect.gen(function*() {
+      const { at, entries } = new Journal()
+      let closing: Effect.Effect<void> = Effect.void
+      const { close, context } = yield* open(flow({ command: () => Effect.as(Effect.suspend(() => closing), "done") }))
+      closing = close
+      yield* passTime(
+        Mediator.send(new Do()).pipe(Effect.tap((answer) => at(answer)), Effect.provideContext(context))
+      )
+      assert.deepStrictEqual(entries, ["done@0"])
+    }))
+
+  it.effect("F11: a send that closes the layer waits for the others", () =>
+    Effect.gen(function*() {
+      const { at, entries } = new Journal()
+      const behaviour: Array<Effect.Effect<string>> = []
+      const { close, context } = yield* open(flow({ command: () => behaviour.shift()! }))
+      behaviour.push(Effect.as(Effect.sleep(10), "other"), Effect.as(close, "closer"))
+      const send = Mediator.send(new Do()).pipe(
+        Effect.tap((answer) => at(answer)),
+        Effect.provideContext(context)
+      )
+      yield* passTime(Effect.all([send, send], { concurrency: 2 }))
+      assert.deepStrictEqual(entries.sort(), ["closer@10", "other@10"])
+    }))
+})
+
+describe("F16: collections", () => {
+  for (const concurrency of [1, 3]) {
+    it.effect(`F16: the list that is processed is not mutated, concurrency ${concurrency}`, () =>
+      Effect.gen(function*() {
+        let runs = 0
+        const layer = flow({
+          concurrency,
+          on: { A: (_, { collect }) => collect(new B({})), B: () => Effect.sync(() => runs++) }
+        })
+        const events: ReadonlyArray<AnyEvent> = Object.freeze([new A({}), new A({})])
+        yield* EventProcessor.EventProcessor.use((processor) =>
+          Effect.andThen(processor.process(events), processor.process(events))
+        ).pipe(Effect.provide(layer))
+        assert.strictEqual(runs, 4)
+        assert.deepStrictEqual(events, [new A({}), new A({})])
+      }))
+
+    it.effect(`F16: the list may change while it is processed, concurrency ${concurrency}`, () =>
+      Effect.gen(function*() {
+        const { entries, note } = new Journal()
+        const list: Array<AnyEvent> = [new A({ id: "1" }), new A({ id: "2" })]
+        const layer = flow({
+          concurrency,
+          command: (_, { collectAll }) => Effect.as(collectAll(list), "done"),
+          on: {
+            A: ({ id }) => Effect.andThen(note(id!), Effect.sync(() => void list.push(new A({ id: "late" }))))
+          }
+        })
+        yield* Mediator.send(new Do()).pipe(Effect.provide(layer))
+        assert.deepStrictEqual(entries, ["1", "2"])
+      }))
+
+    it.effect(`F16: the follow-ups are those of one call, concurrency ${concurrency}`, () =>
+      Effect.gen(function*() {
+        const { entries, note } = new Journal()
+        const layer = flow({
+          concurrency,
+          events: [new A({ id: "1" }), new A({ id: "2" })],
+          on: {
+            // Both calls are under way when either collects
+            A: ({ id }, { collect }) => collect(new B({ id: id! })).pipe(Effect.delay(id === "1" ? 20 : 10)),
+            A2: (_, { collectAll }) => collectAll([]),
+            B: ({ id }) => note(id!)
+          }
+        })
+        const sends = Effect.all([Mediator.send(new Do()), Mediator.send(new Do())], { concurrency: 2 })
+        yield* passTime(Effect.provide(sends, layer))
+        assert.deepStrictEqual(entries.sort(), ["1", "1", "2", "2"])
+      }))
+  }
+
+  it.effect("F16: collect is lazy and can be repeated, as every Effect", () =>
+    Effect.gen(function*() {
+      const { entries, note } = new Journal()
+      const layer = flow({
+        command: (_, { collect }) => {
+          void collect(new A({ id: "dropped" }))
+          return Effect.as(Effect.repeat(collect(new A({ id: "repeated" })), { times: 2 }), "")
+        },
+        on: { A: ({ id }) => note(id!) }
+      })
+      yield* Mediator.send(new Do()).pipe(Effect.provide(layer))
+      assert.deepStrictEqual(entries, ["repeated", "repeated", "repeated"])
+    }))
+
+  const message = (event: string) =>
+    `Event "${event}" was collected after its handler had ended: join the fiber that collects it`
+
+  const isTooLate = (exit: Exit.Exit<void>, event: string): void => {
+    assert.isTrue(Exit.isFailure(exit))
+    if (!Exit.isFailure(exit)) return
+    const defects = exit.cause.reasons.filter(Cause.isDieReason).map((reason) => (reason.defect as Error).message)
+    assert.deepStrictEqual(defects, [message(event)])
+  }
+
+  const outcomes: Record<string, Effect.Effect<void>> = {
+    succeeded: Effect.void,
+    died: Effect.die("bug"),
+    "interrupted itself": Effect.interrupt
+  }
+  for (const [name, outcome] of Object.entries(outcomes)) {
+    it.effect(`F16: collecting from a fiber that outlives a command's handler that ${name} is a defect`, () =>
+      Effect.gen(function*() {
+        let late: Fiber.Fiber<void> | undefined
+        const layer = flow({
+          command: Effect.fnUntraced(function*(_, { collect }) {
+            late = yield* Effect.forkDetach(Effect.delay(collect(new A({})), 10))
+            yield* outcome
+            return "done"
+          })
+        })
+        yield* Effect.exit(Mediator.send(new Do()).pipe(Effect.provide(layer)))
+        yield* TestClock.adjust(10)
+        isTooLate(yield* Fiber.await(late!), "A")
+      }))
+
+    for (const concurrency of [1, 3]) {
+      it.effect(`F16: the same of an event's handler that ${name}, concurrency ${concurrency}`, () =>
+        Effect.gen(function*() {
+          let late: Fiber.Fiber<void> | undefined
+          const layer = flow({
+            concurrency,
+            events: [new A({})],
+            on: {
+              A: Effect.fnUntraced(function*(_, { collectAll }) {
+                late = yield* Effect.forkDetach(Effect.delay(collectAll([new B({})]), 10))
+                yield* outcome
+              })
+            }
+          })
+          yield* Effect.exit(Mediator.send(new Do()).pipe(Effect.provide(layer)))
+          yield* TestClock.adjust(10)
+          isTooLate(yield* Fiber.await(late!), "B")
+        }))
+    }
+  }
+
+  it.effect("F16: the same of a handler that was interrupted from outside", () =>
+    Effect.gen(function*() {
+      const late: Array<Fiber.Fiber<void>> = []
+      const forkLate = (collect: Effect.Effect<void>) =>
+        Effect.andThen(
+          Effect.forkDetach(Effect.delay(collect, 20)).pipe(Effect.tap((fiber) => Effect.sync(() => late.push(fiber)))),
+          Effect.never
+        )
+      const inCommand = flow({ command: (_, { collect }) => forkLate(collect(new A({}))) })
+      const inEvent = flow({ events: [new A({})], on: { A: (_, { collect }) => forkLate(collect(new B({}))) } })
+      for (const layer of [inCommand, inEvent]) {
+        const fiber = yield* Effect.forkChild(Mediator.send(new Do()).pipe(Effect.provide(layer)), {
+          startImmediately: true
+        })
+        yield* Fiber.interrupt(fiber)
+      }
+      yield* TestClock.adjust(20)
+      isTooLate(yield* Fiber.await(late[0]!), "A")
+      isTooLate(yield* Fiber.await(late[1]!), "B")
+    }))
+
+  it.effect("F16: a fiber that the handler joins may collect", () =>
+    Effect.gen(function*() {
+      const { entries, note } = new Journal()
+      const layer = flow({
+        command: (_, { collect }) =>
+          Effect.forEach(["1", "2", "3"], (id) => collect(new A({ id })), { concurrency: 3 }).pipe(Effect.as("")),
+        on: { A: ({ id }) => note(id!) }
+      })
+      yield* Mediator.send(new Do()).pipe(Effect.provide(layer))
+      assert.deepStrictEqual(entries, ["1", "2", "3"])
+    }))
+})

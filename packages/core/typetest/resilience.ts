@@ -1,0 +1,219 @@
+/**
+ * What the types of `Resilience` promise: which errors are left, and that handlers keep their contextual types.
+ * Checked by `tsc`, never run.
+ */
+// @effect-diagnostics missingEffectError:off
+import { Command, DomainEvent, EventHandler, NotificationEvent, Resilience } from "@event-flow/core"
+import { Context, Effect, type Layer, pipe, Schedule, Schema } from "effect"
+import { CircuitBreaker } from "effect/persistence"
+
+class Full extends Schema.TaggedError<Full>()("Full", {}) {}
+class Down extends Schema.TaggedError<Down>()("Down", { host: Schema.String }) {}
+class Slow extends Schema.TaggedError<Slow>()("Slow", {}) {}
+
+class Joined extends DomainEvent.Class<Joined>()("Joined", { userId: Schema.String }) {}
+class Announced extends NotificationEvent.Class<Announced>()("Announced", { id: Schema.String }, { topic: "t" }) {}
+
+class Join extends Command.Class<Join>()("Join", {
+  payload: { userId: Schema.String },
+  success: Schema.Int,
+  error: Full,
+  emits: [Joined]
+}) {}
+
+class JoinGuarded extends Command.Class<JoinGuarded>()("JoinGuarded", {
+  payload: { userId: Schema.String },
+  success: Schema.Int,
+  error: Schema.Union([Full, Resilience.HandlerTimeout, CircuitBreaker.CircuitBreakerError]),
+  emits: [Joined]
+}) {}
+
+const Greet = EventHandler.make("Greet", { on: Joined, emits: [Announced], error: Full })
+
+class Rooms extends Context.Service<Rooms, {
+  readonly join: (userId: string) => Effect.Effect<number, Full | Down>
+}>()("Rooms") {}
+
+declare const schedule: Schedule.Schedule<number>
+declare const breaker: CircuitBreaker.CircuitBreaker
+declare const risky: (userId: string) => Effect.Effect<number, Full | Down | Slow, Rooms>
+
+type Equals<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
+const check = <T extends true>(): T | undefined => undefined
+type ErrorOf<H> = H extends (...args: infer _) => Effect.Effect<infer _A, infer E, infer _R> ? E : "no handler"
+type ServicesOf<H> = H extends (...args: infer _) => Effect.Effect<infer _A, infer _E, infer R> ? R : "no handler"
+
+// --- handlers keep their contextual types ---
+
+/** The form of the docs: the command and `collect` are typed by the definition. */
+export const JoinLive: Layer.Layer<Command.Handler<"JoinGuarded">, never, CircuitBreaker.CircuitBreaker> = JoinGuarded
+  .toLayer(Effect.gen(function*() {
+    const breaker = yield* CircuitBreaker.CircuitBreaker
+    return Resilience.circuitBreaker(
+      JoinGuarded.of((command, { collect }) => Effect.as(collect(new Joined({ userId: command.userId })), 1)),
+      breaker
+    )
+  }))
+
+/** Without `of`: the types come from `toLayer`. */
+export const JoinInline = Join.toLayer(
+  Resilience.retry((command, { collect }) => Effect.as(collect(new Joined({ userId: command.userId })), 1), {
+    schedule
+  })
+)
+
+export const GreetLive = Greet.toLayer(
+  Resilience.retry(
+    Greet.of(Effect.fnUntraced(function*(event, { collect }) {
+      yield* collect(new Announced({ id: event.userId }))
+    })),
+    { schedule }
+  )
+)
+
+Join.toLayer(Resilience.retry(
+  // @ts-expect-error an event that the command does not declare
+  Join.of((_, { collect }) => Effect.as(collect(new Announced({ id: "a" })), 1)),
+  { schedule }
+))
+
+Greet.toLayer(Resilience.retry(
+  // @ts-expect-error the event has no such field
+  Greet.of((event) => Effect.log(event.meetingId)),
+  { schedule }
+))
+
+// --- handler: typed but for its errors ---
+
+const open = Resilience.handler(Join)((command) => risky(command.userId))
+check<Equals<ErrorOf<typeof open>, Full | Down | Slow>>()
+check<Equals<ServicesOf<typeof open>, Rooms>>()
+
+// @ts-expect-error Down and Slow are not declared by the command
+Join.toLayer(open)
+
+// @ts-expect-error a handler of the command answers with a number
+Resilience.handler(Join)(() => Effect.succeed("one"))
+
+// @ts-expect-error the command declares no Announced
+Resilience.handler(Join)((_, { collect }) => Effect.as(collect(new Announced({ id: "a" })), 1))
+
+const onJoined = Resilience.handler(Greet)((event, { collect }) =>
+  Effect.andThen(collect(new Announced({ id: event.userId })), new Down({ host: "h" }))
+)
+check<Equals<ErrorOf<typeof onJoined>, Down>>()
+
+// --- retry ---
+
+const retried = Resilience.retry(open, { schedule, while: (error) => error._tag === "Down" })
+check<Equals<ErrorOf<typeof retried>, Full | Down | Slow>>()
+
+Resilience.retry(open, {
+  schedule,
+  // @ts-expect-error the handler cannot fail with Gone
+  while: (error) => error._tag === "Gone"
+})
+
+/** A schedule that looks at the failure sees those of the handler. */
+export const byHost = Resilience.retry(open, {
+  schedule: Schedule.recurs(3).pipe(
+    Schedule.setInputType<Full | Down | Slow>(),
+    Schedule.while(({ input }) => input._tag === "Down" && input.host === "a")
+  )
+})
+
+// --- timeout ---
+
+const timed = Resilience.timeout(Join.of((command) => Effect.succeed(command.userId.length)), "1 second")
+check<Equals<ErrorOf<typeof timed>, Full | Resilience.HandlerTimeout>>()
+
+// @ts-expect-error the command does not declare HandlerTimeout
+Join.toLayer(timed)
+
+// --- fallback ---
+
+const all = Resilience.fallback(open, { to: () => Effect.succeed(0) })
+check<Equals<ErrorOf<typeof all>, never>>()
+
+const others = Resilience.fallback(open, {
+  to: (command, _, error) => {
+    check<Equals<typeof error, Full | Down | Slow>>()
+    return command.userId === "a" ? Effect.succeed(0) : new Slow()
+  }
+})
+check<Equals<ErrorOf<typeof others>, Slow>>()
+
+const some = Resilience.fallback(open, {
+  on: ["Down", "Slow"],
+  to: (command, { collect }, error) => {
+    check<Equals<typeof error, Down | Slow>>()
+    return Effect.as(collect(new Joined({ userId: command.userId })), 0)
+  }
+})
+check<Equals<ErrorOf<typeof some>, Full>>()
+check<Equals<ServicesOf<typeof some>, Rooms>>()
+
+/** What is left is what the command declares. */
+export const Fallen: Layer.Layer<Command.Handler<"Join">, never, Rooms> = Join.toLayer(some)
+
+// @ts-expect-error Slow is left
+Join.toLayer(Resilience.fallback(open, { on: ["Down"], to: () => Effect.succeed(0) }))
+
+Resilience.fallback(open, {
+  // @ts-expect-error the handler cannot fail with Gone
+  on: ["Gone"],
+  to: () => Effect.succeed(0)
+})
+
+Resilience.fallback(open, {
+  on: ["Down"],
+  // @ts-expect-error the command declares no Announced
+  to: (_, { collect }) => Effect.as(collect(new Announced({ id: "a" })), 0)
+})
+
+const withService = Resilience.fallback(Join.of(() => Effect.fail(new Full())), {
+  to: (command) => Rooms.use((rooms) => rooms.join(command.userId))
+})
+check<Equals<ErrorOf<typeof withService>, Full | Down>>()
+check<Equals<ServicesOf<typeof withService>, Rooms>>()
+
+// --- circuit breaker ---
+
+const guarded = Resilience.circuitBreaker(open, breaker)
+check<Equals<ErrorOf<typeof guarded>, Full | Down | Slow | CircuitBreaker.CircuitBreakerError>>()
+
+const elsewhere = Resilience.circuitBreaker(Join.of((command) => Effect.succeed(command.userId.length)), breaker, {
+  key: (command) => command.userId,
+  orElse: (command, { collect }, error) =>
+    Effect.as(collect(new Joined({ userId: `${command.userId} ${error.reason._tag}` })), 0)
+})
+check<Equals<ErrorOf<typeof elsewhere>, Full>>()
+
+export const Guarded: Layer.Layer<Command.Handler<"Join">> = Join.toLayer(elsewhere)
+
+// @ts-expect-error the command does not declare CircuitBreakerError
+Join.toLayer(Resilience.circuitBreaker(Join.of(() => Effect.succeed(1)), breaker))
+
+Resilience.circuitBreaker(Join.of(() => Effect.succeed(1)), breaker, {
+  // @ts-expect-error the command has no such field
+  key: (command) => command.host
+})
+
+// --- in a pipe ---
+
+const piped = pipe(
+  Resilience.handler(Join)((command) => risky(command.userId)),
+  Resilience.timeout("2 seconds"),
+  Resilience.retry({
+    schedule,
+    while: (error: Full | Down | Slow | Resilience.HandlerTimeout) => error._tag !== "Full"
+  }),
+  Resilience.circuitBreaker(breaker),
+  Resilience.fallback({
+    on: ["Down", "Slow", "HandlerTimeout", "CircuitBreakerError"],
+    to: (command, { collect }) => Effect.as(collect(new Joined({ userId: command.userId })), 0)
+  })
+)
+check<Equals<ErrorOf<typeof piped>, Full>>()
+
+export const Piped: Layer.Layer<Command.Handler<"Join">, never, Rooms> = Join.toLayer(piped)
