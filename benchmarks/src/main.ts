@@ -107,7 +107,11 @@ try {
   if (whole || values.out !== undefined) {
     const file = resolve(values.out ?? resolve(import.meta.dirname, "../results/in-process.json"))
     const metaFile = file.replace(/(\.json)?$/, ".meta.json")
-    const results = measurements.map(({ workload, subject, ns }) => ({ workload, subject, ns: Math.round(ns) }))
+    const results = measurements.filter(({ subject }) => subject !== "plain").map(({ workload, subject, ns }) => ({
+      workload,
+      subject,
+      ns: Math.round(ns)
+    }))
     const meta = {
       date: new Date().toISOString(),
       node: process.version,

@@ -1,6 +1,7 @@
 import type { Workload } from "./workload.ts"
 
-export type SubjectName = "event-flow" | "effect" | "@nestjs/cqrs" | "mediatr-ts" | "python-cqrs" | "ideal"
+/** `plain` is printed for reference and not written to the results. */
+export type SubjectName = "event-flow" | "effect" | "plain" | "@nestjs/cqrs" | "mediatr-ts" | "python-cqrs" | "ideal"
 
 /**
  * Performs `units` units of the workload, one after another, each awaited. Unit `i` sends a command whose seat is

@@ -6,6 +6,7 @@ import { Unavailable } from "./subject.ts"
 export const files: Record<SubjectName, string> = {
   "event-flow": "eventFlow",
   "effect": "effect",
+  "plain": "plain",
   "@nestjs/cqrs": "nestjs",
   "mediatr-ts": "mediatr",
   "python-cqrs": "pythonCqrs",

@@ -1,163 +1,92 @@
 /**
- * The handlers that a user of event-flow would write, called directly in one fiber: no mediator, no registry. Events
- * are plain classes. What a mediator costs is what it takes more than this.
+ * The same handlers, called directly in one fiber: no mediator, no registry, no failure policy. What a flow costs is
+ * what it takes more than this.
  */
 import * as Effect from "effect/Effect"
+import * as flow from "../flow.ts"
+import { first, second, third } from "../flow.ts"
 import type { Run, Subject } from "../subject.ts"
 import { versionOf } from "../versions.ts"
-import type { Seat, Workload } from "../workload.ts"
-import { countHandler, countMessage, depth, encode, fanOut, meetingId, seatOf, tally, userId } from "../workload.ts"
+import type { Workload } from "../workload.ts"
+import { countMessage, encode, fanOut, meetingId, seatOf, tally, userId } from "../workload.ts"
 
-class JoinMeeting implements Seat {
-  readonly meetingId: string
-  readonly userId: string
-  readonly seat: number
-  constructor(meetingId: string, userId: string, seat: number) {
-    this.meetingId = meetingId
-    this.userId = userId
-    this.seat = seat
+/** Where the handlers collect: an array, and nothing that guards it. */
+const collector = <E>() => {
+  const events: Array<E> = []
+  return {
+    events,
+    collect: (event: E) => Effect.sync(() => void events.push(event)),
+    collectAll: (all: Iterable<E>) => Effect.sync(() => void events.push(...all))
   }
 }
 
-class UserJoined implements Seat {
-  readonly meetingId: string
-  readonly userId: string
-  readonly seat: number
-  constructor(meetingId: string, userId: string, seat: number) {
-    this.meetingId = meetingId
-    this.userId = userId
-    this.seat = seat
-  }
-}
-
-class StepTaken implements Seat {
-  readonly meetingId: string
-  readonly userId: string
-  readonly seat: number
-  readonly depth: number
-  constructor(meetingId: string, userId: string, seat: number, depth: number) {
-    this.meetingId = meetingId
-    this.userId = userId
-    this.seat = seat
-    this.depth = depth
-  }
-}
-
-/** Handlers hand events over by a plain call, the cheapest way there is. */
-type Emit<E> = (event: E) => void
-
-const join = Effect.fnUntraced(function*(command: JoinMeeting) {
-  tally.commands += 1
-  return command.seat
-})
-
-const joinOne = Effect.fnUntraced(function*(command: JoinMeeting, emit: Emit<UserJoined>) {
-  tally.commands += 1
-  emit(new UserJoined(command.meetingId, command.userId, command.seat))
-  return command.seat
-})
-
-const joinMany = Effect.fnUntraced(function*(command: JoinMeeting, emit: Emit<UserJoined>) {
-  tally.commands += 1
-  for (let i = 0; i < fanOut; i++) {
-    emit(new UserJoined(command.meetingId, command.userId, command.seat))
-  }
-  return command.seat
-})
-
-const joinStep = Effect.fnUntraced(function*(command: JoinMeeting, emit: Emit<StepTaken>) {
-  tally.commands += 1
-  emit(new StepTaken(command.meetingId, command.userId, command.seat, 1))
-  return command.seat
-})
-
-const onJoined = () =>
-  Effect.fnUntraced(function*(event: UserJoined) {
-    countHandler(event)
-  })
-
-const onJoinedSlowly = () =>
-  Effect.fnUntraced(function*(event: UserJoined) {
-    countHandler(event)
-    yield* Effect.sleep(1)
-  })
-
-const onStep = Effect.fnUntraced(function*(event: StepTaken, emit: Emit<StepTaken>) {
-  countHandler(event)
-  if (event.depth < depth) {
-    emit(new StepTaken(event.meetingId, event.userId, event.seat, event.depth + 1))
-  }
-})
+const none = collector<never>()
 
 const broker = {
   publish: (_topic: string, body: Uint8Array): Effect.Effect<void> => Effect.sync(() => countMessage(body))
 }
 
-const [first, second, third] = [onJoined(), onJoined(), onJoined()]
-const [slowFirst, slowSecond, slowThird] = [onJoinedSlowly(), onJoinedSlowly(), onJoinedSlowly()]
-
-const slowInOrder = Effect.fnUntraced(function*(event: UserJoined) {
-  yield* slowFirst(event)
-  yield* slowSecond(event)
-  yield* slowThird(event)
+const slowInOrder = Effect.fnUntraced(function*(event: flow.UserJoined) {
+  yield* first.handleSlowly(event, none)
+  yield* second.handleSlowly(event, none)
+  yield* third.handleSlowly(event, none)
 })
 
-const command = (unit: number): JoinMeeting => new JoinMeeting(meetingId, userId, seatOf(unit))
+const payload = (unit: number) => ({ meetingId, userId, seat: seatOf(unit) })
 
-// Each loop is one generator for all units: the calls of the handlers are all that a unit pays for.
+// Each loop is one generator for all units: the calls of the handlers are all that a unit pays for
 const loops: Record<Workload, (units: number) => Effect.Effect<void>> = {
   W1: Effect.fnUntraced(function*(units) {
     for (let unit = 0; unit < units; unit++) {
-      tally.answers += yield* join(command(unit))
+      tally.answers += yield* flow.join(new flow.Join(payload(unit)), none)
     }
   }),
   W2: Effect.fnUntraced(function*(units) {
     for (let unit = 0; unit < units; unit++) {
-      const events: Array<UserJoined> = []
-      const answer = yield* joinOne(command(unit), (event) => events.push(event))
-      for (const event of events) {
-        yield* first(event)
+      const collected = collector<flow.UserJoined>()
+      const answer = yield* flow.joinOne(new flow.JoinOne(payload(unit)), collected)
+      for (const event of collected.events) {
+        yield* first.handle(event, none)
       }
       tally.answers += answer
     }
   }),
   W3: Effect.fnUntraced(function*(units) {
     for (let unit = 0; unit < units; unit++) {
-      const events: Array<UserJoined> = []
-      const answer = yield* joinMany(command(unit), (event) => events.push(event))
-      for (const event of events) {
-        yield* first(event)
-        yield* second(event)
-        yield* third(event)
+      const collected = collector<flow.UserJoined>()
+      const answer = yield* flow.joinMany(new flow.JoinMany(payload(unit)), collected)
+      for (const event of collected.events) {
+        yield* first.handle(event, none)
+        yield* second.handle(event, none)
+        yield* third.handle(event, none)
       }
       tally.answers += answer
     }
   }),
   W4: Effect.fnUntraced(function*(units) {
     for (let unit = 0; unit < units; unit++) {
-      const events: Array<UserJoined> = []
-      const answer = yield* joinMany(command(unit), (event) => events.push(event))
-      yield* Effect.forEach(events, slowInOrder, { concurrency: fanOut, discard: true })
+      const collected = collector<flow.UserJoined>()
+      const answer = yield* flow.joinMany(new flow.JoinMany(payload(unit)), collected)
+      yield* Effect.forEach(collected.events, slowInOrder, { concurrency: fanOut, discard: true })
       tally.answers += answer
     }
   }),
   W5: Effect.fnUntraced(function*(units) {
     for (let unit = 0; unit < units; unit++) {
-      const events: Array<StepTaken> = []
-      const emit = (event: StepTaken) => events.push(event)
-      const answer = yield* joinStep(command(unit), emit)
-      // The array grows while it is walked: follow-ups come after what is already waiting.
-      for (const event of events) {
-        yield* onStep(event, emit)
+      const collected = collector<flow.StepTaken>()
+      const answer = yield* flow.joinStep(new flow.JoinStep(payload(unit)), collected)
+      // The array grows while it is walked: follow-ups come after what is already waiting
+      for (const event of collected.events) {
+        yield* flow.onStep(event, collected)
       }
       tally.answers += answer
     }
   }),
   W6: Effect.fnUntraced(function*(units) {
     for (let unit = 0; unit < units; unit++) {
-      const events: Array<UserJoined> = []
-      const answer = yield* joinOne(command(unit), (event) => events.push(event))
-      for (const event of events) {
+      const collected = collector<flow.SeatTaken>()
+      const answer = yield* flow.joinNotify(new flow.JoinNotify(payload(unit)), collected)
+      for (const event of collected.events) {
         yield* broker.publish("meetings", encode(event))
       }
       tally.answers += answer
@@ -165,14 +94,14 @@ const loops: Record<Workload, (units: number) => Effect.Effect<void>> = {
   })
 }
 
-const chain = Effect.fnUntraced(function*(depth: number, probe: (depth: number) => void) {
-  let next: StepTaken | undefined = new StepTaken(meetingId, userId, 0, 1)
-  const step = Effect.fnUntraced(function*(event: StepTaken) {
-    probe(event.depth)
-    return event.depth < depth ? new StepTaken(event.meetingId, event.userId, event.seat, event.depth + 1) : undefined
-  })
-  while (next !== undefined) {
-    next = yield* step(next)
+const chain = Effect.gen(function*() {
+  let collected = collector<flow.StepTaken>()
+  yield* flow.joinStep(new flow.JoinStep(payload(0)), collected)
+  // One level at a time, so that the chain is not held as a whole
+  while (collected.events.length > 0) {
+    const events = collected.events
+    collected = collector<flow.StepTaken>()
+    for (const event of events) yield* flow.onStep(event, collected)
   }
 })
 
@@ -180,7 +109,7 @@ const subject: Subject = {
   name: "effect",
   packages: [versionOf("effect")],
   setup: (workload): Run => (units) => Effect.runPromise(loops[workload](units)),
-  chain: (depth, probe) => Effect.runPromise(chain(depth, probe))
+  chain: (length, probe) => flow.withChain(length, probe, () => Effect.runPromise(chain))
 }
 
 export default subject

@@ -1,125 +1,25 @@
 /**
- * The library as a program uses it: definitions, handler layers, one mediator. The handlers are those of `effect.ts`,
- * but for collecting through `collect`.
+ * The library as a program uses it: definitions, handler layers, one mediator.
  */
 import * as Broker from "@event-flow/core/Broker"
-import * as Command from "@event-flow/core/Command"
-import * as DomainEvent from "@event-flow/core/DomainEvent"
 import * as EventFlow from "@event-flow/core/EventFlow"
-import * as EventHandler from "@event-flow/core/EventHandler"
 import * as Mediator from "@event-flow/core/Mediator"
-import * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
-import * as Schema from "effect/Schema"
+import * as flow from "../flow.ts"
+import { first, second, third } from "../flow.ts"
 import type { Run, Subject } from "../subject.ts"
 import { versionOf } from "../versions.ts"
 import type { Workload } from "../workload.ts"
-import { countHandler, countMessage, depth, fanOut, meetingId, seatOf, tally, userId } from "../workload.ts"
+import { countMessage, fanOut, meetingId, seatOf, tally, userId } from "../workload.ts"
 
-const seat = { meetingId: Schema.String, userId: Schema.String, seat: Schema.Number }
-
-class UserJoined extends DomainEvent.Class<UserJoined>()("UserJoined", seat) {}
-
-class SeatTaken extends NotificationEvent.Class<SeatTaken>()("SeatTaken", seat, { topic: "meetings" }) {}
-
-class StepTaken extends DomainEvent.Class<StepTaken>()("StepTaken", { ...seat, depth: Schema.Number }) {}
-
-class Join extends Command.Class<Join>()("Join", { payload: seat, success: Schema.Number }) {}
-
-class JoinOne extends Command.Class<JoinOne>()("JoinOne", {
-  payload: seat,
-  success: Schema.Number,
-  emits: [UserJoined]
-}) {}
-
-class JoinMany extends Command.Class<JoinMany>()("JoinMany", {
-  payload: seat,
-  success: Schema.Number,
-  emits: [UserJoined]
-}) {}
-
-class JoinStep extends Command.Class<JoinStep>()("JoinStep", {
-  payload: seat,
-  success: Schema.Number,
-  emits: [StepTaken]
-}) {}
-
-class JoinNotify extends Command.Class<JoinNotify>()("JoinNotify", {
-  payload: seat,
-  success: Schema.Number,
-  emits: [SeatTaken]
-}) {}
-
-const JoinLive = Join.toLayer(Effect.fnUntraced(function*(command) {
-  tally.commands += 1
-  return command.seat
-}))
-
-const JoinOneLive = JoinOne.toLayer(Effect.fnUntraced(function*(command, { collect }) {
-  tally.commands += 1
-  yield* collect(new UserJoined({ meetingId: command.meetingId, userId: command.userId, seat: command.seat }))
-  return command.seat
-}))
-
-const JoinManyLive = JoinMany.toLayer(Effect.fnUntraced(function*(command, { collect }) {
-  tally.commands += 1
-  for (let i = 0; i < fanOut; i++) {
-    yield* collect(new UserJoined({ meetingId: command.meetingId, userId: command.userId, seat: command.seat }))
-  }
-  return command.seat
-}))
-
-const JoinStepLive = JoinStep.toLayer(Effect.fnUntraced(function*(command, { collect }) {
-  tally.commands += 1
-  yield* collect(
-    new StepTaken({ meetingId: command.meetingId, userId: command.userId, seat: command.seat, depth: 1 })
-  )
-  return command.seat
-}))
-
-const JoinNotifyLive = JoinNotify.toLayer(Effect.fnUntraced(function*(command, { collect }) {
-  tally.commands += 1
-  yield* collect(new SeatTaken({ meetingId: command.meetingId, userId: command.userId, seat: command.seat }))
-  return command.seat
-}))
-
-const onJoined = <const Name extends string>(name: Name) => {
-  const definition = EventHandler.make(name, { on: UserJoined })
-  return {
-    definition,
-    layer: definition.toLayer(Effect.fnUntraced(function*(event) {
-      countHandler(event)
-    })),
-    slowLayer: definition.toLayer(Effect.fnUntraced(function*(event) {
-      countHandler(event)
-      yield* Effect.sleep(1)
-    }))
-  }
-}
-
-const [first, second, third] = [onJoined("First"), onJoined("Second"), onJoined("Third")] as const
-
-const OnStep = EventHandler.make("OnStep", { on: StepTaken, emits: [StepTaken] })
-
-let chainDepth = depth
-let probe: ((depth: number) => void) | undefined
-
-const OnStepLive = OnStep.toLayer(Effect.fnUntraced(function*(event, { collect }) {
-  if (probe === undefined) countHandler(event)
-  else probe(event.depth)
-  if (event.depth < chainDepth) {
-    yield* collect(
-      new StepTaken({
-        meetingId: event.meetingId,
-        userId: event.userId,
-        seat: event.seat,
-        depth: event.depth + 1
-      })
-    )
-  }
-}))
+const JoinLive = flow.Join.toLayer(flow.join)
+const JoinOneLive = flow.JoinOne.toLayer(flow.joinOne)
+const JoinManyLive = flow.JoinMany.toLayer(flow.joinMany)
+const JoinStepLive = flow.JoinStep.toLayer(flow.joinStep)
+const JoinNotifyLive = flow.JoinNotify.toLayer(flow.joinNotify)
+const OnStepLive = flow.OnStep.toLayer(flow.onStep)
 
 const NothingBroker = Layer.succeed(Broker.Broker)({
   name: "nothing",
@@ -129,18 +29,18 @@ const NothingBroker = Layer.succeed(Broker.Broker)({
     })
 })
 
-const loop =
-  <E, R>(send: (seat: number) => Effect.Effect<number, E, R>) => Effect.fnUntraced(function*(units: number) {
+const loop = <E, R>(send: (seat: number) => Effect.Effect<number, E, R>) =>
+  Effect.fnUntraced(function*(units: number) {
     for (let unit = 0; unit < units; unit++) {
       tally.answers += yield* send(seatOf(unit))
     }
   })
 
-const joinLoop = loop((seat) => Mediator.send(new Join({ meetingId, userId, seat })))
-const joinOneLoop = loop((seat) => Mediator.send(new JoinOne({ meetingId, userId, seat })))
-const joinManyLoop = loop((seat) => Mediator.send(new JoinMany({ meetingId, userId, seat })))
-const joinStepLoop = loop((seat) => Mediator.send(new JoinStep({ meetingId, userId, seat })))
-const joinNotifyLoop = loop((seat) => Mediator.send(new JoinNotify({ meetingId, userId, seat })))
+const joinLoop = loop((seat) => Mediator.send(new flow.Join({ meetingId, userId, seat })))
+const joinOneLoop = loop((seat) => Mediator.send(new flow.JoinOne({ meetingId, userId, seat })))
+const joinManyLoop = loop((seat) => Mediator.send(new flow.JoinMany({ meetingId, userId, seat })))
+const joinStepLoop = loop((seat) => Mediator.send(new flow.JoinStep({ meetingId, userId, seat })))
+const joinNotifyLoop = loop((seat) => Mediator.send(new flow.JoinNotify({ meetingId, userId, seat })))
 
 /** One runtime a workload: what a program sets up once is not measured. */
 const runtimes: Array<{ readonly dispose: () => Promise<void> }> = []
@@ -164,7 +64,7 @@ const setups: Record<Workload, () => Run> = {
     toRun(
       EventFlow.layer({ handlers: [first.definition] }).pipe(
         Layer.provideMerge(JoinOneLive),
-        Layer.provide([first.layer, NothingBroker])
+        Layer.provide([first.definition.toLayer(first.handle), NothingBroker])
       ),
       joinOneLoop
     ),
@@ -172,7 +72,12 @@ const setups: Record<Workload, () => Run> = {
     toRun(
       EventFlow.layer({ handlers: [first.definition, second.definition, third.definition] }).pipe(
         Layer.provideMerge(JoinManyLive),
-        Layer.provide([first.layer, second.layer, third.layer, NothingBroker])
+        Layer.provide([
+          first.definition.toLayer(first.handle),
+          second.definition.toLayer(second.handle),
+          third.definition.toLayer(third.handle),
+          NothingBroker
+        ])
       ),
       joinManyLoop
     ),
@@ -183,13 +88,18 @@ const setups: Record<Workload, () => Run> = {
         concurrency: fanOut
       }).pipe(
         Layer.provideMerge(JoinManyLive),
-        Layer.provide([first.slowLayer, second.slowLayer, third.slowLayer, NothingBroker])
+        Layer.provide([
+          first.definition.toLayer(first.handleSlowly),
+          second.definition.toLayer(second.handleSlowly),
+          third.definition.toLayer(third.handleSlowly),
+          NothingBroker
+        ])
       ),
       joinManyLoop
     ),
   W5: () =>
     toRun(
-      EventFlow.layer({ handlers: [OnStep] }).pipe(
+      EventFlow.layer({ handlers: [flow.OnStep] }).pipe(
         Layer.provideMerge(JoinStepLive),
         Layer.provide([OnStepLive, NothingBroker])
       ),
@@ -206,23 +116,17 @@ const subject: Subject = {
   name: "event-flow",
   packages: [versionOf("@event-flow/core"), versionOf("effect")],
   setup: (workload) => setups[workload](),
-  chain: async (length, onStep) => {
-    chainDepth = length
-    probe = onStep
-    const run = toRun(
-      EventFlow.layer({ handlers: [OnStep], maxDepth: Infinity }).pipe(
-        Layer.provideMerge(JoinStepLive),
-        Layer.provide([OnStepLive, NothingBroker])
-      ),
-      joinStepLoop
-    )
-    try {
+  chain: (length, probe) =>
+    flow.withChain(length, probe, async () => {
+      const run = toRun(
+        EventFlow.layer({ handlers: [flow.OnStep], maxDepth: Infinity }).pipe(
+          Layer.provideMerge(JoinStepLive),
+          Layer.provide([OnStepLive, NothingBroker])
+        ),
+        joinStepLoop
+      )
       await run(1)
-    } finally {
-      chainDepth = depth
-      probe = undefined
-    }
-  },
+    }),
   close: async () => {
     for (const runtime of runtimes) await runtime.dispose()
   }

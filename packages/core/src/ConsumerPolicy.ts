@@ -74,11 +74,11 @@ export interface HandlerDied {
  */
 export type Decision =
   /**
-   * Handle it again, by the schedule; when that ends, do `then`. Messages of the
+   * Handle it again, by the schedule; when that ends, do `otherwise`. Messages of the
    * same lane wait. Of failures of one kind (tag, and tag of the error) of a
    * message, the first decision's schedule counts.
    */
-  | { readonly _tag: "Retry"; readonly schedule: Schedule.Schedule<unknown, Failure>; readonly then: Final }
+  | { readonly _tag: "Retry"; readonly schedule: Schedule.Schedule<unknown, Failure>; readonly otherwise: Final }
   | Final
 
 /**
@@ -131,10 +131,10 @@ export const stop: Final = { _tag: "Stop" }
  * @category decisions
  * @since 0.1.0
  */
-export const retry = (schedule: Schedule.Schedule<unknown, Failure>, then: Final = deadLetter()): Decision => ({
+export const retry = (schedule: Schedule.Schedule<unknown, Failure>, otherwise: Final = deadLetter()): Decision => ({
   _tag: "Retry",
   schedule,
-  then
+  otherwise
 })
 
 /**

@@ -24,6 +24,8 @@ import * as Scope from "effect/Scope"
 import * as Broker from "./Broker.ts"
 import * as ConsumerPolicy from "./ConsumerPolicy.ts"
 import * as Correlation from "./Correlation.ts"
+import type * as Event from "./Event.ts"
+import type { EventFlowError } from "./EventFlowError.ts"
 import * as EventMap from "./EventMap.ts"
 import * as EventProcessor from "./EventProcessor.ts"
 import * as FlowObserver from "./FlowObserver.ts"
@@ -147,6 +149,11 @@ export class EventConsumer extends Context.Service<EventConsumer, {
  * Consumes in the background for as long as the layer is open. It is subscribed
  * when the layer is built. A consumer that ends by itself logs the error at
  * `Fatal` and gives it to whoever joins it.
+ *
+ * **Gotchas**
+ *
+ * Layers that are merged close at once. Provide the consumer to what publishes
+ * to it in the same process (`Layer.provide`), so that it closes after it.
  *
  * **Example** (A delay board)
  *
@@ -306,6 +313,8 @@ const makeHandler = Effect.fnUntraced(function*(
   system: string
 ) {
   const processor = yield* EventProcessor.EventProcessor
+  // Run in the context of `start`, which requires the mediator
+  const handleEvent = processor.handle as (event: Event.Any) => Effect.Effect<void, EventFlowError>
   const broker = yield* Broker.Broker
   const codec = yield* MessageCodec.MessageCodec
   const observer = yield* FlowObserver.Current
@@ -330,13 +339,20 @@ const makeHandler = Effect.fnUntraced(function*(
       )
       : Effect.void
 
-  /** For the observer: a delivery that is not in here was returned. */
-  const outcomes = new WeakMap<Subscriber.Delivery, FlowObserver.DeliveryOutcome>()
+  /** For the observer: a delivery that ends without being settled was returned. */
+  const settled = new WeakSet<Subscriber.Delivery>()
 
   const settle = (delivery: Subscriber.Delivery, outcome: FlowObserver.DeliveryOutcome): Effect.Effect<void> => {
     const ack = observer === undefined
       ? delivery.ack
-      : Effect.andThen(Effect.sync(() => outcomes.set(delivery, outcome)), delivery.ack)
+      // Before the acknowledgement, after which the broker may be found idle
+      : Effect.andThen(
+        Effect.sync(() => {
+          settled.add(delivery)
+          observer.deliveryEnded(delivery, outcome)
+        }),
+        delivery.ack
+      )
     return metrics ? Effect.andThen(ack, count(delivery.message, outcome)) : ack
   }
 
@@ -345,7 +361,10 @@ const makeHandler = Effect.fnUntraced(function*(
       observer.deliveryStarted(delivery, delivery.message, group)
       return Effect.onExit(
         handling,
-        () => Effect.sync(() => observer.deliveryEnded(delivery, outcomes.get(delivery) ?? "returned"))
+        () =>
+          Effect.sync(() => {
+            if (!settled.has(delivery)) observer.deliveryEnded(delivery, "returned")
+          })
       )
     })
 
@@ -364,7 +383,7 @@ const makeHandler = Effect.fnUntraced(function*(
       onSuccess: (event) => {
         observer?.deliveryDecoded(delivery, event)
         const id = message.attributes["id"]
-        const handling = processor.handle(event)
+        const handling = handleEvent(event)
         const handled = inbox === undefined || id === undefined
           ? Effect.as(handling, "handled" as const)
           : Effect.map(inbox.once(group, id, handling), (first) => Option.isSome(first) ? "handled" : "duplicate")
@@ -428,7 +447,7 @@ const makeHandler = Effect.fnUntraced(function*(
       const ended = yield* Effect.exit(next(failure))
       if (Exit.isFailure(ended)) {
         if (Cause.hasInterrupts(ended.cause)) return yield* Effect.interrupt
-        return yield* conclude(delivery, failure, decision.then, attempts)
+        return yield* conclude(delivery, failure, decision.otherwise, attempts)
       }
       if (delivery.isRevoked()) return yield* delivery.nack
       attempts++

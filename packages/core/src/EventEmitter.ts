@@ -94,7 +94,7 @@ export const layer: Layer.Layer<
     const handleInDispatch: InDispatch["handle"] = (dispatch, event, report, next) => {
       const entry = EventMap.find(map, event)
       return entry === undefined
-        ? Effect.flatMap(warnUnhandled(event), () => next(nothing))
+        ? Effect.flatMap(unhandled(event), () => next(nothing))
         : runHandlers(dispatch, entry.handlers, event, report, run, next)
     }
 
@@ -141,12 +141,8 @@ export const layer: Layer.Layer<
         })
       })
 
-    const inOurs: InDispatch = {
-      handle: handleInDispatch
-    }
-
-    return EventEmitter.of({
-      ...{ [inDispatchOf]: inOurs },
+    const emitter: EventEmitter["Service"] & { readonly [inDispatchOf]: InDispatch } = {
+      [inDispatchOf]: { handle: handleInDispatch },
       publish,
       handle,
       emit: (event, options) =>
@@ -154,7 +150,8 @@ export const layer: Layer.Layer<
           Domain: (event) => handle(event, options),
           Notification: (event) => reporting(Effect.as(publish([event]), nothing), options?.report)
         })
-    })
+    }
+    return emitter
   })
 )
 
@@ -201,11 +198,16 @@ const nothing: ReadonlyArray<Event.Any> = []
 const isDone = <A, E>(effect: Effect.Effect<A, E>): effect is Exit.Success<A, E> =>
   Exit.isExit(effect) && Exit.isSuccess(effect)
 
-const warnUnhandled = (event: Event.Any): Effect.Effect<ReadonlyArray<Event.Any>> =>
-  Effect.as(
-    Effect.logWarning(`Domain event "${event._tag}" has no handler: list one in the EventMap, or stop collecting it`),
-    nothing
-  )
+const unhandled = (event: Event.Any): Effect.Effect<void> =>
+  match(event, {
+    Domain: (event) =>
+      Effect.logWarning(`Domain event "${event._tag}" has no handler: list one in the EventMap, or stop collecting it`),
+    // It came from a broker: to go on would be to lose it
+    Notification: (event) =>
+      Effect.die(
+        new Error(`Consumed event "${event._tag}" has no handler in the EventMap of the emitter that was to handle it`)
+      )
+  })
 
 const reporting = <E extends EventFailure>(
   effect: Effect.Effect<ReadonlyArray<Event.Any>, E>,
@@ -256,7 +258,8 @@ const runHandlers = <A, E>(
   }
 
   const frame = {
-    // Both take one parameter: Effect wraps functions of another arity
+    // Effect wraps a function of another arity than one
+    // oxlint-disable-next-line no-unused-vars
     onSuccess: (_: void) => {
       const events = collector.close()
       if (events !== undefined) followUps = followUps.length === 0 ? events : followUps.concat(events)
@@ -264,8 +267,11 @@ const runHandlers = <A, E>(
     },
     onFailure: (cause: Cause.Cause<unknown>): Effect.Effect<A, E | EventFailure> => {
       collector.close()
-      const failure = Cause.map(cause, (error) =>
-        new EventHandlerError({ event: event._tag, handler: handlers[index - 1]!.definition.name, cause: error }))
+      const failure = Cause.map(
+        cause,
+        (error) =>
+          new EventHandlerError({ event: event._tag, handler: handlers[index - 1]!.definition.name, cause: error })
+      )
       if (report === undefined || Cause.hasInterrupts(cause)) {
         return Effect.failCause(failure)
       }

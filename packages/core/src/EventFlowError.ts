@@ -109,6 +109,15 @@ export const EventFlowError = Schema.Union([
   EventsFailed
 ])
 
+/**
+ * Whether an error is one of them: for `Effect.catchIf`.
+ *
+ * @stability unstable
+ * @category guards
+ * @since 0.1.0
+ */
+export const isEventFlowError: (u: unknown) => u is EventFlowError = Schema.is(EventFlowError)
+
 // --- internal ---
 
 const describe = (cause: unknown): string => {

@@ -85,7 +85,11 @@ export interface EventHandler<
   toLayer<EX = never, RX = never>(
     build:
       | HandlerFunction<Event.Instance<On>, Error["Type"], Event.Instance<Emits[number]>, Mediator>
-      | Effect.Effect<HandlerFunction<Event.Instance<On>, Error["Type"], Event.Instance<Emits[number]>, Mediator>, EX, RX>
+      | Effect.Effect<
+        HandlerFunction<Event.Instance<On>, Error["Type"], Event.Instance<Emits[number]>, Mediator>,
+        EX,
+        RX
+      >
   ): Layer.Layer<Handler<Name>, EX, Exclude<RX, Scope.Scope>>
   toLayer<R, EX = never, RX = never>(
     build:

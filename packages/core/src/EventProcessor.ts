@@ -17,6 +17,7 @@ import * as EventEmitter from "./EventEmitter.ts"
 import type { EventFailure, EventFlowError } from "./EventFlowError.ts"
 import { CascadeTooDeep, EventsFailed } from "./EventFlowError.ts"
 import { type Dispatch, inDispatch } from "./internal/dispatch.ts"
+import type { Mediator } from "./internal/mediatorId.ts"
 import { runPool } from "./internal/pool.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 import * as Telemetry from "./Telemetry.ts"
@@ -55,7 +56,8 @@ export interface Options {
 }
 
 /**
- * Processes events.
+ * Processes events. The handlers that it runs may send commands, hence the
+ * `Mediator`.
  *
  * @stability unstable
  * @category services
@@ -63,9 +65,9 @@ export interface Options {
  */
 export class EventProcessor extends Context.Service<EventProcessor, {
   /** Emits the events and all follow-ups. The list is not mutated (F16). */
-  readonly process: (events: ReadonlyArray<Event.Any>) => Effect.Effect<void, EventFlowError>
+  readonly process: (events: ReadonlyArray<Event.Any>) => Effect.Effect<void, EventFlowError, Mediator>
   /** Runs the local handlers of an event that came from a broker, then processes its follow-ups. */
-  readonly handle: (event: Event.Any) => Effect.Effect<void, EventFlowError>
+  readonly handle: (event: Event.Any) => Effect.Effect<void, EventFlowError, Mediator>
 }>()("@event-flow/core/EventProcessor") {}
 
 /**
@@ -91,15 +93,14 @@ export const layer = (options?: Options): Layer.Layer<EventProcessor, never, Eve
         next: () => Effect.Effect<A, E>
       ): Effect.Effect<A, E | EventFlowError> => {
         const done = failures === failFast ? next : () => Effect.flatMap(failures.conclude, next)
-        if (concurrency === 1) return drainSequential(emitter, dispatch, events, failures, maxDepth, done)
+        // Not `concurrency <= 1`: a bound that is no number would start nothing
+        if (!(concurrency > 1)) return drainSequential(emitter, dispatch, events, failures, maxDepth, done)
         dispatch.fiber.setContext(dispatch.context)
         return Effect.flatMap(drainParallel(emitter, events, failures, maxDepth, concurrency), done)
       }
 
-      return EventProcessor.of({
-        ...{
-          [processInDispatch]: (dispatch, events, next) => drain(dispatch, events, failuresOf(), next)
-        } satisfies InDispatch,
+      const processor: EventProcessor["Service"] & InDispatch = {
+        [processInDispatch]: (dispatch, events, next) => drain(dispatch, events, failuresOf(), next),
         process: (events) =>
           events.length === 0
             ? Effect.void
@@ -112,7 +113,8 @@ export const layer = (options?: Options): Layer.Layer<EventProcessor, never, Eve
               (followUps) => drain(dispatch, followUps, failures, () => Effect.void)
             )
           })
-      })
+      }
+      return processor
     })
   )
 

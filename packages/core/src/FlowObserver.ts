@@ -84,3 +84,30 @@ export const CurrentRun: Context.Reference<object | undefined> = Context.Referen
   "@event-flow/core/FlowObserver/CurrentRun",
   { defaultValue: () => undefined }
 )
+
+/**
+ * An observer of some calls, which ignores the others.
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (calls: Partial<FlowObserver>): FlowObserver => ({ ...ignoreAll, ...calls })
+
+// --- internal ---
+
+const ignore = () => {}
+
+const ignoreAll: FlowObserver = {
+  commandStarted: ignore,
+  commandHandled: ignore,
+  commandEnded: ignore,
+  handlerStarted: ignore,
+  handlerEnded: ignore,
+  collected: ignore,
+  published: ignore,
+  publishEnded: ignore,
+  deliveryStarted: ignore,
+  deliveryDecoded: ignore,
+  deliveryEnded: ignore
+}

@@ -18,6 +18,7 @@ import * as Stream from "effect/Stream"
 import * as Command from "./Command.ts"
 import * as Correlation from "./Correlation.ts"
 import type * as Event from "./Event.ts"
+import type { EventFlowError } from "./EventFlowError.ts"
 import * as EventProcessor from "./EventProcessor.ts"
 import * as FlowObserver from "./FlowObserver.ts"
 import { Collector } from "./internal/collector.ts"
@@ -265,11 +266,14 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
   const inFlight = new InFlight()
   yield* Effect.addFinalizer(() => inFlight.drain(options?.drainTimeout ?? "30 seconds"))
 
+  // Whoever sends has a mediator in its context (see `addMediator`)
+  const processAll = processor.process as (events: ReadonlyArray<Event.Any>) => Effect.Effect<void, EventFlowError>
+
   const process: EventProcessor.InDispatch[typeof EventProcessor.processInDispatch] =
     processor[EventProcessor.processInDispatch] ??
       ((dispatch, events, next) => {
         dispatch.fiber.setContext(dispatch.context)
-        return Effect.flatMap(processor.process(events), next)
+        return Effect.flatMap(processAll(events), next)
       })
 
   const isPlain = !metrics && own === undefined && observer === undefined
@@ -293,7 +297,7 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
    */
   const runPlain = (fiber: AnyFiber, bound: Command.Bound, command: Command.Any): AnyEffect => {
     const dispatch = new Dispatch(fiber)
-    const sending = inFlight.add(fiber)
+    inFlight.add(dispatch)
     const caller = fiber.context
     const flow = Context.get(caller, Correlation.Current) === undefined ? new Flow(caller) : undefined
     const collector = new Collector(dispatch)
@@ -307,9 +311,9 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
         if (flow !== undefined) dispatch.context = flow.context
         return process(dispatch, events, () => Effect.succeed(response))
       })
-    return Effect.onExitPrimitive(dispatched, (_) => {
+    return Effect.onExitPrimitive(dispatched, () => {
       dispatch.end()
-      inFlight.remove(sending)
+      inFlight.remove(dispatch)
       return undefined
     })
   }
@@ -335,12 +339,13 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
       const events = collector.events
       if (events === undefined) return Effect.succeed(response)
       watch?.collected(events)
-      return Effect.as(withContext(processor.process(events), () => base), response)
+      return Effect.as(withContext(processAll(events), () => base), response)
     })
   }
 
   const tracked = <A, E, R>(fiber: AnyFiber, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
-    const sending = inFlight.add(fiber)
+    const sending = new Dispatch(fiber)
+    inFlight.add(sending)
     return Effect.onExit(effect, () => Effect.sync(() => inFlight.remove(sending)))
   }
 
@@ -371,7 +376,11 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
       if (!tracing && !metrics && own === undefined && bound.middleware === undefined && observer === undefined) {
         return Effect.as(
           Effect.acquireRelease(
-            Effect.sync(() => inFlight.add(fiber)),
+            Effect.sync(() => {
+              const sending = new Dispatch(fiber)
+              inFlight.add(sending)
+              return sending
+            }),
             (sending) => Effect.sync(() => inFlight.remove(sending))
           ),
           withStreamContext(elements(bound, command, undefined), inFlow)
@@ -397,7 +406,7 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
         const events = collector.take()
         if (events === undefined) return Effect.void
         watch?.collected(events)
-        return processor.process(events)
+        return processAll(events)
       })
       const handled = withStreamContext(
         watch === undefined
@@ -413,12 +422,30 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
       )
     })
 
-  return {
+  // Handlers may send: whoever holds the service and not its key has them find
+  // this mediator
+  const mediator = {
     [sendInFiber]: send,
-    send: (command: Command.Any): AnyEffect => Effect.withFiber((fiber) => send(fiber, command)),
-    stream
+    send: (command: Command.Any): AnyEffect =>
+      Effect.withFiber((fiber) =>
+        hasMediator(fiber) ? send(fiber, command) : withContext(
+          Effect.withFiber((fiber) => send(fiber, command)),
+          addMediator
+        )
+      ),
+    stream: (command: Command.Any): Stream.Stream<unknown, unknown> =>
+      Stream.unwrap(
+        Effect.withFiber((fiber) =>
+          Effect.succeed(hasMediator(fiber) ? stream(command) : withStreamContext(stream(command), addMediator))
+        )
+      )
   }
+  const addMediator = (context: Context.Context<never>): Context.Context<never> =>
+    Context.add(context, Mediator, mediator as unknown as MediatorService)
+  return mediator
 })
+
+const hasMediator = (fiber: AnyFiber): boolean => Context.getOrUndefined(fiber.context, Mediator) !== undefined
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 

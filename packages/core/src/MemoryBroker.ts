@@ -60,6 +60,11 @@ export class MemoryBroker extends Context.Service<MemoryBroker, {
  * the one before is acknowledged, whatever the number of consumers. Messages
  * without a key are delivered in the order of publishing, any number at once.
  *
+ * **Gotchas**
+ *
+ * It is bounded: where nobody consumes a topic, publishing to it fails once
+ * `capacity` messages are there.
+ *
  * @stability unstable
  * @category layers
  * @since 0.1.0

@@ -65,6 +65,24 @@ export const make = (options: {
 })
 
 /**
+ * The `type` attribute: tag and version of the event, if there is one.
+ *
+ * @stability unstable
+ * @category getters
+ * @since 0.1.0
+ */
+export const typeOf = (message: Message): string | undefined => message.attributes["type"]
+
+/**
+ * The `correlationid` attribute, if there is one.
+ *
+ * @stability unstable
+ * @category getters
+ * @since 0.1.0
+ */
+export const correlationIdOf = (message: Message): string | undefined => message.attributes["correlationid"]
+
+/**
  * The id of a message, `"(no id)"` for a foreign message without one: for logs
  * and errors.
  *

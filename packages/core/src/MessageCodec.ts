@@ -149,7 +149,10 @@ const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
 /** The JSON form without a schema pass, or undefined when a value needs one. */
-const identityJson = (event: NotificationEvent.Any, fields: NonNullable<ClassCodec["identity"]>): string | undefined => {
+const identityJson = (
+  event: NotificationEvent.Any,
+  fields: NonNullable<ClassCodec["identity"]>
+): string | undefined => {
   const values = event as unknown as Record<string, unknown>
   let json = ""
   for (const [name, quoted] of fields) {

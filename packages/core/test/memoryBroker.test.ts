@@ -153,7 +153,10 @@ describe("retention", () => {
       assert.deepStrictEqual(yield* stored(), [3, 4, 5])
       yield* publish([6])
       const late = yield* subscribe({ group: "late" })
-      assert.deepStrictEqual(numbers(yield* late.take), [4, 5, 6])
+      yield* ackAll(yield* take)
+      yield* publish([7])
+      assert.deepStrictEqual(numbers(yield* late.take), [4, 5, 6, 7], "what a group has before it is kept for it")
+      assert.deepStrictEqual(yield* stored(), [4, 5, 6, 7])
     }).pipe(Effect.provide(MemoryBroker.layer({ retention: 3 }))))
 
   it.effect("keeps whatever a group has not acknowledged", () =>

@@ -251,9 +251,7 @@ describe("F5: the bound belongs to a dispatch", () => {
         let fromEvents = 0
         const layer = EventFlow.layer({ handlers: [Again, Other], concurrency }).pipe(
           Layer.provide([
-            Again.toLayer(() =>
-              ++fromEvents > 30 ? Effect.void : Effect.orDie(Mediator.send(new Dive({ depth: 2 })))
-            ),
+            Again.toLayer(() => ++fromEvents > 30 ? Effect.void : Effect.orDie(Mediator.send(new Dive({ depth: 2 })))),
             Other.toLayer(() => Effect.sleep(1)),
             Broker.layerNone
           ]),

@@ -176,6 +176,16 @@ const JoinFnServices = Join.toLayer(Effect.fnUntraced(function*(command: Join) {
 }))
 check<Equals<ServicesOf<typeof JoinFnServices>, Rooms>>()
 
+// A handler may send commands: the mediator is at hand when it runs, the handlers of what it sends are required
+const JoinSends = Join.toLayer(Effect.fnUntraced(function*() {
+  yield* Effect.ignore(Mediator.send(new Quiet()))
+  return 1
+}))
+check<Equals<ServicesOf<typeof JoinSends>, Command.Handler<"Quiet">>>()
+// Its own command too
+const JoinAgain = Join.toLayer((command) => Effect.orDie(Mediator.send(command)))
+check<Equals<ServicesOf<typeof JoinAgain>, never>>()
+
 // Errors of building, and a scope for it
 const JoinBuild = Join.toLayer(
   Effect.as(Effect.andThen(Effect.addFinalizer(() => Effect.void), new Down()), () => Effect.succeed(1))

@@ -73,6 +73,14 @@ check<Equals<ServicesOf<typeof GreetServices>, Mails | Clocks>>()
 const countHandler = Count.of((event) => Effect.flatMap(Mails, (mails) => mails.send(event.userId)))
 const CountApart = Count.toLayer(countHandler)
 check<Equals<ServicesOf<typeof CountApart>, Mails>>()
+// A handler may send commands: the handlers of what it sends are required, the mediator is at hand
+const CountSends = Count.toLayer(() => Effect.orDie(Mediator.send(new Join())))
+check<Equals<ServicesOf<typeof CountSends>, Command.Handler<"Join">>>()
+const CountSendsGen = Count.toLayer(Effect.fnUntraced(function*(event) {
+  check<Equals<typeof event, Joined>>()
+  yield* Effect.orDie(Mediator.send(new Join()))
+}))
+check<Equals<ServicesOf<typeof CountSendsGen>, Command.Handler<"Join">>>()
 const ReactLive = React.toLayer((event) => {
   check<Equals<typeof event, Announced>>()
   return Effect.void

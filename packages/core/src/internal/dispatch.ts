@@ -4,6 +4,7 @@
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import type { Sending } from "./inFlight.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 
@@ -12,13 +13,15 @@ type AnyFiber = Fiber.Fiber<unknown, unknown>
  * `end` must run on every exit; interruption skips all continuations but
  * `onExit`, so there is one such frame, around the whole (see `inDispatch`).
  */
-export class Dispatch {
+export class Dispatch implements Sending {
   readonly fiber: AnyFiber
   readonly caller: Context.Context<never>
   /** The context in which events are processed. */
   context: Context.Context<never>
   /** What is collected from now on would be lost. */
   isEnded = false
+  previous: Sending = this
+  next: Sending = this
 
   constructor(fiber: AnyFiber) {
     this.fiber = fiber
@@ -36,7 +39,7 @@ export class Dispatch {
 export const inDispatch = <A, E>(run: (dispatch: Dispatch) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.withFiber((fiber) => {
     const dispatch = new Dispatch(fiber)
-    return Effect.onExitPrimitive(run(dispatch), (_) => {
+    return Effect.onExitPrimitive(run(dispatch), () => {
       dispatch.end()
       return undefined
     })

@@ -8,29 +8,29 @@ import * as Fiber from "effect/Fiber"
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 
 /** One running send: a node of a ring, which costs a few nanoseconds to link and unlink. */
-export class Sending {
+export interface Sending {
   readonly fiber: AnyFiber | undefined
+  previous: Sending
+  next: Sending
+}
+
+class Ring implements Sending {
+  readonly fiber = undefined
   previous: Sending = this
   next: Sending = this
-
-  constructor(fiber: AnyFiber | undefined) {
-    this.fiber = fiber
-  }
 }
 
 export class InFlight {
-  readonly #ring = new Sending(undefined)
+  readonly #ring = new Ring()
   #onIdle: (() => void) | undefined = undefined
   isClosed = false
 
-  add(fiber: AnyFiber): Sending {
-    const sending = new Sending(fiber)
+  add(sending: Sending): void {
     const last = this.#ring.previous
     sending.previous = last
     sending.next = this.#ring
     last.next = sending
     this.#ring.previous = sending
-    return sending
   }
 
   remove(sending: Sending): void {

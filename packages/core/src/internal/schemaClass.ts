@@ -54,9 +54,7 @@ const loopBody = (tag: string, fields: ReadonlyArray<FastField>, base: Construct
   function(input, options) {
     if (options === undefined && isPlain(input)) {
       const values = fields.map((field) => input[field.name])
-      const isValid = fields.every((field, i) =>
-        field.name in input ? field.isValid(values[i]) : field.isOptional
-      )
+      const isValid = fields.every((field, i) => field.name in input ? field.isValid(values[i]) : field.isOptional)
       if (isValid) {
         this._tag = tag
         fields.forEach((field, i) => {

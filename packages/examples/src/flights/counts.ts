@@ -1,0 +1,100 @@
+/**
+ * Counts every command, event and message of both flows, from outside: no handler knows of it.
+ */
+import { FlowObserver } from "@event-flow/core"
+import { Context, Effect, Exit, Layer } from "effect"
+
+export interface CommandCounts {
+  sent: number
+  succeeded: number
+  failed: number
+}
+
+export interface EventCounts {
+  collected: number
+  /** By the name of the handler. */
+  readonly handlerRuns: Map<string, number>
+}
+
+export interface MessageCounts {
+  published: number
+  /** Taken up by a consumer, a redelivery included. */
+  consumed: number
+  /** What became of it then. */
+  readonly outcomes: Record<FlowObserver.DeliveryOutcome, number>
+}
+
+/** By the name of the command, event or type of message. */
+export interface Counts {
+  readonly commands: ReadonlyMap<string, CommandCounts>
+  readonly events: ReadonlyMap<string, EventCounts>
+  readonly messages: ReadonlyMap<string, MessageCounts>
+}
+
+export class FlowCounts extends Context.Service<FlowCounts, {
+  readonly get: Effect.Effect<Counts>
+}>()("examples/flights/FlowCounts") {
+  /** Has the flows built on top of it watched. */
+  static readonly layer = Layer.effectContext(Effect.sync(() => {
+    const commands = new Map<string, CommandCounts>()
+    const events = new Map<string, EventCounts>()
+    const messages = new Map<string, MessageCounts>()
+
+    const command = getOrAdd(commands, () => ({ sent: 0, succeeded: 0, failed: 0 }))
+    const event = getOrAdd(events, () => ({ collected: 0, handlerRuns: new Map() }))
+    const message = getOrAdd(messages, () => ({
+      published: 0,
+      consumed: 0,
+      outcomes: { handled: 0, duplicate: 0, skipped: 0, dead_lettered: 0, returned: 0 }
+    }))
+
+    // A run stands for a command or a delivery from its start to its end.
+    const runs = new WeakMap<object, string>()
+    const observer: FlowObserver.FlowObserver = {
+      commandStarted: (run, { _tag }) => {
+        runs.set(run, _tag)
+        command(_tag).sent++
+      },
+      commandHandled: () => {},
+      commandEnded: (run, exit) => {
+        const counts = command(runs.get(run)!)
+        if (Exit.isSuccess(exit)) counts.succeeded++
+        else counts.failed++
+      },
+      collected: (_run, collected) => {
+        for (const { _tag } of collected) event(_tag).collected++
+      },
+      handlerStarted: (_run, handler, { _tag }) => {
+        const { handlerRuns } = event(_tag)
+        handlerRuns.set(handler, (handlerRuns.get(handler) ?? 0) + 1)
+      },
+      handlerEnded: () => {},
+      published: () => {},
+      publishEnded: (published, exit) => {
+        if (Exit.isSuccess(exit)) {
+          for (const { attributes } of published) message(typeOf(attributes)).published++
+        }
+      },
+      deliveryStarted: (run, { attributes }) => {
+        runs.set(run, typeOf(attributes))
+        message(typeOf(attributes)).consumed++
+      },
+      deliveryDecoded: () => {},
+      deliveryEnded: (run, outcome) => {
+        message(runs.get(run)!).outcomes[outcome]++
+      }
+    }
+
+    return Context.make(FlowCounts, FlowCounts.of({ get: Effect.sync(() => ({ commands, events, messages })) })).pipe(
+      Context.add(FlowObserver.Current, observer)
+    )
+  }))
+}
+
+const typeOf = (attributes: Readonly<Record<string, string>>): string => attributes["type"] ?? "(no type)"
+
+const getOrAdd = <V>(map: Map<string, V>, make: () => V) => (key: string): V => {
+  const value = map.get(key) ?? make()
+  map.set(key, value)
+  return value
+}

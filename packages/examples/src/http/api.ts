@@ -1,0 +1,50 @@
+/**
+ * The HTTP API: payloads, responses and errors are those of the commands.
+ */
+import { Schema } from "effect"
+import { HttpApi, HttpApiEndpoint, HttpApiGroup, HttpApiMiddleware, HttpApiSchema, OpenApi } from "effect/http-api"
+import { FindMeeting, JoinMeeting, Meeting, MeetingFull, MeetingNotFound, OpenMeeting } from "./meetings.ts"
+
+/** The command has taken effect; what should have followed from it failed in a way that may pass. */
+export class Unavailable extends Schema.TaggedError<Unavailable>()(
+  "Unavailable",
+  { cause: Schema.String, message: Schema.String },
+  { httpApiStatus: 503 }
+) {}
+
+/** The same, in a way that will not pass by itself. */
+export class FollowUpFailed extends Schema.TaggedError<FollowUpFailed>()(
+  "FollowUpFailed",
+  { cause: Schema.String, message: Schema.String },
+  { httpApiStatus: 502 }
+) {}
+
+const { meetingId, user } = JoinMeeting.payload
+
+export class MeetingsApi extends HttpApiGroup.make("meetings")
+  .add(
+    HttpApiEndpoint.post("open", "/", {
+      payload: Schema.Struct(OpenMeeting.payload),
+      success: Meeting.pipe(HttpApiSchema.status(201))
+    }),
+    HttpApiEndpoint.get("find", "/:meetingId", {
+      params: FindMeeting.payload,
+      success: FindMeeting.successSchema,
+      error: MeetingNotFound
+    }),
+    HttpApiEndpoint.post("join", "/:meetingId/join", {
+      params: { meetingId },
+      payload: Schema.Struct({ user }),
+      success: JoinMeeting.successSchema,
+      error: [MeetingNotFound, MeetingFull, Unavailable, FollowUpFailed]
+    })
+  )
+  .prefix("/meetings")
+{}
+
+export class Api extends HttpApi.make("meetings-api")
+  .add(MeetingsApi)
+  // A request that cannot be decoded: 400, with what is wrong as RFC 9457 problem details.
+  .middleware(HttpApiMiddleware.ProblemDetails)
+  .annotateMerge(OpenApi.annotations({ title: "Meetings" }))
+{}
