@@ -91,15 +91,18 @@ export const layer: Layer.Layer<
         : observed
     }
 
-    const handleInDispatch: InDispatch["handle"] = (dispatch, event, report, next) => {
-      const entry = EventMap.find(map, event)
-      return entry === undefined
-        ? Effect.flatMap(unhandled(event), () => next(nothing))
-        : runHandlers(dispatch, entry.handlers, event, report, run, next)
+    const handlerOf: InDispatch["handlerOf"] = (dispatch, report, next) => {
+      const runHandlers = makeRunHandlers(dispatch, report, run, next)
+      return (event) => {
+        const entry = EventMap.find(map, event)
+        return entry === undefined
+          ? Effect.flatMap(unhandled(event), () => next(nothing))
+          : runHandlers(event, entry.handlers)
+      }
     }
 
     const handle = (event: Event.Any, options?: EmitOptions) =>
-      inDispatch((dispatch) => handleInDispatch(dispatch, event, options?.report, Effect.succeed))
+      inDispatch((dispatch) => handlerOf(dispatch, options?.report, Effect.succeed)(event))
 
     const encodeAll = (
       events: Arr.NonEmptyReadonlyArray<NotificationEvent.Any>,
@@ -142,7 +145,7 @@ export const layer: Layer.Layer<
       })
 
     const emitter: EventEmitter["Service"] & { readonly [inDispatchOf]: InDispatch } = {
-      [inDispatchOf]: { handle: handleInDispatch },
+      [inDispatchOf]: { handlerOf },
       publish,
       handle,
       emit: (event, options) =>
@@ -174,12 +177,12 @@ export type Next<A, E> = (followUps: ReadonlyArray<Event.Any>) => Effect.Effect<
  * @since 0.1.0
  */
 export interface InDispatch {
-  readonly handle: <A, E>(
+  /** Handles the events of a dispatch, one at a time. */
+  readonly handlerOf: <A, E>(
     dispatch: Dispatch,
-    event: Event.Any,
     report: EmitOptions["report"],
     next: Next<A, E>
-  ) => Effect.Effect<A, E | EventFailure>
+  ) => (event: Event.Any) => Effect.Effect<A, E | EventFailure>
 }
 
 /**
@@ -234,19 +237,21 @@ const runHandler: RunHandler = (handler, event, collector) => {
 }
 
 /**
- * The handlers of one event, one after the other: one continuation frame a
- * handler and no generator. This is the hot path of the library.
+ * The handlers of one event after the other, for the events of one dispatch,
+ * one at a time: one continuation frame a handler, no generator, and nothing
+ * allocated for an event but its collections. This is the hot path of the
+ * library.
  */
-const runHandlers = <A, E>(
+const makeRunHandlers = <A, E>(
   dispatch: Dispatch,
-  handlers: ReadonlyArray<EventHandler.Bound>,
-  event: Event.Any,
   report: EmitOptions["report"],
   run: RunHandler,
   next: Next<A, E>
-): Effect.Effect<A, E | EventFailure> => {
-  let followUps: ReadonlyArray<Event.Any> = nothing
-  let index = 0
+): (event: Event.Any, handlers: ReadonlyArray<EventHandler.Bound>) => Effect.Effect<A, E | EventFailure> => {
+  let event: Event.Any
+  let handlers: ReadonlyArray<EventHandler.Bound>
+  let index: number
+  let followUps: ReadonlyArray<Event.Any>
   let collector: Collector
 
   const step = (): Effect.Effect<A, E | EventFailure> => {
@@ -257,28 +262,47 @@ const runHandlers = <A, E>(
     return Effect.matchCauseEffect(run(handler, event, collector), frame)
   }
 
-  const frame = {
+  const frame = new Frame(
     // Effect wraps a function of another arity than one
     // oxlint-disable-next-line no-unused-vars
-    onSuccess: (_: void) => {
+    (_) => {
       const events = collector.close()
       if (events !== undefined) followUps = followUps.length === 0 ? events : followUps.concat(events)
       return step()
     },
-    onFailure: (cause: Cause.Cause<unknown>): Effect.Effect<A, E | EventFailure> => {
+    (cause) => {
       collector.close()
-      const failure = Cause.map(
-        cause,
-        (error) =>
-          new EventHandlerError({ event: event._tag, handler: handlers[index - 1]!.definition.name, cause: error })
-      )
-      if (report === undefined || Cause.hasInterrupts(cause)) {
-        return Effect.failCause(failure)
-      }
+      const { name } = handlers[index - 1]!.definition
+      const failure = Cause.map(cause, (error) => new EventHandlerError({ event: event._tag, handler: name, cause: error }))
+      if (report === undefined || Cause.hasInterrupts(cause)) return Effect.failCause(failure)
       report(failure)
       return step()
     }
-  }
+  )
 
-  return step()
+  return (nextEvent, nextHandlers) => {
+    event = nextEvent
+    handlers = nextHandlers
+    index = 0
+    followUps = nothing
+    return step()
+  }
+}
+
+/**
+ * The two ways on from a handler. A class and not an object literal: V8 may
+ * come to allocate the objects of a literal as old ones (the first full
+ * collection decides), and what an old object holds outlives the next young
+ * collections: the whole dispatch.
+ */
+class Frame<A, E> {
+  readonly onSuccess: (value: void) => Effect.Effect<A, E>
+  readonly onFailure: (cause: Cause.Cause<unknown>) => Effect.Effect<A, E>
+  constructor(
+    onSuccess: (value: void) => Effect.Effect<A, E>,
+    onFailure: (cause: Cause.Cause<unknown>) => Effect.Effect<A, E>
+  ) {
+    this.onSuccess = onSuccess
+    this.onFailure = onFailure
+  }
 }

@@ -244,10 +244,10 @@ const drainSequential = <A, E>(
   maxDepth: number,
   done: () => Effect.Effect<A, E>
 ): Effect.Effect<A, E | EventFailure> => {
-  const ours = emitter[EventEmitter.inDispatchOf]
   let level = events
-  // Not literals, for the reason given in collector.ts
-  let following: Array<Event.Any> = Array.of()
+  let following = nothing
+  // What a handler collected is taken as it is; what is added to must be a copy (F16)
+  let additions: Array<Event.Any> | undefined
   let index = 0
   let depth = 0
 
@@ -255,14 +255,15 @@ const drainSequential = <A, E>(
     if (index === level.length) {
       if (following.length === 0) return done()
       level = following
-      following = Array.of()
+      following = nothing
+      additions = undefined
       index = 0
       if (++depth > maxDepth) return Effect.flatMap(tooDeep(level[0]!, maxDepth, failures), done)
     }
     const event = level[index]!
-    if (ours !== undefined && event[TypeId] === "Domain") {
+    if (handle !== undefined && event[TypeId] === "Domain") {
       index++
-      return ours.handle(dispatch, event, failures.report, advance)
+      return handle(event)
     }
     const [item, next] = itemAt(level, index)
     index = next
@@ -271,9 +272,18 @@ const drainSequential = <A, E>(
   }
 
   const advance = (followUps: ReadonlyArray<Event.Any>) => {
-    for (const followUp of followUps) following.push(followUp)
+    if (followUps.length > 0) {
+      if (following.length === 0) {
+        following = followUps
+      } else {
+        if (additions === undefined) following = additions = Array.from(following)
+        for (const followUp of followUps) additions.push(followUp)
+      }
+    }
     return step()
   }
+
+  const handle = emitter[EventEmitter.inDispatchOf]?.handlerOf(dispatch, failures.report, advance)
 
   return step()
 }

@@ -1,6 +1,7 @@
 /**
  * Typed event flow for programs built from commands and events, on Effect.
  */
+export * as AsyncApi from "./AsyncApi.ts"
 export * as Broker from "./Broker.ts"
 export * as Collect from "./Collect.ts"
 export * as Command from "./Command.ts"

@@ -35,6 +35,7 @@ import {
   Metric,
   Option,
   Queue,
+  References,
   Schedule,
   Schema,
   Tracer
@@ -109,12 +110,15 @@ class FakeSubscriber {
   readonly deliver = (...messages: ReadonlyArray<Message.Message>): Effect.Effect<void> =>
     Effect.forEach(messages, (message) => Queue.offer(this.#deliveries, this.#delivery(message)), { discard: true })
 
+  /** Takes unanswered deliveries back. */
+  readonly revokeSilently = (isRevoked: (message: Message.Message) => boolean): Effect.Effect<void> =>
+    Effect.sync(() => {
+      for (const [delivery, state] of this.#open) state.isRevoked ||= isRevoked(delivery.message)
+    })
+
   /** Takes unanswered deliveries back, and waits for the listener. */
   readonly revoke = (isRevoked: (message: Message.Message) => boolean): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      for (const [delivery, state] of this.#open) state.isRevoked ||= isRevoked(delivery.message)
-      return this.#listener
-    })
+    Effect.andThen(this.revokeSilently(isRevoked), Effect.suspend(() => this.#listener))
 
   readonly fail = (error: Subscriber.SubscribeError) => Queue.fail(this.#deliveries, error)
 
@@ -122,7 +126,8 @@ class FakeSubscriber {
     const state = { isRevoked: false }
     const answer = (what: string) =>
       Effect.sync(() => {
-        if (this.#open.delete(delivery) && !state.isRevoked) this.log.push(`${what} ${Message.describeId(message)}`)
+        if (!this.#open.delete(delivery)) return
+        this.log.push(`${what} ${Message.describeId(message)}${state.isRevoked ? ", revoked" : ""}`)
       })
     const delivery: Subscriber.Delivery = {
       message,
@@ -334,6 +339,17 @@ describe("the default policy", () => {
         "Error A handler died on message 1",
         `Warn Dead-lettered message 1 of topic "orders" after 1 attempt(s)`
       ])
+    }))
+
+  it.effect("a failure beside a defect is a defect", () =>
+    Effect.gen(function*() {
+      const { broker, deliver } = yield* setup(
+        {},
+        () => Effect.failCause(Cause.combine(Cause.fail(new Boom({ id: "1" })), Cause.die("a bug")))
+      )
+      yield* deliver(order(1))
+      yield* settled
+      assert.strictEqual(text(broker.batches.flat()[0]?.headers, "dead-letter-reason"), "HandlerDied")
     }))
 
   it.effect("a handler that interrupts itself counts as a defect: it would be delivered for ever", () =>
@@ -850,8 +866,42 @@ describe("revoked deliveries", () => {
         "order 2 ends@10",
         "order 5 ends@15"
       ])
-      assert.deepStrictEqual(log, ["ack 2", "ack 5"])
+      // Each gets an answer, which tells the subscriber that nobody works on it any more
+      assert.sameMembers(log, ["nack 1, revoked", "nack 3, revoked", "nack 4, revoked", "ack 2", "ack 5"])
     }))
+
+  it.effect("that are revoked while their retry is due are not handled again", () =>
+    Effect.gen(function*() {
+      const { entries, note } = new Journal()
+      // A subscriber that tells nobody: the consumer finds out by itself
+      const { deliver, log, subscriber } = yield* setup(
+        { policy: () => ConsumerPolicy.retry(Schedule.spaced("1 second")) },
+        ({ n }) => Effect.andThen(note(`order ${n}`), n === 1 ? Effect.fail(new Boom({ id: "1" })) : Effect.void)
+      )
+      yield* deliver(order(1), order(2))
+      yield* settled
+      yield* subscriber.revokeSilently(({ attributes }) => attributes["id"] === "1")
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(entries, ["order 1", "order 2"])
+      assert.deepStrictEqual(log, ["nack 1, revoked", "ack 2"])
+    }))
+
+  // A fiber may yield between any two steps, and be interrupted there
+  it.effect("an interruption at any step does not keep the key from what comes next", () =>
+    Effect.gen(function*() {
+      const { deliver, log, subscriber } = yield* Effect.provideService(
+        setup({ concurrency: 2 }, ({ n }) => n % 2 === 1 ? Effect.never : Effect.void),
+        References.MaxOpsBeforeYield,
+        3
+      )
+      for (let steps = 0; steps < 100; steps++) {
+        yield* deliver(order(2 * steps + 1, { key: "key" }))
+        for (let i = 0; i < steps; i++) yield* Effect.yieldNow
+        yield* subscriber.revoke(() => true)
+        yield* deliver(order(2 * steps + 2, { key: "key" }))
+        while (!log.includes(`ack ${2 * steps + 2}`)) yield* Effect.yieldNow
+      }
+    }), 5_000)
 
   it.effect("the listener ends when the interrupted handlers have", () =>
     Effect.gen(function*() {
@@ -884,7 +934,7 @@ describe("revoked deliveries", () => {
       yield* TestClock.adjust("1 hour")
       assert.deepStrictEqual(entries, ["order 1", "order 3", "order 4"])
       assert.strictEqual(broker.batches.length, 1)
-      assert.deepStrictEqual(log, ["ack 3", "ack 4"])
+      assert.deepStrictEqual(log.slice(-2), ["ack 3", "ack 4"])
     }))
 })
 
@@ -937,15 +987,16 @@ describe("a consumer that ends by itself", () => {
 describe("topics", () => {
   it.effect("are those of the notification events that have a handler, each once", () =>
     Effect.gen(function*() {
+      class Returned extends NotificationEvent.Class<Returned>()("Returned", {}, { topic: "shipments" }) {}
       const OnShipped = EventHandler.make("OnShipped", { on: Shipped })
-      const Again = EventHandler.make("Again", { on: Shipped })
+      const OnReturned = EventHandler.make("OnReturned", { on: Returned })
       const subscriber = new FakeSubscriber()
       const { context } = yield* open(
         EventConsumer.layer({ group: "group" }).pipe(
-          Layer.provide(EventFlow.layer({ handlers: [OnCounted, OnShipped, OnOrdered, Again] })),
+          Layer.provide(EventFlow.layer({ handlers: [OnCounted, OnShipped, OnOrdered, OnReturned] })),
           Layer.provide([
             OnShipped.toLayer(() => Effect.void),
-            Again.toLayer(() => Effect.void),
+            OnReturned.toLayer(() => Effect.void),
             OnOrdered.toLayer(() => Effect.void),
             OnCounted.toLayer(() => Effect.void),
             subscriber.layer,
@@ -1201,5 +1252,6 @@ describe("telemetry", () => {
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* measured(Layer.empty), [])
       assert.deepStrictEqual(yield* measured(Telemetry.layer({ handlerSpans: true })), [])
+      assert.deepStrictEqual(yield* Effect.withTracer(measured(Layer.empty), recordingTracer().tracer), [])
     }))
 })

@@ -11,7 +11,7 @@ import {
   Query,
   Telemetry
 } from "@event-flow/core"
-import { Context, Effect, Exit, Fiber, Layer, Metric, Option, Schedule, Schema, Tracer } from "effect"
+import { Context, Effect, Exit, Fiber, Layer, Metric, Option, Schedule, Schema, Stream, Tracer } from "effect"
 import { A, B, Boom, Do, flow, Journal, News, passTime, RecordingBroker, RecordingLogger } from "./fixtures.ts"
 
 class Denied extends Schema.TaggedError<Denied>()("Denied", {}) {}
@@ -453,6 +453,34 @@ describe("correlation", () => {
         [seen[0], seen[0], seen[3], seen[3]]
       )
       assert.isUndefined(yield* Correlation.Current)
+    }))
+
+  it.effect("is shared by commands with middleware, and in their streams", () =>
+    Effect.gen(function*() {
+      const seen: Array<string | undefined> = []
+      const see = Effect.flatMap(Correlation.Current, (correlation) =>
+        Effect.sync(() => void seen.push(correlation?.correlationId)))
+      const middleware = [Middleware.logging] as const
+      class Inner extends Query.Class<Inner>()("Inner", { middleware }) {}
+      class Numbers extends Query.Class<Numbers>()("Numbers", { success: Schema.Int, stream: true }) {}
+      class Outer extends Query.Class<Outer>()("Outer", { middleware }) {}
+      const layer = Outer.toLayer(() =>
+        see.pipe(
+          Effect.andThen(Mediator.send(new Inner())),
+          Effect.andThen(Stream.runDrain(Mediator.stream(new Numbers())))
+        )
+      ).pipe(
+        Layer.provideMerge(flow({})),
+        Layer.provideMerge(Layer.mergeAll(
+          Inner.toLayer(() =>
+            see
+          ),
+          Numbers.toLayer(() => Stream.fromEffect(Effect.as(see, 1)))
+        ))
+      )
+      yield* Effect.provide(Mediator.send(new Outer()), layer)
+      assert.isDefined(seen[0])
+      assert.deepStrictEqual(seen, [seen[0], seen[0], seen[0]])
     }))
 
   it.effect("is that of the sender when it has one", () =>

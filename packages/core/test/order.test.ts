@@ -280,10 +280,13 @@ describe("F5: the bound belongs to a dispatch", () => {
       const { context } = yield* open(
         EventFlow.layer({ handlers: [Again] }).pipe(Layer.provide([again, Broker.layerNone]))
       )
-      // The mediator and the processor as values, without their services in the context
-      yield* Context.get(context, Mediator.Mediator).send(new Ask()).pipe(Effect.provide(ask))
+      // A mediator as a value, which is not a service of the context
+      const mediator = Context.get(context, Mediator.Mediator)
+      yield* mediator.send(new Ask()).pipe(Effect.provide(ask))
       assert.strictEqual(dives, 2)
-      yield* Context.get(context, EventProcessor.EventProcessor).process([new A({})])
+      yield* Context.get(context, EventProcessor.EventProcessor).process([new A({})]).pipe(
+        Effect.provideService(Mediator.Mediator, mediator)
+      )
       assert.strictEqual(dives, 3)
     }))
 

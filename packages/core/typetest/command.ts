@@ -288,6 +288,14 @@ class RenameBoth extends Command.Class<RenameBoth>()("RenameBoth", { requires: [
 const both = Mediator.send(new RenameBoth())
 check<Equals<ServicesOf<typeof both>, Mediator.Mediator | Command.Handler<"RenameBoth"> | User | Rooms>>()
 
+class WatchUser
+  extends Query.Class<WatchUser>()("WatchUser", { success: Schema.String, requires: [User], stream: true })
+{}
+const watchUser = Mediator.stream(new WatchUser())
+check<Equals<ServicesOf<typeof watchUser>, Mediator.Mediator | Command.Handler<"WatchUser"> | User>>()
+const WatchUserLive = WatchUser.toLayer(() => Stream.fromEffect(Effect.map(User, (user) => user.name)))
+check<Equals<ServicesOf<typeof WatchUserLive>, never>>()
+
 // --- a handler that nobody provides does not compile ---
 
 declare const needsNothing: <A, E>(effect: Effect.Effect<A, E>) => void

@@ -40,9 +40,7 @@ export class Collector {
         `Event "${event._tag}" was collected after its handler had ended: join the fiber that collects it`
       )
     }
-    // Not a literal: V8 may come to allocate the arrays of a literal as old ones,
-    // and what an old array holds outlives the next young collections
-    if (this.events === undefined) this.events = Array.of(event)
+    if (this.events === undefined) this.events = [event]
     else this.events.push(event)
   }
 

@@ -17,6 +17,8 @@ export class Flow implements Correlation.Correlation {
   /** The context of whoever sent the first command. */
   readonly caller: Context.Context<never>
   #context: Context.Context<never> | undefined = undefined
+  #merged: Context.Context<never> | undefined = undefined
+  #handlers: Context.Context<never> | undefined = undefined
   #correlationId: string | undefined = undefined
 
   constructor(caller: Context.Context<never>) {
@@ -40,7 +42,13 @@ export class Flow implements Correlation.Correlation {
    */
   handlerContext(captured: CapturedContext): Context.Context<never> {
     const merged = captured.mergedWith(this.caller)
-    return merged === this.caller ? this.context : Context.add(merged, Correlation.Current, this)
+    if (merged === this.caller) return this.context
+    // The same handler again, as in a chain of follow-ups
+    if (this.#handlers === undefined || this.#merged !== merged) {
+      this.#merged = merged
+      this.#handlers = Context.add(merged, Correlation.Current, this)
+    }
+    return this.#handlers
   }
 
   get correlationId(): string {

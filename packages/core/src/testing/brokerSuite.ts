@@ -356,11 +356,15 @@ const definitions: ReadonlyArray<Definition> = [
   {
     name: "publish and subscribe: every message arrives once",
     run: Effect.fnUntraced(function*(bench) {
-      const [topic] = yield* bench.topics("topic")
+      const [topic, other] = yield* bench.topics("topic", "other")
       const reader = yield* bench.subscribe({ topics: [topic] })
       yield* bench.publish(topic, numbers(50))
       yield* bench.publish(topic, numbers(50, 51))
-      bench.checkComplete(yield* reader.until(numbers(100)), numbers(100), "what arrived")
+      const seen = yield* reader.until(numbers(100))
+      // After a while in which nothing came
+      yield* bench.fence(other)
+      yield* bench.publish(topic, ["101"])
+      bench.checkComplete([...seen, ...(yield* reader.until(["101"]))], numbers(101), "what arrived")
     })
   },
   {

@@ -1,0 +1,385 @@
+/**
+ * The notification events of a program as an AsyncAPI 3.0 document: its topics,
+ * what it sends to and receives from them, and the JSON Schema of every message.
+ *
+ * **When to use**
+ *
+ * To publish the contract of a program to those that share its broker, and in a
+ * test that compares it with the one published last.
+ *
+ * **Details**
+ *
+ * The document is a plain JSON value, in the order of the definitions: the same
+ * definitions give the same text. There is no YAML form; `JSON.stringify` gives
+ * what every AsyncAPI tool reads, and JSON is YAML 1.2 as well.
+ *
+ * **Gotchas**
+ *
+ * It describes what the CloudEvents codec writes; a `MessageCodec` of your own
+ * is not seen. A JSON Schema says less than an Effect schema may: what only code
+ * can check, and the text form of a date, are not in it.
+ *
+ * **Example** (The document of a program)
+ *
+ * ```ts
+ * const document = AsyncApi.make({
+ *   info: { title: "Meetings", version: "1.0.0" },
+ *   commands: [JoinMeeting],
+ *   handlers: [Greet, Welcome]
+ * })
+ *
+ * const text = JSON.stringify(document, null, 2)
+ * ```
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Equal from "effect/Equal"
+import * as JsonPointer from "effect/JsonPointer"
+import * as JsonSchema from "effect/JsonSchema"
+import * as Schema from "effect/Schema"
+import type * as Command from "./Command.ts"
+import type * as EventHandler from "./EventHandler.ts"
+import * as FlowGraph from "./FlowGraph.ts"
+import * as MessageCodec from "./MessageCodec.ts"
+import type * as NotificationEvent from "./NotificationEvent.ts"
+
+/**
+ * A document.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface AsyncApi {
+  readonly asyncapi: "3.0.0"
+  readonly info: Info
+  readonly servers?: Readonly<Record<string, Server>>
+  /** By topic. */
+  readonly channels: Readonly<Record<string, Channel>>
+  /** By action and tag of the event: `"sendMeetingAnnounced"`, `"receiveMeetingAnnounced"`. */
+  readonly operations: Readonly<Record<string, Operation>>
+  readonly components: { readonly schemas: Readonly<Record<string, JsonSchemaObject>> }
+}
+
+/**
+ * What the document is about.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Info {
+  readonly title: string
+  /** The version of the program's contract, not that of AsyncAPI. */
+  readonly version: string
+  readonly description?: string
+}
+
+/**
+ * A message broker.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Server {
+  /** Host and port: `"kafka.example.org:9092"`. */
+  readonly host: string
+  /** `"kafka"`, `"kafka-secure"`, `"amqp"`, `"amqps"` … */
+  readonly protocol: string
+  readonly protocolVersion?: string
+  /** For AMQP: the virtual host. */
+  readonly pathname?: string
+  readonly title?: string
+  readonly summary?: string
+  readonly description?: string
+}
+
+/**
+ * A topic with the messages that travel on it, by their CloudEvents type.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Channel {
+  readonly address: string
+  readonly messages: Readonly<Record<string, Message>>
+}
+
+/**
+ * One version of a notification event.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Message {
+  /** The CloudEvents type: `"MeetingAnnounced.v1"`. */
+  readonly name: string
+  readonly summary?: string
+  readonly contentType: "application/json"
+  readonly correlationId: { readonly location: string }
+  /** The CloudEvents attributes by their own names: the prefix on the wire is the binding of each broker. */
+  readonly headers: JsonSchemaObject
+  readonly payload: JsonSchemaObject
+  /** The key, of events that have one. */
+  readonly bindings?: {
+    readonly kafka: { readonly key: JsonSchemaObject; readonly bindingVersion: typeof kafkaBinding }
+  }
+}
+
+/**
+ * What the program does with a notification event.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Operation {
+  readonly action: "send" | "receive"
+  readonly channel: Reference
+  /** Who emits or handles the event. */
+  readonly summary: string
+  /** Of `"send"`: the current version; of `"receive"`: all that can be read, the newest first. */
+  readonly messages: ReadonlyArray<Reference>
+  /** The consumer group, of `"receive"`. */
+  readonly bindings?: {
+    readonly kafka: { readonly groupId: JsonSchemaObject; readonly bindingVersion: typeof kafkaBinding }
+  }
+}
+
+/**
+ * A pointer into the document.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Reference {
+  readonly $ref: string
+}
+
+/**
+ * An object of JSON Schema draft 7, which is what AsyncAPI 3.0 builds on.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type JsonSchemaObject = Schema.JsonObject
+
+/**
+ * The document of a program with these commands, queries and event handlers.
+ *
+ * **Details**
+ *
+ * A `send` operation for every notification event that one of them declares to
+ * emit, a `receive` operation for every one that a handler handles. The message
+ * of an event's version is named by its CloudEvents type; an event with
+ * `upcast` has one for each older version too. Schemas with an identifier are
+ * listed in `components.schemas` and referred to.
+ *
+ * **Gotchas**
+ *
+ * Throws an `Error` where definitions contradict each other: one event tag on two
+ * topics, or one version of an event with two schemas.
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options: {
+  readonly info: { readonly [K in keyof Info]: Info[K] | undefined } & Pick<Info, "title" | "version">
+  readonly commands?: ReadonlyArray<Command.AnyClass> | undefined
+  readonly handlers?: ReadonlyArray<EventHandler.Any> | undefined
+  /** The consumer group of the program's subscriptions. */
+  readonly group?: string | undefined
+  /** By a name of your choice. Default: none listed. */
+  readonly servers?:
+    | Readonly<
+      Record<string, { readonly [K in keyof Server]: Server[K] | undefined } & Pick<Server, "host" | "protocol">>
+    >
+    | undefined
+}): AsyncApi => {
+  const graph = FlowGraph.make({ commands: options.commands, handlers: options.handlers })
+  const events = graph.nodes.filter((node) => node._tag === "NotificationEvent")
+  checkTopics(events)
+  const versions = events.flatMap(versionsOf)
+  const schemas = jsonSchemas(versions.map(({ schema }) => schema))
+  return {
+    asyncapi: "3.0.0",
+    info: withoutUndefined<Info>(options.info),
+    ...(options.servers !== undefined && {
+      servers: toRecord(
+        Object.entries(options.servers).map(([name, server]) => [name, withoutUndefined<Server>(server)])
+      )
+    }),
+    channels: channels(versions, schemas),
+    operations: operations(graph, options.group),
+    components: { schemas: versions.length === 0 ? {} : schemas.components }
+  }
+}
+
+// --- internal ---
+
+const kafkaBinding = "0.5.0"
+
+/** One version of an event: the current one, or one that `upcast` leads from. */
+interface Version {
+  readonly event: NotificationEvent.AnyClass
+  readonly name: string
+  readonly isOlder: boolean
+  /** What the body holds. */
+  readonly schema: Schema.Constraint
+}
+
+/** The versions that can be read, the current one first and then the newest. */
+const versionsOf = ({ definition: event }: FlowGraph.NotificationEventNode): ReadonlyArray<Version> => {
+  // The tag is in the type attribute and not in the body
+  const { _tag: _, ...fields } = event.fields
+  const steps = event.route.upcast?.steps ?? []
+  return [
+    { event, name: MessageCodec.typeOf(event), isOlder: false, schema: Schema.Struct(fields) },
+    ...steps.toReversed().map(({ schema, version }): Version => ({
+      event,
+      name: `${event.tag}.v${version}`,
+      isOlder: true,
+      schema
+    }))
+  ]
+}
+
+const checkTopics = (events: ReadonlyArray<FlowGraph.NotificationEventNode>): void => {
+  const topics = new Map<string, string>()
+  for (const { name, topic } of events) {
+    const known = topics.get(name)
+    if (known !== undefined && known !== topic) {
+      throw new Error(`AsyncApi: two notification events are called "${name}", on topics "${known}" and "${topic}"`)
+    }
+    topics.set(name, topic)
+  }
+}
+
+const channels = (
+  versions: ReadonlyArray<Version>,
+  { attributes, payloads }: ReturnType<typeof jsonSchemas>
+): AsyncApi["channels"] => {
+  const topics = new Map<string, Map<string, Message>>()
+  for (const [i, { event, isOlder, name }] of versions.entries()) {
+    const topic = event.route.topic
+    const messages = topics.get(topic) ?? new Map<string, Message>()
+    topics.set(topic, messages)
+    const message: Message = {
+      name,
+      ...(isOlder && { summary: `An older version of ${event.tag}` }),
+      contentType: "application/json",
+      correlationId: { location: "$message.header#/correlationid" },
+      headers: { allOf: [attributes, { type: "object", properties: { type: { type: "string", const: name } } }] },
+      payload: payloads[i]!,
+      ...(event.route.key !== undefined && {
+        bindings: { kafka: { key: { type: "string" }, bindingVersion: kafkaBinding } }
+      })
+    }
+    const known = messages.get(name)
+    if (known === undefined) messages.set(name, message)
+    else if (!Equal.equals(known.payload, message.payload)) {
+      throw new Error(`AsyncApi: two definitions of "${name}" on topic "${topic}" have different fields`)
+    }
+  }
+  return toRecord(
+    Array.from(topics, ([topic, messages]) => [topic, { address: topic, messages: toRecord(messages) }])
+  )
+}
+
+const operations = (graph: FlowGraph.FlowGraph, group: string | undefined): AsyncApi["operations"] => {
+  const found = new Map<string, Operation>()
+  for (const action of ["send", "receive"] as const) {
+    for (const node of graph.nodes) {
+      if (node._tag !== "NotificationEvent") continue
+      const users = graph.edges.flatMap(({ from, kind, to }) =>
+        action === "send" && kind === "Emits" && to === node
+          ? [from.name]
+          : action === "receive" && kind === "ConsumedBy" && from === node
+          ? [to.name]
+          : []
+      )
+      if (users.length === 0) continue
+      const id = `${action}${node.name}`
+      const known = found.get(id)
+      const own = versionsOf(node).filter(({ isOlder }) => action === "receive" || !isOlder).map(({ name }) => name)
+      found.set(id, {
+        action,
+        channel: reference("channels", node.topic),
+        summary: known === undefined
+          ? `${action === "send" ? "Emitted" : "Handled"} by ${users.join(", ")}`
+          : `${known.summary}, ${users.join(", ")}`,
+        messages: union(
+          known?.messages ?? [],
+          own.map((name) => reference("channels", node.topic, "messages", name))
+        ),
+        ...(action === "receive" && group !== undefined && {
+          bindings: { kafka: { groupId: { type: "string", const: group }, bindingVersion: kafkaBinding } }
+        })
+      })
+    }
+  }
+  return toRecord(found)
+}
+
+/** The attributes that the CloudEvents codec writes. */
+const Attributes = Schema.Struct({
+  specversion: Schema.Literal("1.0"),
+  id: Schema.String.annotate({ description: "Unique for each message; UUID version 7" }),
+  type: Schema.String.annotate({ description: "Tag and version of the event, the name of the message" }),
+  source: Schema.String.annotate({ format: "uri-reference", description: "The program that published it" }),
+  time: Schema.String.annotate({ format: "date-time" }),
+  datacontenttype: Schema.Literal("application/json"),
+  subject: Schema.optionalKey(Schema.String.annotate({ description: "The key: messages of one key keep their order" })),
+  correlationid: Schema.optionalKey(
+    Schema.String.annotate({ description: "The same for everything that one request has led to" })
+  ),
+  causationid: Schema.optionalKey(Schema.String.annotate({ description: "What directly led to this message" })),
+  traceparent: Schema.optionalKey(Schema.String.annotate({ description: "W3C Trace Context" }))
+}).annotate({
+  identifier: "CloudEvent",
+  description: "CloudEvents 1.0 attributes, in binary content mode. Brokers prefix their names: " +
+    "`ce_` with Kafka, `cloudEvents:` with AMQP; `datacontenttype` is the content type of the transport"
+})
+
+/** The JSON form of all schemas at once, so that they share definitions and no two of those have one name. */
+const jsonSchemas = (schemas: ReadonlyArray<Schema.Constraint>) => {
+  const all = Schema.toJsonSchemaDocument(Schema.Tuple([Attributes, ...schemas]))
+  // OpenAPI 3.1 keeps shared schemas where AsyncAPI does, under the same kind of names
+  const shared = JsonSchema.toMultiDocumentOpenApi3_1({
+    dialect: all.dialect,
+    schemas: all.schema["prefixItems"] as [JsonSchema.JsonSchema, ...Array<JsonSchema.JsonSchema>],
+    definitions: all.definitions
+  })
+  const [attributes, ...payloads] = shared.schemas.map(toDraft07)
+  return {
+    attributes: attributes!,
+    payloads: payloads.map((schema) => Equal.equals(schema, notNull) ? { type: "object" } : schema),
+    components: toRecord(Object.entries(shared.definitions).map(([name, schema]) => [name, toDraft07(schema)]))
+  }
+}
+
+/** What effect makes of a struct without fields; a body is always an object. */
+const notNull = { not: { type: "null" } }
+
+const toDraft07 = (schema: JsonSchema.JsonSchema): JsonSchemaObject =>
+  JsonSchema.toDocumentDraft07({ dialect: "draft-2020-12", schema, definitions: {} }).schema as JsonSchemaObject
+
+const reference = (...path: ReadonlyArray<string>): Reference => ({ $ref: JsonPointer.formatUriFragment(path) })
+
+const union = (left: ReadonlyArray<Reference>, right: ReadonlyArray<Reference>): ReadonlyArray<Reference> => [
+  ...left,
+  ...right.filter(({ $ref }) => left.every((known) => known.$ref !== $ref))
+]
+
+const toRecord = <A>(entries: Iterable<readonly [string, A]>): Readonly<Record<string, A>> =>
+  Object.fromEntries(entries)
+
+const withoutUndefined = <A extends object>(value: { readonly [K in keyof A]: A[K] | undefined }): A =>
+  Object.fromEntries(Object.entries(value).filter(([, member]) => member !== undefined)) as A
