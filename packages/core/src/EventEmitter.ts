@@ -22,6 +22,7 @@ import { Collector } from "./internal/collector.ts"
 import { type Dispatch, inDispatch } from "./internal/dispatch.ts"
 import { handlerContext } from "./internal/flowContext.ts"
 import { observeHandler } from "./internal/observe.ts"
+import { withShortcut } from "./internal/shortcut.ts"
 import type { Message } from "./Message.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
@@ -91,18 +92,11 @@ export const layer: Layer.Layer<
         : observed
     }
 
-    const handlerOf: InDispatch["handlerOf"] = (dispatch, report, next) => {
-      const runHandlers = makeRunHandlers(dispatch, report, run, next)
-      return (event) => {
-        const entry = EventMap.find(map, event)
-        return entry === undefined
-          ? Effect.flatMap(unhandled(event), () => next(nothing))
-          : runHandlers(event, entry.handlers)
-      }
-    }
+    const handlerOf: InDispatch["handlerOf"] = (dispatch, report, next) =>
+      new HandlerRuns(map, run, dispatch, report, next)
 
     const handle = (event: Event.Any, options?: EmitOptions) =>
-      inDispatch((dispatch) => handlerOf(dispatch, options?.report, Effect.succeed)(event))
+      inDispatch((dispatch) => handlerOf(dispatch, options?.report, Effect.succeed).handle(event))
 
     const encodeAll = (
       events: Arr.NonEmptyReadonlyArray<NotificationEvent.Any>,
@@ -144,8 +138,7 @@ export const layer: Layer.Layer<
         })
       })
 
-    const emitter: EventEmitter["Service"] & { readonly [inDispatchOf]: InDispatch } = {
-      [inDispatchOf]: { handlerOf },
+    const emitter = EventEmitter.of({
       publish,
       handle,
       emit: (event, options) =>
@@ -153,8 +146,8 @@ export const layer: Layer.Layer<
           Domain: (event) => handle(event, options),
           Notification: (event) => reporting(Effect.as(publish([event]), nothing), options?.report)
         })
-    }
-    return emitter
+    })
+    return withShortcut(emitter, inDispatchOf, { handlerOf })
   })
 )
 
@@ -182,7 +175,7 @@ export interface InDispatch {
     dispatch: Dispatch,
     report: EmitOptions["report"],
     next: Next<A, E>
-  ) => (event: Event.Any) => Effect.Effect<A, E | EventFailure>
+  ) => { readonly handle: (event: Event.Any) => Effect.Effect<A, E | EventFailure> }
 }
 
 /**
@@ -217,7 +210,6 @@ const reporting = <E extends EventFailure>(
   report: EmitOptions["report"]
 ): Effect.Effect<ReadonlyArray<Event.Any>, E> =>
   report === undefined ? effect : Effect.catchCause(effect, (cause) => {
-    if (Cause.hasInterrupts(cause)) return Effect.failCause(cause)
     report(cause)
     return Effect.succeed(nothing)
   })
@@ -241,68 +233,75 @@ const runHandler: RunHandler = (handler, event, collector) => {
  * one at a time: one continuation frame a handler, no generator, and nothing
  * allocated for an event but its collections. This is the hot path of the
  * library.
- */
-const makeRunHandlers = <A, E>(
-  dispatch: Dispatch,
-  report: EmitOptions["report"],
-  run: RunHandler,
-  next: Next<A, E>
-): (event: Event.Any, handlers: ReadonlyArray<EventHandler.Bound>) => Effect.Effect<A, E | EventFailure> => {
-  let event: Event.Any
-  let handlers: ReadonlyArray<EventHandler.Bound>
-  let index: number
-  let followUps: ReadonlyArray<Event.Any>
-  let collector: Collector
-
-  const step = (): Effect.Effect<A, E | EventFailure> => {
-    if (index === handlers.length) return next(followUps)
-    const handler = handlers[index++]!
-    collector = new Collector(dispatch)
-    dispatch.fiber.setContext(handlerContext(handler.context, dispatch.context))
-    return Effect.matchCauseEffect(run(handler, event, collector), frame)
-  }
-
-  const frame = new Frame(
-    // Effect wraps a function of another arity than one
-    // oxlint-disable-next-line no-unused-vars
-    (_) => {
-      const events = collector.close()
-      if (events !== undefined) followUps = followUps.length === 0 ? events : followUps.concat(events)
-      return step()
-    },
-    (cause) => {
-      collector.close()
-      const { name } = handlers[index - 1]!.definition
-      const failure = Cause.map(cause, (error) => new EventHandlerError({ event: event._tag, handler: name, cause: error }))
-      if (report === undefined || Cause.hasInterrupts(cause)) return Effect.failCause(failure)
-      report(failure)
-      return step()
-    }
-  )
-
-  return (nextEvent, nextHandlers) => {
-    event = nextEvent
-    handlers = nextHandlers
-    index = 0
-    followUps = nothing
-    return step()
-  }
-}
-
-/**
- * The two ways on from a handler. A class and not an object literal: V8 may
- * come to allocate the objects of a literal as old ones (the first full
- * collection decides), and what an old object holds outlives the next young
+ *
+ * It is itself what `Effect.matchCauseEffect` is given: an object literal in its
+ * place may come to be allocated as an old object (V8 decides at the first full
+ * collection), and what an old object holds outlives the next young
  * collections: the whole dispatch.
  */
-class Frame<A, E> {
-  readonly onSuccess: (value: void) => Effect.Effect<A, E>
-  readonly onFailure: (cause: Cause.Cause<unknown>) => Effect.Effect<A, E>
+class HandlerRuns<A, E> {
+  readonly #map: EventMap.EventMap["Service"]
+  readonly #run: RunHandler
+  readonly #dispatch: Dispatch
+  readonly #report: EmitOptions["report"]
+  readonly #next: Next<A, E>
+  #event!: Event.Any
+  #handlers!: ReadonlyArray<EventHandler.Bound>
+  #index = 0
+  #followUps: ReadonlyArray<Event.Any> = nothing
+  #collector!: Collector
+
   constructor(
-    onSuccess: (value: void) => Effect.Effect<A, E>,
-    onFailure: (cause: Cause.Cause<unknown>) => Effect.Effect<A, E>
+    map: EventMap.EventMap["Service"],
+    run: RunHandler,
+    dispatch: Dispatch,
+    report: EmitOptions["report"],
+    next: Next<A, E>
   ) {
-    this.onSuccess = onSuccess
-    this.onFailure = onFailure
+    this.#map = map
+    this.#run = run
+    this.#dispatch = dispatch
+    this.#report = report
+    this.#next = next
+  }
+
+  handle(event: Event.Any): Effect.Effect<A, E | EventFailure> {
+    const entry = EventMap.find(this.#map, event)
+    if (entry === undefined) return Effect.flatMap(unhandled(event), () => this.#next(nothing))
+    this.#event = event
+    this.#handlers = entry.handlers
+    this.#index = 0
+    this.#followUps = nothing
+    return this.#step()
+  }
+
+  #step(): Effect.Effect<A, E | EventFailure> {
+    if (this.#index === this.#handlers.length) return this.#next(this.#followUps)
+    const handler = this.#handlers[this.#index++]!
+    const dispatch = this.#dispatch
+    this.#collector = new Collector(dispatch)
+    dispatch.fiber.setContext(handlerContext(handler.context, dispatch.context))
+    return Effect.matchCauseEffect(this.#run(handler, this.#event, this.#collector), this)
+  }
+
+  // Bound, and of one parameter: Effect wraps functions of another arity
+  // oxlint-disable-next-line no-unused-vars
+  readonly onSuccess = (_: void): Effect.Effect<A, E | EventFailure> => {
+    const events = this.#collector.close()
+    if (events !== undefined) {
+      this.#followUps = this.#followUps.length === 0 ? events : this.#followUps.concat(events)
+    }
+    return this.#step()
+  }
+
+  readonly onFailure = (cause: Cause.Cause<unknown>): Effect.Effect<A, E | EventFailure> => {
+    this.#collector.close()
+    const event = this.#event._tag
+    const handler = this.#handlers[this.#index - 1]!.definition.name
+    const failure = Cause.map(cause, (error) => new EventHandlerError({ event, handler, cause: error }))
+    // An interruption of the dispatch does not come by here: this one is the handler's own
+    if (this.#report === undefined) return Effect.failCause(failure)
+    this.#report(failure)
+    return this.#step()
   }
 }

@@ -15,15 +15,31 @@ import * as Mediator from "./Mediator.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 
 /**
+ * Options of a flow whose messages another layer encodes.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface Options<Handlers extends ReadonlyArray<EventHandler.Any>> extends EventProcessor.Options {
+export interface CodecOptions<Handlers extends ReadonlyArray<EventHandler.Any>> extends EventProcessor.Options {
   /** The event handlers of the program; an event's handlers run in this order. */
   readonly handlers: Handlers
   /** How long closing the layer waits for sends that are running. Default: 30 seconds. */
   readonly drainTimeout?: Duration.Input | undefined
+}
+
+/**
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<Handlers extends ReadonlyArray<EventHandler.Any>> extends CodecOptions<Handlers> {
+  /**
+   * The CloudEvents `source` of what is published: which program speaks, as a
+   * URI reference. Name it where several programs publish: an id is unique
+   * within a source. Default: `"/event-flow"`.
+   */
+  readonly source?: string | undefined
 }
 
 /**
@@ -60,7 +76,11 @@ export type EventFlow =
 export const layer = <const Handlers extends ReadonlyArray<EventHandler.Any>>(
   options: Options<Handlers>
 ): Layer.Layer<EventFlow, EventMap.DuplicateDefinition, Broker.Broker | EventHandler.Services<Handlers>> =>
-  layerWithCodec(options).pipe(Layer.provide(MessageCodec.layer))
+  layerWithCodec(options).pipe(
+    Layer.provide(
+      options.source === undefined ? MessageCodec.layer : MessageCodec.layerCloudEvents({ source: options.source })
+    )
+  )
 
 /**
  * The same with a `MessageCodec` of your own.
@@ -70,7 +90,7 @@ export const layer = <const Handlers extends ReadonlyArray<EventHandler.Any>>(
  * @since 0.1.0
  */
 export const layerWithCodec = <const Handlers extends ReadonlyArray<EventHandler.Any>>(
-  options: Options<Handlers>
+  options: CodecOptions<Handlers>
 ): Layer.Layer<
   EventFlow,
   EventMap.DuplicateDefinition,

@@ -8,6 +8,7 @@
  */
 import * as Schema from "effect/Schema"
 import { BrokerNotFound, PublishError } from "./Broker.ts"
+import { describe } from "./internal/describe.ts"
 
 /**
  * A handler of an event failed with one of its declared errors.
@@ -117,14 +118,3 @@ export const EventFlowError = Schema.Union([
  * @since 0.1.0
  */
 export const isEventFlowError: (u: unknown) => u is EventFlowError = Schema.is(EventFlowError)
-
-// --- internal ---
-
-const describe = (cause: unknown): string => {
-  if (cause instanceof Error) return cause.message.length > 0 ? cause.message : cause.name
-  if (typeof cause === "object" && cause !== null) {
-    if ("_tag" in cause && typeof cause._tag === "string") return cause._tag
-    return JSON.stringify(cause)
-  }
-  return String(cause)
-}

@@ -19,6 +19,7 @@ import { CascadeTooDeep, EventsFailed } from "./EventFlowError.ts"
 import { type Dispatch, inDispatch } from "./internal/dispatch.ts"
 import type { Mediator } from "./internal/mediatorId.ts"
 import { runPool } from "./internal/pool.ts"
+import { withShortcut } from "./internal/shortcut.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 import * as Telemetry from "./Telemetry.ts"
 
@@ -33,6 +34,8 @@ import * as Telemetry from "./Telemetry.ts"
 export interface Options {
   /**
    * How many emissions of one dispatch run at once, over all its levels (F4).
+   * Publishing is one of them at a time, in the order of collection, so that
+   * messages of one key keep their order.
    * Default: 1, breadth first in the order of collection (F3).
    */
   readonly concurrency?: number | "unbounded" | undefined
@@ -45,7 +48,9 @@ export interface Options {
    * - `"accumulate"`: every event is processed; one `EventsFailed` lists all
    *   failures.
    * - `"log"`: every event is processed; each failure is logged and counted
-   *   (`event_flow.event.failures`), and the dispatch succeeds.
+   *   (`event_flow.event.failures`), and the dispatch succeeds. An event that
+   *   came from a broker is no dispatch to log and forget: its failures reach
+   *   the `EventConsumer` as with `"accumulate"`, whose policy decides.
    */
   readonly onFailure?: "failFast" | "accumulate" | "log" | undefined
   /**
@@ -94,27 +99,33 @@ export const layer = (options?: Options): Layer.Layer<EventProcessor, never, Eve
       ): Effect.Effect<A, E | EventFlowError> => {
         const done = failures === failFast ? next : () => Effect.flatMap(failures.conclude, next)
         // Not `concurrency <= 1`: a bound that is no number would start nothing
-        if (!(concurrency > 1)) return drainSequential(emitter, dispatch, events, failures, maxDepth, done)
+        if (!(concurrency > 1)) return new SequentialDrain(emitter, dispatch, events, failures, maxDepth, done).step()
         dispatch.fiber.setContext(dispatch.context)
         return Effect.flatMap(drainParallel(emitter, events, failures, maxDepth, concurrency), done)
       }
 
-      const processor: EventProcessor["Service"] & InDispatch = {
-        [processInDispatch]: (dispatch, events, next) => drain(dispatch, events, failuresOf(), next),
+      const processor = EventProcessor.of({
         process: (events) =>
           events.length === 0
             ? Effect.void
             : inDispatch((dispatch) => drain(dispatch, events, failuresOf(), () => Effect.void)),
         handle: (event) =>
           inDispatch((dispatch) => {
-            const failures = failuresOf()
+            // Never only logged: the consumer would acknowledge the message, and it would be lost
+            const failures = policy === "failFast" ? failFast : new Collected("accumulate")
             return Effect.flatMap(
               emitter.handle(event, failures),
               (followUps) => drain(dispatch, followUps, failures, () => Effect.void)
             )
           })
-      }
-      return processor
+      })
+      return withShortcut(
+        processor,
+        processInDispatch,
+        ((dispatch, events, next) => drain(dispatch, events, failuresOf(), next)) satisfies InDispatch[
+          typeof processInDispatch
+        ]
+      )
     })
   )
 
@@ -172,7 +183,10 @@ class Collected implements Failures {
     if (this.#causes.length === 0) return Effect.void
     const reasons = this.#causes.flatMap((cause) => cause.reasons)
     const failures = reasons.filter(Cause.isFailReason).map((reason) => reason.error)
-    const defects = Cause.fromReasons<never>(reasons.filter(Cause.isDieReason))
+    // Defects, and handlers that interrupted themselves: no policy hides them
+    const defects = Cause.fromReasons<never>(
+      reasons.filter((reason) => Cause.isDieReason(reason) || Cause.isInterruptReason(reason))
+    )
     const died = defects.reasons.length > 0 ? Effect.failCause(defects) : Effect.void
     if (!isNonEmpty(failures)) return died
     if (this.#policy === "log") return Effect.andThen(Effect.forEach(failures, logFailure, { discard: true }), died)
@@ -189,7 +203,9 @@ const logFailure = (failure: EventFailure): Effect.Effect<void> =>
   )
 
 /** What is emitted at once: a domain event, or adjacent notification events (F12). */
-type Item = Event.Any | Arr.NonEmptyReadonlyArray<NotificationEvent.Any>
+type Item = Event.Any | Batch
+
+type Batch = Arr.NonEmptyReadonlyArray<NotificationEvent.Any>
 
 /** The item that starts at `index`, and the index behind it. */
 const itemAt = (events: ReadonlyArray<Event.Any>, index: number): readonly [Item, next: number] => {
@@ -205,7 +221,7 @@ const itemAt = (events: ReadonlyArray<Event.Any>, index: number): readonly [Item
   return [batch, end]
 }
 
-const isBatch = (item: Item): item is Arr.NonEmptyReadonlyArray<NotificationEvent.Any> => Array.isArray(item)
+const isBatch = (item: Item): item is Batch => Array.isArray(item)
 
 const nothing: ReadonlyArray<Event.Any> = []
 
@@ -218,7 +234,6 @@ const emitItem = (
   const publishing = Effect.as(emitter.publish(item), nothing)
   const report = failures.report
   return report === undefined ? publishing : Effect.catchCause(publishing, (cause) => {
-    if (Cause.hasInterrupts(cause)) return Effect.failCause(cause)
     report(cause)
     return Effect.succeed(nothing)
   })
@@ -236,56 +251,70 @@ const tooDeep = (event: Event.Any, maxDepth: number, failures: Failures): Effect
  * follow-ups takes constant memory, and `advance` returns to the run loop, so
  * it takes constant stack (F10).
  */
-const drainSequential = <A, E>(
-  emitter: Emitter,
-  dispatch: Dispatch,
-  events: ReadonlyArray<Event.Any>,
-  failures: Failures,
-  maxDepth: number,
-  done: () => Effect.Effect<A, E>
-): Effect.Effect<A, E | EventFailure> => {
-  let level = events
-  let following = nothing
+class SequentialDrain<A, E> {
+  readonly #emitter: Emitter
+  readonly #ours: { readonly handle: (event: Event.Any) => Effect.Effect<A, E | EventFailure> } | undefined
+  readonly #dispatch: Dispatch
+  readonly #failures: Failures
+  readonly #maxDepth: number
+  readonly #done: () => Effect.Effect<A, E>
+  #level: ReadonlyArray<Event.Any>
+  #following = nothing
   // What a handler collected is taken as it is; what is added to must be a copy (F16)
-  let additions: Array<Event.Any> | undefined
-  let index = 0
-  let depth = 0
+  #additions: Array<Event.Any> | undefined = undefined
+  #index = 0
+  #depth = 0
 
-  const step = (): Effect.Effect<A, E | EventFailure> => {
-    if (index === level.length) {
-      if (following.length === 0) return done()
-      level = following
-      following = nothing
-      additions = undefined
-      index = 0
-      if (++depth > maxDepth) return Effect.flatMap(tooDeep(level[0]!, maxDepth, failures), done)
-    }
-    const event = level[index]!
-    if (handle !== undefined && event[TypeId] === "Domain") {
-      index++
-      return handle(event)
-    }
-    const [item, next] = itemAt(level, index)
-    index = next
-    dispatch.fiber.setContext(dispatch.context)
-    return Effect.flatMap(emitItem(emitter, item, failures), advance)
+  constructor(
+    emitter: Emitter,
+    dispatch: Dispatch,
+    events: ReadonlyArray<Event.Any>,
+    failures: Failures,
+    maxDepth: number,
+    done: () => Effect.Effect<A, E>
+  ) {
+    this.#emitter = emitter
+    this.#dispatch = dispatch
+    this.#level = events
+    this.#failures = failures
+    this.#maxDepth = maxDepth
+    this.#done = done
+    this.#ours = emitter[EventEmitter.inDispatchOf]?.handlerOf(dispatch, failures.report, this.#advance)
   }
 
-  const advance = (followUps: ReadonlyArray<Event.Any>) => {
-    if (followUps.length > 0) {
-      if (following.length === 0) {
-        following = followUps
-      } else {
-        if (additions === undefined) following = additions = Array.from(following)
-        for (const followUp of followUps) additions.push(followUp)
+  step(): Effect.Effect<A, E | EventFailure> {
+    if (this.#index === this.#level.length) {
+      if (this.#following.length === 0) return this.#done()
+      this.#level = this.#following
+      this.#following = nothing
+      this.#additions = undefined
+      this.#index = 0
+      if (++this.#depth > this.#maxDepth) {
+        return Effect.flatMap(tooDeep(this.#level[0]!, this.#maxDepth, this.#failures), this.#done)
       }
     }
-    return step()
+    const event = this.#level[this.#index]!
+    if (this.#ours !== undefined && event[TypeId] === "Domain") {
+      this.#index++
+      return this.#ours.handle(event)
+    }
+    const [item, next] = itemAt(this.#level, this.#index)
+    this.#index = next
+    this.#dispatch.fiber.setContext(this.#dispatch.context)
+    return Effect.flatMap(emitItem(this.#emitter, item, this.#failures), this.#advance)
   }
 
-  const handle = emitter[EventEmitter.inDispatchOf]?.handlerOf(dispatch, failures.report, advance)
-
-  return step()
+  readonly #advance = (followUps: ReadonlyArray<Event.Any>): Effect.Effect<A, E | EventFailure> => {
+    if (followUps.length > 0) {
+      if (this.#following.length === 0) {
+        this.#following = followUps
+      } else {
+        if (this.#additions === undefined) this.#following = this.#additions = Array.from(this.#following)
+        for (const followUp of followUps) this.#additions.push(followUp)
+      }
+    }
+    return this.step()
+  }
 }
 
 const drainParallel = (
@@ -295,15 +324,39 @@ const drainParallel = (
   maxDepth: number,
   concurrency: number
 ): Effect.Effect<void, EventFailure> =>
-  runPool<Work, EventFailure>({
-    concurrency,
-    initial: toWork(events, 0),
-    run: ({ depth, item }) =>
-      Effect.flatMap(emitItem(emitter, item, failures), (followUps) => {
-        if (followUps.length === 0) return noWork
-        if (depth + 1 > maxDepth) return Effect.as(tooDeep(followUps[0]!, maxDepth, failures), [])
-        return Effect.succeed(toWork(followUps, depth + 1))
+  Effect.suspend(() => {
+    // One publish at a time, in the order in which their turns came: publishing
+    // side by side would reorder the messages of a key. What waits takes no place
+    let isPublishing = false
+    const waiting: Array<Batch> = []
+
+    const publishAll = (batch: Batch): Effect.Effect<void, EventFailure> =>
+      Effect.flatMap(emitItem(emitter, batch, failures), () => {
+        const next = waiting.shift()
+        if (next !== undefined) return publishAll(next)
+        isPublishing = false
+        return Effect.void
       })
+
+    return runPool<Work, EventFailure>({
+      concurrency,
+      initial: toWork(events, 0),
+      run: ({ depth, item }) => {
+        if (isBatch(item)) {
+          if (isPublishing) {
+            waiting.push(item)
+            return noWork
+          }
+          isPublishing = true
+          return Effect.andThen(publishAll(item), noWork)
+        }
+        return Effect.flatMap(emitItem(emitter, item, failures), (followUps) => {
+          if (followUps.length === 0) return noWork
+          if (depth + 1 > maxDepth) return Effect.as(tooDeep(followUps[0]!, maxDepth, failures), [])
+          return Effect.succeed(toWork(followUps, depth + 1))
+        })
+      }
+    })
   })
 
 interface Work {

@@ -21,11 +21,13 @@ import type * as Event from "./Event.ts"
 import type { EventFlowError } from "./EventFlowError.ts"
 import * as EventProcessor from "./EventProcessor.ts"
 import * as FlowObserver from "./FlowObserver.ts"
+import { CapturedContext } from "./internal/capturedContext.ts"
 import { Collector } from "./internal/collector.ts"
 import { Dispatch } from "./internal/dispatch.ts"
 import { Flow, handlerContext, inFlow } from "./internal/flowContext.ts"
 import { InFlight } from "./internal/inFlight.ts"
 import type * as MediatorId from "./internal/mediatorId.ts"
+import { withShortcut } from "./internal/shortcut.ts"
 import * as Middleware from "./Middleware.ts"
 import * as Telemetry from "./Telemetry.ts"
 
@@ -263,6 +265,7 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
   const { metrics } = yield* Telemetry.Settings
   const context = yield* Effect.context<never>()
   const own = Middleware.compose(middleware, context)
+  const captured = new CapturedContext(context)
   const inFlight = new InFlight()
   yield* Effect.addFinalizer(() => inFlight.drain(options?.drainTimeout ?? "30 seconds"))
 
@@ -297,20 +300,23 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
    */
   const runPlain = (fiber: AnyFiber, bound: Command.Bound, command: Command.Any): AnyEffect => {
     const dispatch = new Dispatch(fiber)
-    inFlight.add(dispatch)
-    const caller = fiber.context
-    const flow = Context.get(caller, Correlation.Current) === undefined ? new Flow(caller) : undefined
-    const collector = new Collector(dispatch)
-    fiber.setContext(flow?.handlerContext(bound.context) ?? handlerContext(bound.context, caller))
-    const handling = runHandler(bound, command, collector)
-    const dispatched = bound.definition.emits.length === 0
-      ? handling
-      : Effect.flatMap(handling, (response) => {
+    // Nothing has a side effect before the frame that undoes it: the run loop
+    // may yield, and be interrupted, between any two effects
+    const dispatched = Effect.suspend(() => {
+      inFlight.add(dispatch)
+      const caller = dispatch.caller
+      const flow = Context.get(caller, Correlation.Current) === undefined ? new Flow(caller) : undefined
+      const collector = new Collector(dispatch)
+      fiber.setContext(flow?.handlerContext(bound.context) ?? handlerContext(bound.context, caller))
+      const handling = runHandler(bound, command, collector)
+      if (bound.definition.emits.length === 0) return handling
+      return Effect.flatMap(handling, (response) => {
         const events = collector.close()
         if (events === undefined) return Effect.succeed(response)
         if (flow !== undefined) dispatch.context = flow.context
         return process(dispatch, events, () => Effect.succeed(response))
       })
+    })
     return Effect.onExitPrimitive(dispatched, () => {
       dispatch.end()
       inFlight.remove(dispatch)
@@ -345,8 +351,13 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
 
   const tracked = <A, E, R>(fiber: AnyFiber, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
     const sending = new Dispatch(fiber)
-    inFlight.add(sending)
-    return Effect.onExit(effect, () => Effect.sync(() => inFlight.remove(sending)))
+    return Effect.onExit(
+      Effect.suspend(() => {
+        inFlight.add(sending)
+        return effect
+      }),
+      () => Effect.sync(() => inFlight.remove(sending))
+    )
   }
 
   /** Middleware around a dispatch, the mediator's own outermost, in a flow. */
@@ -360,7 +371,7 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
       const inner = bound.middleware === undefined
         ? run(watch)
         : withContext(bound.middleware(run(watch), info), (context) => handlerContext(bound.context, context))
-      return own === undefined ? inner : own(inner, info)
+      return own === undefined ? inner : withContext(own(inner, info), (context) => handlerContext(captured, context))
     }
     return withContext(
       observer === undefined ? wrapped(undefined) : observeCommand(observer, command, wrapped),
@@ -373,25 +384,25 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
       const bound = findHandler(fiber.context, command)
       if (inFlight.isClosed) return Effect.interrupt
       const tracing = Telemetry.isTracing(fiber)
-      if (!tracing && !metrics && own === undefined && bound.middleware === undefined && observer === undefined) {
-        return Effect.as(
-          Effect.acquireRelease(
-            Effect.sync(() => {
-              const sending = new Dispatch(fiber)
-              inFlight.add(sending)
-              return sending
-            }),
-            (sending) => Effect.sync(() => inFlight.remove(sending))
-          ),
-          withStreamContext(elements(bound, command, undefined), inFlow)
-        )
-      }
+      const isWrapped = !isPlain || tracing || bound.middleware !== undefined
       // Middleware wraps effects: the stream runs inside of one and hands each
       // element over when it is asked for the next
-      return Effect.succeed(handOver((offer) => {
-        const effect = wrap(bound, command, (watch) => Stream.runForEach(elements(bound, command, watch), offer))
-        return tracked(fiber, Telemetry.command(effect, { tag: command._tag, tracing, metrics }))
-      }))
+      const running = isWrapped
+        ? handOver((offer) =>
+          Telemetry.command(
+            wrap(bound, command, (watch) => Stream.runForEach(elements(bound, command, watch), offer)),
+            { tag: command._tag, tracing, metrics }
+          )
+        )
+        : withStreamContext(elements(bound, command, undefined), inFlow)
+      const sending = new Dispatch(fiber)
+      return Effect.as(
+        Effect.acquireRelease(
+          Effect.sync(() => inFlight.add(sending)),
+          () => Effect.sync(() => inFlight.remove(sending))
+        ),
+        running
+      )
     }))
 
   /** The elements of a streaming handler; the events of each are processed before it is handed on. */
@@ -424,22 +435,25 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
 
   // Handlers may send: whoever holds the service and not its key has them find
   // this mediator
-  const mediator = {
-    [sendInFiber]: send,
-    send: (command: Command.Any): AnyEffect =>
-      Effect.withFiber((fiber) =>
-        hasMediator(fiber) ? send(fiber, command) : withContext(
-          Effect.withFiber((fiber) => send(fiber, command)),
-          addMediator
-        )
-      ),
-    stream: (command: Command.Any): Stream.Stream<unknown, unknown> =>
-      Stream.unwrap(
+  const mediator = withShortcut(
+    {
+      send: (command: Command.Any): AnyEffect =>
         Effect.withFiber((fiber) =>
-          Effect.succeed(hasMediator(fiber) ? stream(command) : withStreamContext(stream(command), addMediator))
+          hasMediator(fiber) ? send(fiber, command) : withContext(
+            Effect.withFiber((fiber) => send(fiber, command)),
+            addMediator
+          )
+        ),
+      stream: (command: Command.Any): Stream.Stream<unknown, unknown> =>
+        Stream.unwrap(
+          Effect.withFiber((fiber) =>
+            Effect.succeed(hasMediator(fiber) ? stream(command) : withStreamContext(stream(command), addMediator))
+          )
         )
-      )
-  }
+    },
+    sendInFiber,
+    send
+  )
   const addMediator = (context: Context.Context<never>): Context.Context<never> =>
     Context.add(context, Mediator, mediator as unknown as MediatorService)
   return mediator
@@ -464,7 +478,13 @@ const withStreamContext = <A, E>(stream: Stream.Stream<A, E>, change: ChangeCont
   Stream.updateContext<A, E, never, never>(stream, change)
 
 const findHandler = (context: Context.Context<never>, command: Command.Any): Command.Bound => {
-  const definition = Command.definitionOf(command)
+  const definition: Command.AnyClass | undefined = Command.definitionOf(command)
+  if (definition === undefined) {
+    throw new Error(
+      `"${command._tag}" is a plain object with the fields of a command, such as a copy by spread: ` +
+        `make it with new ${command._tag}({ ... })`
+    )
+  }
   const bound = Context.getOrUndefined(context, definition.handlerKey)
   if (bound === undefined) {
     // Not reachable without a cast: the type of `send` requires the handler
@@ -497,13 +517,15 @@ const observeCommand = (
 ): AnyEffect =>
   Effect.withFiber((fiber) => {
     const run = {}
-    observer.commandStarted(run, command, Context.get(fiber.context, FlowObserver.CurrentRun))
     const effect = dispatch({
       handled: (exit) => observer.commandHandled(run, exit),
       collected: (events) => observer.collected(run, events)
     })
     return Effect.onExit(
-      Effect.provideService(effect, FlowObserver.CurrentRun, run),
+      Effect.suspend(() => {
+        observer.commandStarted(run, command, Context.get(fiber.context, FlowObserver.CurrentRun))
+        return Effect.provideService(effect, FlowObserver.CurrentRun, run)
+      }),
       (exit) => Effect.sync(() => observer.commandEnded(run, exit))
     )
   })

@@ -31,11 +31,12 @@ export interface Message {
   /**
    * CloudEvents attributes by their names in the specification: `specversion`,
    * `id` (UUID v7), `type` (tag and version, `"MeetingAnnounced.v1"`), `source`,
-   * `subject` (the key), `time` (RFC 3339), `datacontenttype`, and the
+   * `subject` (the key, unless it is empty), `time` (RFC 3339), `datacontenttype`, and the
    * extensions `traceparent`, `correlationid` and `causationid`.
    *
-   * On a message made here they are computed when first read. A message from a
-   * foreign producer may lack any of them.
+   * On a message made here they are computed when first read; `time` is that of
+   * the publish all the same. A message from a foreign producer may lack any of
+   * them.
    */
   readonly attributes: Readonly<Record<string, string>>
   /** Everything else: headers that are not CloudEvents attributes. */
@@ -93,8 +94,9 @@ export const correlationIdOf = (message: Message): string | undefined => message
 export const describeId = (message: Message): string => message.attributes["id"] ?? "(no id)"
 
 /**
- * The key as text, for maps and logs: bytes that are no UTF-8 text are told
- * apart by their hexadecimal form.
+ * The key as text, for maps and logs. A key of bytes, text or not, is in its
+ * hexadecimal form: `"0x6b6579"`. Two keys of one kind have different texts; a
+ * key of text that begins with `0x` may read like one of bytes.
  *
  * @stability unstable
  * @category getters

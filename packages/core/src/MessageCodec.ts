@@ -59,6 +59,7 @@ export interface MessageContext {
   readonly correlation: Correlation.Correlation | undefined
   /** W3C Trace Context of the span that publishes. */
   readonly traceparent: string | undefined
+  /** Read when the message is encoded: the time of the event. */
   readonly clock: Clock.Clock
 }
 
@@ -177,7 +178,9 @@ class CloudEvent implements Message {
   readonly headers: Message["headers"] = noHeaders
   readonly #source: string
   readonly #type: string
-  readonly #context: MessageContext
+  readonly #time: number
+  /** Until the attributes are made: it holds on to all that the publisher's fiber had. */
+  #context: MessageContext | undefined
   #attributes: Readonly<Record<string, string>> | undefined = undefined
 
   constructor(
@@ -193,28 +196,32 @@ class CloudEvent implements Message {
     this.body = body
     this.#type = type
     this.#source = source
+    // When it happened, and not when somebody reads it
+    this.#time = context.clock.currentTimeMillisUnsafe()
     this.#context = context
   }
 
-  // Made when first read, at the latest by the broker's layer: an id and a
-  // time cost more than the rest of a publish
+  // Made when first read, at the latest by the broker's layer: an id and the
+  // text of a time cost more than the rest of a publish
   get attributes(): Readonly<Record<string, string>> {
     if (this.#attributes !== undefined) return this.#attributes
-    const { clock, correlation, traceparent } = this.#context
+    const { correlation, traceparent } = this.#context!
     const attributes: Record<string, string> = {
       specversion: "1.0",
       id: SecureRandom.uuidV7Unsafe(),
       type: this.#type,
       source: this.#source,
-      time: new Date(clock.currentTimeMillisUnsafe()).toISOString(),
+      time: new Date(this.#time).toISOString(),
       datacontenttype: "application/json"
     }
-    if (this.key !== undefined) attributes["subject"] = this.key
+    // A subject must not be empty (CloudEvents 1.0)
+    if (this.key !== undefined && this.key !== "") attributes["subject"] = this.key
     if (correlation !== undefined) {
       attributes["correlationid"] = correlation.correlationId
       if (correlation.causationId !== undefined) attributes["causationid"] = correlation.causationId
     }
     if (traceparent !== undefined) attributes["traceparent"] = traceparent
+    this.#context = undefined
     return this.#attributes = attributes
   }
 }

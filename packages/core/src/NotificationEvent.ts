@@ -67,7 +67,7 @@ export interface NotificationEvent<Self, Tag extends string, Fields extends Sche
   /** A new notification event with these fields and more, under a tag and a route of its own. */
   extend<Extended = never>(): <
     const NewTag extends string,
-    const More extends Schema.Struct.Fields,
+    const More extends WireFields,
     const Version extends number = 1
   >(
     tag: NewTag,
@@ -75,6 +75,26 @@ export interface NotificationEvent<Self, Tag extends string, Fields extends Sche
     options: Options<NewTag, EventClass.Extended<Fields, More>, Version>
   ) => [Extended] extends [never] ? EventClass.MissingSelf<"Base.extend">
     : NotificationEvent<Extended, NewTag, EventClass.Extended<Fields, More>>
+}
+
+/**
+ * The fields of a notification event: what is on the wire must encode and
+ * decode from itself alone, so their codecs need no services.
+ *
+ * **Gotchas**
+ *
+ * They must be synchronous too, which the types cannot tell: an encoding that
+ * waits fails to publish with `EncodeFailed`.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type WireFields = {
+  readonly [x: PropertyKey]: Schema.Constraint & {
+    readonly DecodingServices: never
+    readonly EncodingServices: never
+  }
 }
 
 /**
@@ -116,7 +136,7 @@ export interface Options<Tag extends string, Fields extends Schema.Struct.Fields
  */
 export const Class =
   <Self = never>() =>
-  <const Tag extends string, const Fields extends Schema.Struct.Fields, const Version extends number = 1>(
+  <const Tag extends string, const Fields extends WireFields, const Version extends number = 1>(
     tag: Tag,
     fields: Fields,
     options: Options<Tag, Fields, Version>

@@ -140,12 +140,14 @@ const model = (roots: ReadonlyArray<Node>, config: Config, interruptAt = Infinit
   let level: Array<Node> = []
   let now = 0
   interface Place {
-    readonly item: Item
+    item: Item
     stage: number
     endsAt: number
     readonly followUps: Array<Node>
   }
   const places: Array<Place> = []
+  // Publishing takes one place at a time; what comes meanwhile waits without one, in order
+  const waiting: Array<Item> = []
   const begin = (place: Place): void => {
     const { work } = stages(place.item)[place.stage]!
     trace.push(`${work.name} starts@${now}`)
@@ -162,7 +164,12 @@ const model = (roots: ReadonlyArray<Node>, config: Config, interruptAt = Infinit
       level = []
     }
     while (places.length < config.concurrency && queue.length > 0) {
-      const place: Place = { item: queue.shift()!, stage: 0, endsAt: 0, followUps: [] }
+      const item = queue.shift()!
+      if (item[0].kind === "notification" && places.some((place) => place.item[0].kind === "notification")) {
+        waiting.push(item)
+        continue
+      }
+      const place: Place = { item, stage: 0, endsAt: 0, followUps: [] }
       places.push(place)
       begin(place)
     }
@@ -184,7 +191,11 @@ const model = (roots: ReadonlyArray<Node>, config: Config, interruptAt = Infinit
       }
     }
     if (++next.stage < stages(next.item).length) begin(next)
-    else {
+    else if (next.item[0].kind === "notification" && waiting.length > 0) {
+      next.item = waiting.shift()!
+      next.stage = 0
+      begin(next)
+    } else {
       places.splice(places.indexOf(next), 1)
       if (config.concurrency === 1) level.push(...next.followUps)
       else queue.push(...items(next.followUps))

@@ -3,6 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Event from "../Event.ts"
+import { TypeId } from "./eventClass.ts"
 
 /**
  * Where a handler puts the events that its work gave rise to. An array behind a
@@ -40,6 +41,7 @@ export class Collector {
         `Event "${event._tag}" was collected after its handler had ended: join the fiber that collects it`
       )
     }
+    if (!(TypeId in event)) throw plainObject(event)
     if (this.events === undefined) this.events = [event]
     else this.events.push(event)
   }
@@ -57,3 +59,8 @@ export class Collector {
     return events
   }
 }
+
+const plainObject = ({ _tag }: { readonly _tag: string }): Error =>
+  new Error(
+    `"${_tag}" is a plain object with the fields of an event, such as a copy by spread: make it with new ${_tag}({ ... })`
+  )

@@ -64,6 +64,11 @@ export class InFlight {
       })
       if (this.#isIdle(self)) return finish
       const idle = Effect.callback<void>((resume) => {
+        // The last one may have ended since
+        if (this.#isIdle(self)) {
+          this.isClosed = true
+          return resume(Effect.void)
+        }
         this.#onIdle = () => {
           if (!this.#isIdle(self)) return
           // Now and not when this fiber goes on: a send could start in between
@@ -75,6 +80,8 @@ export class InFlight {
         })
       })
       const interruptRest = Effect.suspend(() => {
+        // Before: what starts now would outlive the layer
+        this.isClosed = true
         const rest = this.#fibers(self)
         return Effect.andThen(
           Effect.logWarning(

@@ -17,9 +17,11 @@ export const observeHandler = <A, E, R>(
 ): Effect.Effect<A, E, R> =>
   Effect.suspend(() => {
     const run = {}
-    observer.handlerStarted(run, handler, event)
     return Effect.onExit(
-      Effect.provideService(effect, FlowObserver.CurrentRun, run),
+      Effect.suspend(() => {
+        observer.handlerStarted(run, handler, event)
+        return Effect.provideService(effect, FlowObserver.CurrentRun, run)
+      }),
       (exit) =>
         Effect.sync(() => {
           if (Exit.isSuccess(exit) && collector.events !== undefined) observer.collected(run, collector.events)

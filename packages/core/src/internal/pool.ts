@@ -96,10 +96,12 @@ export const runPool = <Item, E>(options: {
       return reasons.length === 0 ? Effect.void : Effect.failCause(Cause.fromReasons<never>(reasons))
     }
 
-    spawn(0)
-    if (active === 0) return conclude()
+    // Started where their end is already listened to, and where an interruption
+    // finds them: the run loop may yield between any two effects
     return Effect.callback<void, E>((resume) => {
       onIdle = () => resume(conclude())
+      spawn(0)
+      if (active === 0) return resume(conclude())
       return Effect.suspend(() => {
         stop()
         return Effect.andThen(Fiber.awaitAll([...fibers]), Effect.suspend(defects))
