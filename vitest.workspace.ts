@@ -10,6 +10,29 @@ const project = (name: string): TestProjectConfiguration => ({
 const projects: Array<TestProjectConfiguration> = [
   project("core"),
   project("examples"),
+  // Against a real broker, in files that start brokers of their own: after the others, whose timing they would disturb
+  {
+    extends: true,
+    root: "packages/kafka-layer",
+    test: {
+      name: "kafka-layer",
+      globalSetup: ["test/support/globalSetup.ts"],
+      testTimeout: 120_000,
+      hookTimeout: 180_000,
+      sequence: { concurrent: false, groupOrder: 3 }
+    }
+  },
+  {
+    extends: true,
+    root: "packages/rabbitmq-layer",
+    test: {
+      name: "rabbitmq-layer",
+      globalSetup: ["test/support/globalSetup.ts"],
+      testTimeout: 120_000,
+      hookTimeout: 180_000,
+      sequence: { concurrent: false, groupOrder: 1 }
+    }
+  },
   // Tests of the repository itself: packing, documentation, architecture. They start compilers and
   // package managers, so they run after the others and not beside them.
   {

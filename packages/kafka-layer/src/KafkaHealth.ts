@@ -1,0 +1,75 @@
+/**
+ * How the subscriptions of a program fare.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+
+/**
+ * - `"joining"`: on the way into its group, for the first time or after a rebalance.
+ * - `"stable"`: member of its group.
+ * - `"disconnected"`: no broker can be reached, or the group took it for dead; it connects again by itself.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type State = "joining" | "stable" | "disconnected"
+
+/**
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface PartitionHealth {
+  readonly topic: string
+  readonly partition: number
+  /** The offset that the group goes on from. */
+  readonly committed: number
+  /** Messages that are out and not acknowledged. */
+  readonly inFlight: number
+  /** The end of the partition as of the last fetch; undefined before the first. */
+  readonly end: number | undefined
+  /** Messages between the two; undefined before the first fetch. */
+  readonly lag: number | undefined
+}
+
+/**
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface SubscriptionHealth {
+  readonly group: string
+  readonly topics: ReadonlyArray<string>
+  readonly state: State
+  /** Whether it is `stable` and the last request to a broker succeeded. */
+  readonly isConnected: boolean
+  /** Why it is not connected. */
+  readonly detail: string | undefined
+  /** The partitions that this consumer has been given. */
+  readonly partitions: ReadonlyArray<PartitionHealth>
+}
+
+/**
+ * Tells how the subscriptions of a `KafkaSubscriber` fare, from memory: asking
+ * costs nothing and works without a broker.
+ *
+ * **Example** (A readiness check)
+ *
+ * ```ts
+ * const isReady = Effect.map(
+ *   KafkaHealth.KafkaHealth.use((health) => health.subscriptions),
+ *   (subscriptions) => subscriptions.every((subscription) => subscription.isConnected)
+ * )
+ * ```
+ *
+ * @stability unstable
+ * @category services
+ * @since 0.1.0
+ */
+export class KafkaHealth extends Context.Service<KafkaHealth, {
+  readonly subscriptions: Effect.Effect<ReadonlyArray<SubscriptionHealth>>
+}>()("@event-flow/kafka-layer/KafkaHealth") {}

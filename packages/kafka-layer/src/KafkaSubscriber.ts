@@ -1,0 +1,84 @@
+/**
+ * Consuming from Apache Kafka.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Subscriber from "@event-flow/core/Subscriber"
+import * as Telemetry from "@event-flow/core/Telemetry"
+import type * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { consumerSettings } from "./internal/settings.ts"
+import * as Subscription from "./internal/subscription.ts"
+import * as KafkaConfig from "./KafkaConfig.ts"
+import * as KafkaHealth from "./KafkaHealth.ts"
+
+/**
+ * A `Subscriber` on Kafka's consumer groups, and its `KafkaHealth`.
+ *
+ * **Details**
+ *
+ * At least once: an offset is committed when it and everything before it in its
+ * partition is acknowledged. Partitions go in parallel, and keys within a
+ * partition too: the lane of a delivery is its topic, partition and key.
+ * Messages without a key have no lane.
+ *
+ * Memory is bounded whatever the lag: a partition is fetched only while few of
+ * its messages wait. Commits are batched by count and time, and name the
+ * generation of the group in which the messages were handled: a broker refuses
+ * them once the partition has gone to another consumer.
+ *
+ * When partitions are taken away, nothing more of them is delivered; what is out
+ * may end within `revokeTimeout`, is interrupted after that, and what is done is
+ * committed before the group goes on. When brokers are away, or the group took
+ * this consumer for dead, it joins again by itself.
+ *
+ * `nack` delivers again from memory, after `redeliveryDelay`, together with what
+ * came after it in its lane.
+ *
+ * **Gotchas**
+ *
+ * A handler that takes longer than `revokeTimeout` while the group rebalances is
+ * interrupted, and its message handled again by another consumer.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: KafkaConfig.Consumer
+): Layer.Layer<Subscriber.Subscriber | KafkaHealth.KafkaHealth, KafkaConfig.KafkaConfigError> =>
+  Layer.effectContext(make(options))
+
+// --- internal ---
+
+const make = Effect.fnUntraced(function*(options: KafkaConfig.Consumer) {
+  const settings = yield* consumerSettings(options)
+  const { metrics } = yield* Telemetry.Settings
+  const registry = new Set<() => KafkaHealth.SubscriptionHealth>()
+  const subscriber = Subscriber.Subscriber.of({
+    name: "kafka",
+    subscribe: (subscribe) => Subscription.make({ settings, subscribe, metrics, registry })
+  })
+  const health = KafkaHealth.KafkaHealth.of({
+    subscriptions: Effect.sync(() => Array.from(registry, (subscription) => subscription()))
+  })
+  return Context.make(Subscriber.Subscriber, subscriber).pipe(Context.add(KafkaHealth.KafkaHealth, health))
+})
+
+// --- layers, below what they are made of ---
+
+/**
+ * The same with everything read from the `ConfigProvider`; see
+ * `KafkaConfig.consumer` for the names.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<
+  Subscriber.Subscriber | KafkaHealth.KafkaHealth,
+  KafkaConfig.KafkaConfigError | Config.ConfigError
+> = Layer.unwrap(Effect.map(KafkaConfig.consumer, layer))

@@ -1,0 +1,248 @@
+/**
+ * Creates and checks the topics of a program's notification events.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import type * as NotificationEvent from "@event-flow/core/NotificationEvent"
+import { Admin, ConfigResourceTypes } from "@platformatic/kafka"
+import type * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import { baseOptions, promise } from "./internal/client.ts"
+import * as KafkaError from "./internal/kafkaError.ts"
+import { connectionSettings } from "./internal/settings.ts"
+import * as KafkaConfig from "./KafkaConfig.ts"
+
+/**
+ * What a topic should be like. What is left out is the broker's choice.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface TopicSpec {
+  readonly topic: string
+  readonly partitions?: number | undefined
+  readonly replicas?: number | undefined
+  /** How long messages are kept. */
+  readonly retention?: Duration.Input | undefined
+  /** Further settings by their names in Kafka (`cleanup.policy`). */
+  readonly settings?: Readonly<Record<string, string>> | undefined
+}
+
+/**
+ * Where a topic differs from what it should be.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Difference {
+  readonly topic: string
+  /** `"topic"` when it is missing, else `"partitions"`, `"replicas"` or a setting's name in Kafka. */
+  readonly setting: string
+  readonly wanted: string
+  readonly actual: string | undefined
+}
+
+/**
+ * What `ensure` did and found.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Report {
+  readonly created: ReadonlyArray<string>
+  /** Topics that existed and are not as wanted: nothing was changed about them. */
+  readonly differences: ReadonlyArray<Difference>
+}
+
+/**
+ * Topics could not be created or looked up.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class KafkaTopicsError
+  extends Schema.TaggedError<KafkaTopicsError>("@event-flow/kafka-layer/KafkaTopics/KafkaTopicsError")(
+    "KafkaTopicsError",
+    {
+      topics: Schema.Array(Schema.String),
+      reason: Schema.Literals(["Unreachable", "NotAuthorised", "Other"]),
+      detail: Schema.String,
+      cause: Schema.optionalKey(Schema.Defect())
+    }
+  )
+{
+  override get message(): string {
+    return `Topics ${this.topics.join(", ")}: ${this.reason}: ${this.detail}`
+  }
+}
+
+/**
+ * Creates and checks topics.
+ *
+ * @stability unstable
+ * @category services
+ * @since 0.1.0
+ */
+export class KafkaTopics extends Context.Service<KafkaTopics, {
+  /** Says what differs, changes nothing. */
+  readonly check: (specs: ReadonlyArray<TopicSpec>) => Effect.Effect<ReadonlyArray<Difference>, KafkaTopicsError>
+  /**
+   * Creates what is missing and says what differs. Topics that exist are never
+   * changed: more partitions would send keys elsewhere and break their order.
+   */
+  readonly ensure: (specs: ReadonlyArray<TopicSpec>) => Effect.Effect<Report, KafkaTopicsError>
+}>()("@event-flow/kafka-layer/KafkaTopics") {}
+
+/**
+ * The topics of notification events, each once.
+ *
+ * **Example** (Topics at the start of a program)
+ *
+ * ```ts
+ * const topics = yield* KafkaTopics.KafkaTopics
+ * const report = yield* topics.ensure(
+ *   KafkaTopics.specs([MeetingAnnounced, SeatTaken], { partitions: 12, retention: "7 days" })
+ * )
+ * ```
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const specs = (
+  definitions: ReadonlyArray<NotificationEvent.AnyClass>,
+  options?: Omit<TopicSpec, "topic">
+): ReadonlyArray<TopicSpec> =>
+  Array.from(new Set(definitions.map((definition) => definition.route.topic)), (topic) => ({ topic, ...options }))
+
+/**
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: KafkaConfig.Connection
+): Layer.Layer<KafkaTopics, KafkaConfig.KafkaConfigError> => Layer.effect(KafkaTopics, make(options))
+
+// --- internal ---
+
+const make = Effect.fnUntraced(function*(options: KafkaConfig.Connection) {
+  const settings = yield* connectionSettings(options)
+  const admin = yield* Effect.acquireRelease(
+    Effect.sync(() => new Admin(baseOptions(settings))),
+    (admin) => Effect.ignore(Effect.timeoutOption(promise(() => admin.close()), settings.requestTimeout))
+  )
+
+  /** The specs whose topics exist, with what differs about them. */
+  const compare = Effect.fnUntraced(function*(specs: ReadonlyArray<TopicSpec>) {
+    const names = new Set(yield* promise(() => admin.listTopics({ includeInternals: true })))
+    const existing = specs.filter(({ topic }) => names.has(topic))
+    const differences: Array<Difference> = []
+    if (existing.length === 0) return { names, differences }
+    const metadata = yield* promise(() =>
+      admin.metadata({ topics: existing.map(({ topic }) => topic), forceUpdate: true })
+    )
+    const withSettings = existing.filter((spec) => Object.keys(kafkaSettings(spec)).length > 0)
+    const described = withSettings.length === 0 ? [] : yield* promise(() =>
+      admin.describeConfigs({
+        resources: withSettings.map((spec) => ({
+          resourceType: ConfigResourceTypes.TOPIC,
+          resourceName: spec.topic,
+          configurationKeys: Object.keys(kafkaSettings(spec))
+        }))
+      })
+    )
+    for (const spec of existing) {
+      const note = (setting: string, wanted: string | undefined, actual: string | undefined) => {
+        if (wanted !== undefined && wanted !== actual) differences.push({ topic: spec.topic, setting, wanted, actual })
+      }
+      const partitions = metadata.topics.get(spec.topic)?.partitions ?? []
+      note("partitions", spec.partitions?.toString(), partitions.length.toString())
+      note("replicas", spec.replicas?.toString(), partitions[0]?.replicas.length.toString())
+      const configs = described.find(({ resourceName }) => resourceName === spec.topic)?.configs ?? []
+      for (const [name, wanted] of Object.entries(kafkaSettings(spec))) {
+        note(name, wanted, configs.find((config) => config.name === name)?.value ?? undefined)
+      }
+    }
+    return { names, differences }
+  })
+
+  const missing = (specs: ReadonlyArray<TopicSpec>, names: ReadonlySet<string>) =>
+    specs.filter(({ topic }) => !names.has(topic))
+
+  const create = (spec: TopicSpec): Effect.Effect<string | undefined, KafkaError.Failure> =>
+    promise(() =>
+      admin.createTopics({
+        topics: [{ topic: spec.topic, partitions: spec.partitions ?? -1, replicas: spec.replicas ?? -1 }],
+        configs: Object.entries(kafkaSettings(spec)).map(([name, value]) => ({ name, value }))
+      })
+    ).pipe(
+      Effect.as(spec.topic),
+      // Another program was faster
+      Effect.catchIf((failure) => failure.detail.startsWith("TOPIC_ALREADY_EXISTS"), () => Effect.succeed(undefined))
+    )
+
+  return KafkaTopics.of({
+    check: (specs) =>
+      compare(specs).pipe(
+        Effect.map(({ differences, names }) => [
+          ...missing(specs, names).map(({ topic }) => ({
+            topic,
+            setting: "topic",
+            wanted: "exists",
+            actual: undefined
+          })),
+          ...differences
+        ]),
+        Effect.mapError((failure) => topicsError(specs, failure))
+      ),
+    ensure: (specs) =>
+      Effect.flatMap(compare(specs), ({ differences, names }) =>
+        Effect.map(
+          Effect.forEach(missing(specs, names), create),
+          (created) => ({ created: created.filter((topic) => topic !== undefined), differences })
+        )).pipe(Effect.mapError((failure) => topicsError(specs, failure)))
+  })
+})
+
+const kafkaSettings = (spec: TopicSpec): Readonly<Record<string, string>> => ({
+  ...(spec.retention === undefined
+    ? undefined
+    : { "retention.ms": Math.round(Duration.toMillis(spec.retention)).toString() }),
+  ...spec.settings
+})
+
+const topicsError = (specs: ReadonlyArray<TopicSpec>, failure: KafkaError.Failure): KafkaTopicsError =>
+  new KafkaTopicsError({
+    topics: specs.map(({ topic }) => topic),
+    reason: failure.kind === "unauthorised"
+      ? "NotAuthorised"
+      : KafkaError.isRetryable(failure.kind)
+      ? "Unreachable"
+      : "Other",
+    detail: failure.detail,
+    cause: failure.cause
+  })
+
+// --- layers, below what they are made of ---
+
+/**
+ * The same with everything read from the `ConfigProvider`; see
+ * `KafkaConfig.connection` for the names.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<KafkaTopics, KafkaConfig.KafkaConfigError | Config.ConfigError> = Layer.unwrap(
+  Effect.map(KafkaConfig.connection, layer)
+)

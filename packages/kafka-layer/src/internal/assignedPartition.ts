@@ -1,0 +1,256 @@
+/**
+ * One partition in the hands of a consumer, from its assignment to its
+ * revocation: what was fetched, what is out, what is done. Pure bookkeeping.
+ *
+ * Offsets have gaps (compaction, control records), so positions are compared and
+ * never counted. They are numbers here: exact up to 2^53.
+ */
+import type * as Subscriber from "@event-flow/core/Subscriber"
+import type { KafkaRecord } from "@platformatic/kafka"
+import * as Effect from "effect/Effect"
+import { Deque } from "./deque.ts"
+import { KafkaMessage } from "./kafkaMessage.ts"
+
+/** A record and its place in the partition. */
+export class Slot {
+  readonly partition: AssignedPartition
+  readonly offset: number
+  record: KafkaRecord | undefined
+  readonly lane: string | undefined
+  attempt = 0
+  isDone = false
+  /** The delivery that is out; another than that one counts no more. */
+  current: Delivery | undefined = undefined
+
+  constructor(partition: AssignedPartition, offset: number, record: KafkaRecord) {
+    this.partition = partition
+    this.offset = offset
+    this.record = record
+    this.lane = record.key === null ? undefined : partition.lanePrefix + record.key.toString("latin1")
+  }
+}
+
+export class Delivery implements Subscriber.Delivery {
+  readonly #slot: Slot
+  readonly message: KafkaMessage
+  readonly attempt: number
+
+  constructor(slot: Slot, record: KafkaRecord) {
+    this.#slot = slot
+    this.message = new KafkaMessage(slot.partition.topic, record)
+    this.attempt = slot.attempt
+  }
+
+  get origin(): Readonly<Record<string, string>> {
+    const { offset, partition } = this.#slot
+    return { topic: partition.topic, partition: String(partition.index), offset: String(offset) }
+  }
+
+  get lane(): string | undefined {
+    return this.#slot.lane
+  }
+
+  get ack(): Effect.Effect<void> {
+    return Effect.sync(() => this.#slot.partition.settle(this.#slot, this))
+  }
+
+  get nack(): Effect.Effect<void> {
+    return Effect.sync(() => this.#slot.partition.giveBack(this.#slot, this))
+  }
+
+  isRevoked(): boolean {
+    return this.#slot.current !== this || this.#slot.partition.isTaken(this.#slot)
+  }
+}
+
+/** What a partition tells its owner. */
+export interface Owner {
+  /** A delivery is out no more. */
+  readonly onReturned: (partition: AssignedPartition, isDone: boolean) => void
+  /** Call `release` of the lane after the redelivery delay. */
+  readonly onBlocked: (partition: AssignedPartition, lane: string | Slot) => void
+}
+
+export interface Limits {
+  readonly maxBuffered: number
+  readonly maxUncommitted: number
+}
+
+export class AssignedPartition {
+  readonly topic: string
+  readonly index: number
+  readonly lanePrefix: string
+  readonly #owner: Owner
+  readonly #limits: Limits
+  /** Fetched and not taken. */
+  readonly #buffered: Deque<Slot> = new Deque()
+  /** Taken, in the order of offsets, from the first that is not done. */
+  readonly #window: Deque<Slot> = new Deque()
+  /** Given back and to be delivered again, before anything buffered. */
+  readonly #again: Deque<Slot> = new Deque()
+  /** Lanes that wait for a redelivery, with everything of theirs; a slot without a lane waits for itself. */
+  readonly #blocked = new Map<string | Slot, Array<Slot>>()
+  #highestDone = -1
+  #revokeLimit: number | undefined
+  #isGone = false
+  /** The offset to fetch next. */
+  position: number
+  leaderEpoch = -1
+  /** The end of the partition as of the last fetch. */
+  highWatermark: number | undefined
+  /** What the group has committed. */
+  committed: number
+  /** Deliveries that are out. */
+  outstanding = 0
+  /** No fetch before this time. */
+  notBefore = 0
+  failures = 0
+  isFetching = false
+
+  constructor(topic: string, index: number, position: number, committed: number, limits: Limits, owner: Owner) {
+    this.topic = topic
+    this.index = index
+    this.lanePrefix = `${topic}/${index}/`
+    this.position = position
+    this.committed = committed
+    this.#limits = limits
+    this.#owner = owner
+  }
+
+  /** Everything before this offset is done: what may be committed. */
+  get donePosition(): number {
+    return this.#window.peek()?.offset ?? this.#buffered.peek()?.offset ?? this.position
+  }
+
+  /** Whether more may be fetched. */
+  get hasRoom(): boolean {
+    return this.#revokeLimit === undefined && this.#buffered.length < this.#limits.maxBuffered &&
+      this.#window.length < this.#limits.maxUncommitted
+  }
+
+  get isRevoked(): boolean {
+    return this.#revokeLimit !== undefined
+  }
+
+  get hasDeliverable(): boolean {
+    return this.#revokeLimit === undefined &&
+      (this.#again.length > 0 || this.#buffered.length > 0 && this.#window.length < this.#limits.maxUncommitted)
+  }
+
+  /** Takes what a fetch brought. */
+  append(offset: number, record: KafkaRecord): void {
+    this.#buffered.push(new Slot(this, offset, record))
+  }
+
+  /** Takes up to `max` deliveries; gives back how many there were. */
+  take(max: number, into: Array<Subscriber.Delivery>): number {
+    if (this.#revokeLimit !== undefined) return 0
+    let count = 0
+    while (count < max) {
+      const slot = this.#again.shift() ?? this.#nextBuffered()
+      if (slot === undefined) break
+      slot.attempt++
+      slot.current = new Delivery(slot, slot.record!)
+      into.push(slot.current)
+      count++
+    }
+    this.outstanding += count
+    return count
+  }
+
+  settle(slot: Slot, delivery: Delivery): void {
+    if (slot.current !== delivery || this.#isGone) return
+    slot.current = undefined
+    slot.isDone = true
+    slot.record = undefined
+    if (slot.offset > this.#highestDone) this.#highestDone = slot.offset
+    while (this.#window.peek()?.isDone === true) this.#window.shift()
+    this.outstanding--
+    this.#owner.onReturned(this, true)
+  }
+
+  /** It and what came after it in its lane will be delivered again, in order. */
+  giveBack(slot: Slot, delivery: Delivery): void {
+    if (slot.current !== delivery || this.#isGone) return
+    this.#recall(slot)
+    if (this.#revokeLimit !== undefined) return
+    const waiting = [slot]
+    const lane = slot.lane
+    if (lane !== undefined) {
+      for (const later of this.#window) {
+        if (later.offset <= slot.offset || later.lane !== lane || later.isDone) continue
+        if (later.current !== undefined) {
+          this.#recall(later)
+          // Nobody has tried it
+          later.attempt--
+        }
+        waiting.push(later)
+      }
+      if (this.#again.length > 0) {
+        const others = [...this.#again].filter((other) => other.lane !== lane)
+        this.#again.clear()
+        for (const other of others) this.#again.push(other)
+      }
+    }
+    this.#blocked.set(lane ?? slot, waiting)
+    this.#owner.onBlocked(this, lane ?? slot)
+  }
+
+  /** Lets a lane go on after its redelivery delay. */
+  release(lane: string | Slot): void {
+    const waiting = this.#blocked.get(lane)
+    if (waiting === undefined) return
+    this.#blocked.delete(lane)
+    for (const slot of waiting) this.#again.push(slot)
+  }
+
+  /** Whether a slot was taken from this consumer. */
+  isTaken(slot: Slot): boolean {
+    // What is below a finished one fills a hole: worth finishing, for otherwise
+    // the next owner handles the finished one again
+    return this.#isGone || this.#revokeLimit !== undefined && slot.offset > this.#revokeLimit
+  }
+
+  /** First step of giving the partition up: nothing more is delivered, what is out may end. */
+  revoke(): void {
+    if (this.#revokeLimit !== undefined) return
+    this.#revokeLimit = this.#highestDone
+    this.position = this.#buffered.peek()?.offset ?? this.position
+    this.#buffered.clear()
+    this.#again.clear()
+    this.#blocked.clear()
+  }
+
+  /** Second step: what is still out must not be handled any more, either. */
+  expel(): void {
+    this.revoke()
+    this.#revokeLimit = -1
+  }
+
+  /** Last step: acknowledgements count no more. */
+  forget(): void {
+    this.revoke()
+    this.#isGone = true
+    this.outstanding = 0
+    this.#window.clear()
+  }
+
+  // --- internal ---
+
+  #recall(slot: Slot): void {
+    slot.current = undefined
+    this.outstanding--
+    this.#owner.onReturned(this, false)
+  }
+
+  #nextBuffered(): Slot | undefined {
+    while (this.#buffered.length > 0 && this.#window.length < this.#limits.maxUncommitted) {
+      const slot = this.#buffered.shift()!
+      this.#window.push(slot)
+      const waiting = slot.lane === undefined ? undefined : this.#blocked.get(slot.lane)
+      if (waiting === undefined) return slot
+      waiting.push(slot)
+    }
+    return undefined
+  }
+}

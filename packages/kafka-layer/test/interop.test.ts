@@ -1,0 +1,102 @@
+/** Kafka's own Java client reads what we write, and we read what it writes; so does kcat where it is installed. */
+import { assert } from "@effect/vitest"
+import { Broker, Message, Subscriber } from "@event-flow/core"
+import { Murmur2 } from "@event-flow/kafka-layer"
+import { Effect } from "effect"
+import { spawnSync } from "node:child_process"
+import { describe } from "vitest"
+import { java, noJava } from "./support/java.ts"
+import { broker, createTopic, describeKafka, live, servers, subscriber, unique } from "./support/kafka.ts"
+
+const text = (base64: string): string => Buffer.from(base64, "base64").toString()
+
+const message = (topic: string) =>
+  Message.make({
+    topic,
+    key: "käse-1",
+    attributes: {
+      specversion: "1.0",
+      id: "018f4f7e-1",
+      type: "MeetingAnnounced.v1",
+      source: "/meetings",
+      subject: "käse-1",
+      datacontenttype: "application/json"
+    },
+    headers: { tenant: "blau" },
+    body: Buffer.from(`{"title":"Grüße"}`)
+  })
+
+const expected = {
+  "ce_specversion": "1.0",
+  "ce_id": "018f4f7e-1",
+  "ce_type": "MeetingAnnounced.v1",
+  "ce_source": "/meetings",
+  "ce_subject": "käse-1",
+  "content-type": "application/json",
+  "tenant": "blau"
+}
+
+const interop = (name: string, tests: () => void) =>
+  noJava === undefined ? describeKafka(name, tests) : describe.skip(`${name} (${noJava})`, tests)
+
+interop("interoperability with Java", () => {
+  live("its consumer reads key, headers and body as the CloudEvents Kafka binding says", () =>
+    Effect.gen(function*() {
+      const topic = yield* createTopic("to-java", 5)
+      const service = yield* Broker.Broker
+      yield* service.publish([message(topic)])
+      const [partition, key, headers, body] = java("consume", servers.join(), topic, "1")[0]!.split(" ")
+      assert.strictEqual(Number(partition), Murmur2.partition(Buffer.from("käse-1"), 5))
+      assert.strictEqual(text(key!), "käse-1")
+      assert.strictEqual(text(body!), `{"title":"Grüße"}`)
+      const read = headers!.split(";").filter((header) => header !== "").map((header) => header.split(":"))
+      assert.deepStrictEqual(Object.fromEntries(read.map(([name, value]) => [name, text(value!)])), expected)
+    }).pipe(Effect.provide(broker())))
+
+  live("we read what its producer writes, from the partition of its choice", () =>
+    Effect.gen(function*() {
+      const topic = yield* createTopic("from-java", 5)
+      const headers = Object.entries(expected).map(([name, value]) => `${name}=${value}`)
+      const partition = java("produce", servers.join(), topic, "käse-1", `{"title":"Grüße"}`, ...headers)[0]
+      const service = yield* Subscriber.Subscriber
+      const subscription = yield* service.subscribe({ topics: [topic], group: unique("java"), maxInFlight: 1 })
+      const [delivery] = yield* subscription.take
+      const original = message(topic)
+      assert.strictEqual(delivery.origin["partition"], partition)
+      assert.strictEqual(Number(partition), Murmur2.partition(Buffer.from("käse-1"), 5))
+      assert.strictEqual(delivery.message.key, original.key)
+      assert.deepStrictEqual({ ...delivery.message.attributes }, original.attributes)
+      assert.deepStrictEqual({ ...delivery.message.headers }, original.headers)
+      assert.strictEqual(Buffer.from(delivery.message.body).toString(), `{"title":"Grüße"}`)
+    }).pipe(Effect.scoped, Effect.provide(subscriber())))
+
+  live("its partitioner chooses as ours does", () =>
+    Effect.sync(() => {
+      const keys = Array.from({ length: 200 }, (_, i) => `key-${i * 7919}-ä`)
+      const partitions = java("partitions", "13", ...keys)
+      for (const [i, key] of keys.entries()) {
+        assert.strictEqual(Murmur2.partition(Buffer.from(key), 13), Number(partitions[i]), key)
+      }
+    }))
+})
+
+const noKcat = spawnSync("kcat", ["-V"], { stdio: "ignore" }).status !== 0
+const kcatTests = () => {
+  live("kcat reads key, headers and body, and checks the checksum", () =>
+    Effect.gen(function*() {
+      const topic = yield* createTopic("to-kcat", 1)
+      const service = yield* Broker.Broker
+      yield* service.publish([message(topic)])
+      const options = "-C -o beginning -c 1 -X check.crcs=true -f %k|%h|%s"
+      const read = spawnSync("kcat", [...options.split(" "), "-b", servers.join(), "-t", topic], {
+        encoding: "utf8",
+        timeout: 60_000
+      })
+      assert.strictEqual(
+        read.stdout,
+        `käse-1|${Object.entries(expected).map(([name, value]) => `${name}=${value}`).join()}|{"title":"Grüße"}`
+      )
+    }).pipe(Effect.provide(broker({ compression: "lz4" }))))
+}
+if (noKcat) describe.skip("interoperability with kcat (it is not installed)", kcatTests)
+else describeKafka("interoperability with kcat", kcatTests)

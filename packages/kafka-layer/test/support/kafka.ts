@@ -1,0 +1,87 @@
+/** What the tests against a broker share. */
+import { it } from "@effect/vitest"
+import type { Broker, Subscriber } from "@event-flow/core"
+import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
+import type { KafkaConfig, KafkaHealth } from "@event-flow/kafka-layer"
+import { Admin } from "@platformatic/kafka"
+import { Effect, References } from "effect"
+import type { Layer } from "effect"
+import { randomUUID } from "node:crypto"
+import { describe, inject } from "vitest"
+import { consuming } from "./consumer.ts"
+
+export * from "./consumer.ts"
+
+const kafka = inject("kafka")
+
+/** The shared broker. */
+export const servers: ReadonlyArray<string> = "servers" in kafka ? kafka.servers : []
+
+/** Tests against the shared broker: skipped with the reason where there is none. */
+export const describeKafka = (name: string, tests: () => void): void => {
+  if ("reason" in kafka) describe.skip(`${name} (${kafka.reason})`, tests)
+  else describe(name, tests)
+}
+
+/** `it.live` that logs only on demand: what a broker's absence makes us log is no news here. */
+export const live = <E>(name: string, test: () => Effect.Effect<void, E>, timeout?: number): void =>
+  it.live(name, () => quietly(test()), timeout)
+
+export const quietly = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.provideService(effect, References.MinimumLogLevel, logLevel)
+
+const logLevel = process.env["KAFKA_TEST_LOGS"] === "true" ? "Debug" : "None"
+
+export const unique = (name: string): string => `${name}-${randomUUID().slice(0, 8)}`
+
+export const createTopic = (
+  name: string,
+  partitions = 4,
+  bootstrapServers = servers,
+  settings: Readonly<Record<string, string>> = {}
+): Effect.Effect<string, KafkaTopics.KafkaTopicsError | KafkaConfig.KafkaConfigError> =>
+  Effect.gen(function*() {
+    const topic = unique(name)
+    const topics = yield* KafkaTopics.KafkaTopics
+    yield* topics.ensure([{ topic, partitions, settings }])
+    return topic
+  }).pipe(Effect.provide(KafkaTopics.layer({ bootstrapServers })))
+
+export const withAdmin = <A>(bootstrapServers: ReadonlyArray<string>, use: (admin: Admin) => Promise<A>) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => new Admin({ clientId: "test", bootstrapBrokers: [...bootstrapServers], retries: 5 })),
+    (admin) => Effect.promise(() => use(admin)),
+    (admin) => Effect.promise(() => admin.close())
+  )
+
+/** What the group has committed, by partition. */
+export const committed = (group: string, topic: string, bootstrapServers = servers) =>
+  withAdmin(bootstrapServers, async (admin) => {
+    const groups = await admin.listConsumerGroupOffsets({ groups: [group] })
+    const partitions = groups[0]?.topics.find((candidate) => candidate.name === topic)?.partitions ?? []
+    return new Map(partitions.map((partition) => [partition.partitionIndex, Number(partition.committedOffset)]))
+  })
+
+export const broker = (options: Partial<KafkaConfig.Publisher> = {}): Layer.Layer<
+  Broker.Broker,
+  KafkaConfig.KafkaConfigError
+> => KafkaBroker.layer({ bootstrapServers: servers, ...options })
+
+export const subscriber = (options: Partial<KafkaConfig.Consumer> = {}): Layer.Layer<
+  Subscriber.Subscriber | KafkaHealth.KafkaHealth,
+  KafkaConfig.KafkaConfigError
+> => KafkaSubscriber.layer({ bootstrapServers: servers, ...consuming, ...options })
+
+/** Waits until an effect gives true; the bound is for slow machines. */
+export const eventually = <E, R>(
+  what: string,
+  condition: Effect.Effect<boolean, E, R>,
+  timeout = 60_000
+): Effect.Effect<void, E, R> =>
+  Effect.gen(function*() {
+    const end = Date.now() + timeout
+    while (!(yield* condition)) {
+      if (Date.now() > end) return yield* Effect.die(new Error(`waited ${timeout} ms in vain: ${what}`))
+      yield* Effect.sleep(50)
+    }
+  })
