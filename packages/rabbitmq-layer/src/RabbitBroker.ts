@@ -1,0 +1,86 @@
+/**
+ * Publishing to RabbitMQ.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Broker from "@event-flow/core/Broker"
+import type * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Binding from "./internal/binding.ts"
+import * as Connection from "./internal/connection.ts"
+import * as Publisher from "./internal/publisher.ts"
+import { publisherSettings } from "./internal/settings.ts"
+import * as Declare from "./internal/topology.ts"
+import * as RabbitConfig from "./RabbitConfig.ts"
+
+/**
+ * A `Broker` on RabbitMQ.
+ *
+ * **Details**
+ *
+ * `publish` succeeds when the server has confirmed every message: written to the
+ * disks of a majority of a quorum queue's replicas. Messages are persistent and
+ * mandatory: one that no queue is bound for fails with `UnknownTopic`. Messages
+ * of one key keep their order, over reconnecting too.
+ *
+ * The layer connects in the background and is built without a server. When the
+ * connection drops, what is not confirmed is sent again under the same id; a
+ * publish ends at the latest after `publishTimeout`: with `Unreachable` when it
+ * never left, with `Timeout` when nobody knows. While the server blocks
+ * publishers, for want of memory or disk, publishes wait likewise. A publish
+ * that is interrupted is not sent if it had not left.
+ *
+ * **Gotchas**
+ *
+ * At least once: what is sent again may have arrived. Consumers drop
+ * duplicates by the message's id, with an `Inbox`.
+ *
+ * **Example** (A broker)
+ *
+ * ```ts
+ * const Live = RabbitBroker.layer({ url: "amqp://guest:guest@127.0.0.1:5672" })
+ * ```
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: RabbitConfig.Publisher
+): Layer.Layer<Broker.Broker, RabbitConfig.RabbitConfigError> => Layer.effect(Broker.Broker, make(options))
+
+// --- internal ---
+
+const make = Effect.fnUntraced(function*(options: RabbitConfig.Publisher) {
+  const settings = yield* publisherSettings(options)
+  const connection = yield* Connection.make(settings)
+  const { publish } = yield* Publisher.make(settings, connection, {
+    declare: (channel) => Declare.exchange(channel, settings),
+    toOutgoing: (message) => {
+      const { exchange, routingKey } = settings.route(message.topic)
+      return {
+        message,
+        exchange,
+        routingKey,
+        content: Binding.toContent(message),
+        options: Binding.toOptions(message, settings.mandatory)
+      }
+    }
+  })
+  return Broker.Broker.of({ name: "rabbitmq", publish })
+})
+
+// --- layers, below what they are made of ---
+
+/**
+ * The same with everything read from the `ConfigProvider`; see
+ * `RabbitConfig.publisher` for the names.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<Broker.Broker, RabbitConfig.RabbitConfigError | Config.ConfigError> = Layer
+  .unwrap(Effect.map(RabbitConfig.publisher, layer))

@@ -1,0 +1,257 @@
+/**
+ * Consuming from RabbitMQ.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Subscriber from "@event-flow/core/Subscriber"
+import type * as Config from "effect/Config"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { type AmqpFailure, ask, detailOf, ReplyCode } from "./internal/amqpError.ts"
+import { openChannel } from "./internal/channel.ts"
+import * as Connection from "./internal/connection.ts"
+import { Deliveries } from "./internal/deliveries.ts"
+import { type ConsumerSettings, consumerSettings } from "./internal/settings.ts"
+import { subscribeError } from "./internal/subscribeError.ts"
+import * as Declare from "./internal/topology.ts"
+import * as RabbitConfig from "./RabbitConfig.ts"
+
+/**
+ * A `Subscriber` on RabbitMQ.
+ *
+ * **Details**
+ *
+ * A group has one queue for each topic, a durable quorum queue by default (see
+ * `RabbitTopology`); its consumers share the messages of the queue. A message
+ * leaves its queue when it is acknowledged. The server sends at most `prefetch`
+ * messages of a queue ahead, `take` gives out at most `maxInFlight`.
+ *
+ * When the connection is lost, all deliveries are revoked; the layer connects,
+ * declares and consumes again, and the server delivers again what was not
+ * acknowledged. Closing a subscription tells the server what was acknowledged, and
+ * gives the rest back to the queue, before the next consumer gets what is behind it.
+ *
+ * **Gotchas**
+ *
+ * The order of a key holds where one consumer reads the queue: a group of one
+ * consumer, or `singleActiveConsumer`. Several consumers of a queue get its
+ * messages in turns, and handle messages of one key side by side. After a
+ * redelivery to another consumer, a quorum queue may deliver messages behind it
+ * first.
+ *
+ * A topic's messages from before a group's first subscription are not for it:
+ * there was no queue. `RabbitTopology.declare` makes it beforehand.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: RabbitConfig.Consumer
+): Layer.Layer<Subscriber.Subscriber, RabbitConfig.RabbitConfigError> =>
+  Layer.effect(Subscriber.Subscriber, make(options))
+
+// --- internal ---
+
+const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
+  const settings = yield* consumerSettings(options)
+  const connection = yield* Connection.make(settings)
+  const open = new Set<Subscription>()
+  let isClosed = false
+  yield* Effect.addFinalizer(() =>
+    Effect.suspend(() => {
+      isClosed = true
+      return Effect.forEach(open, (subscription) => subscription.close, { concurrency: "unbounded", discard: true })
+    })
+  )
+  return Subscriber.Subscriber.of({
+    name: "rabbitmq",
+    subscribe: Effect.fnUntraced(function*(options) {
+      const closed = new Subscriber.SubscribeError({
+        topics: options.topics,
+        group: options.group,
+        reason: "Closed",
+        detail: "the layer of the RabbitMQ subscriber is closed"
+      })
+      if (isClosed) return yield* closed
+      const subscription = new Subscription(settings, connection, options, closed)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => open.add(subscription)),
+        () => Effect.andThen(subscription.close, Effect.sync(() => open.delete(subscription)))
+      )
+      yield* subscription.run.pipe(
+        Effect.annotateLogs({ package: "@event-flow/rabbitmq-layer", group: options.group }),
+        Effect.forkScoped
+      )
+      yield* subscription.ready
+      return { take: subscription.deliveries.take, onRevoked: subscription.onRevoked }
+    })
+  })
+})
+
+class Subscription {
+  readonly deliveries: Deliveries
+  readonly #settings: ConsumerSettings
+  readonly #connection: Connection.Connection
+  readonly #options: Subscriber.SubscribeOptions
+  readonly #closed: Subscriber.SubscribeError
+  readonly #ready = Deferred.makeUnsafe<void, Subscriber.SubscribeError>()
+  readonly #closing = Deferred.makeUnsafe<void>()
+  readonly #ended = Deferred.makeUnsafe<void>()
+  readonly #listeners = new Set<Effect.Effect<void>>()
+  #isStarted = false
+
+  constructor(
+    settings: ConsumerSettings,
+    connection: Connection.Connection,
+    options: Subscriber.SubscribeOptions,
+    closed: Subscriber.SubscribeError
+  ) {
+    this.#settings = settings
+    this.#connection = connection
+    this.#options = options
+    this.#closed = closed
+    this.deliveries = new Deliveries(options.maxInFlight)
+  }
+
+  /** Ends when it consumes for the first time. */
+  get ready(): Effect.Effect<void, Subscriber.SubscribeError> {
+    const { subscribeTimeout } = this.#settings
+    return Deferred.await(this.#ready).pipe(Effect.timeoutOrElse({
+      duration: subscribeTimeout,
+      orElse: () =>
+        Effect.fail(
+          new Subscriber.SubscribeError({
+            topics: this.#options.topics,
+            group: this.#options.group,
+            reason: "Unreachable",
+            detail: this.#connection.problem() ?? `no answer within ${subscribeTimeout} ms`
+          })
+        )
+    }))
+  }
+
+  readonly onRevoked = (listener: Effect.Effect<void>): Effect.Effect<void, never, Scope.Scope> =>
+    Effect.asVoid(Effect.acquireRelease(
+      Effect.sync(() => {
+        this.#listeners.add(listener)
+      }),
+      () => Effect.sync(() => this.#listeners.delete(listener))
+    ))
+
+  /** Consumes over one channel after the other, until it is closed or fails for good. */
+  get run(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.#isStarted = true
+      return Effect.raceFirst(this.#consume(), Deferred.await(this.#closing))
+    }).pipe(Effect.ensuring(Effect.sync(() => {
+      this.deliveries.end()
+      this.deliveries.fail(this.#closed)
+      Deferred.doneUnsafe(this.#ready, Effect.fail(this.#closed))
+      Deferred.doneUnsafe(this.#ended, Effect.void)
+    })))
+  }
+
+  /** Stops deliveries, and waits until the server has taken the acknowledgements and the rest. */
+  get close(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      Deferred.doneUnsafe(this.#closing, Effect.void)
+      return this.#isStarted ? Deferred.await(this.#ended) : Effect.void
+    })
+  }
+
+  readonly #consume = Effect.fnUntraced(function*(this: Subscription) {
+    let failures = 0
+    while (true) {
+      const ended = yield* Effect.result(
+        Effect.flatMap(this.#connection.link, (link) => this.#session(link, () => failures = 0))
+      )
+      yield* this.#revoked()
+      if (ended._tag === "Success") {
+        yield* Effect.logWarning(`The consumer was interrupted, deliveries are taken back: ${ended.success}`)
+        continue
+      }
+      const error = subscribeError(this.#options, ended.failure)
+      if (this.#isFinal(ended.failure, error)) {
+        yield* Effect.logError(error.message)
+        this.deliveries.fail(error)
+        Deferred.doneUnsafe(this.#ready, Effect.fail(error))
+        return
+      }
+      yield* Effect.logWarning(`Cannot consume: ${error.detail}`)
+      yield* Connection.backoff(this.#settings, failures++)
+    }
+  })
+
+  /**
+   * Whether trying again is in vain. What has once worked is tried again, unless
+   * the server refuses it: it may be on its way up, without its queues' leaders.
+   */
+  #isFinal({ code, detail }: AmqpFailure, error: Subscriber.SubscribeError): boolean {
+    if (!Deferred.isDoneUnsafe(this.#ready)) return error.reason !== "Unreachable"
+    if (code === ReplyCode.notFound) return !this.#settings.declare && !detail.includes("home node")
+    return code === ReplyCode.accessRefused || code === ReplyCode.preconditionFailed
+  }
+
+  /** One channel from its opening to its end, the reason of which it gives. */
+  readonly #session = Effect.fnUntraced(function*(this: Subscription, link: Connection.Link, onOpen: () => void) {
+    const { topics } = this.#options
+    const ended = yield* Deferred.make<string>()
+    const end = (reason: string) => Deferred.doneUnsafe(ended, Effect.succeed(reason))
+    const channel = yield* openChannel(this.#settings, () => link.model.createChannel())
+    let problem = "the channel was closed"
+    channel.on("error", (error) => problem = detailOf(error))
+    channel.on("close", () => {
+      this.deliveries.end()
+      end(problem)
+    })
+    const { accept } = this.deliveries.begin(channel, link.gather)
+    // Before the channel closes, which gives the rest back. The consumers are not cancelled before: the queue would
+    // go on to its next consumer with messages behind those
+    yield* Effect.addFinalizer(() => Effect.sync(() => this.deliveries.end()))
+    yield* ask(async () => {
+      await Declare.consumer(channel, this.#settings, this.#options)
+      await channel.prefetch(this.#settings.prefetch ?? Math.min(this.#options.maxInFlight, 65_535))
+      for (const topic of topics) {
+        const queue = this.#settings.queueName(this.#options.group, topic)
+        await channel.consume(queue, (message) => {
+          if (message === null) end(`the server cancelled the consumer of queue "${queue}"`)
+          else accept(queue, topic, message)
+        })
+      }
+    })
+    onOpen()
+    Deferred.doneUnsafe(this.#ready, Effect.void)
+    return yield* Effect.raceFirst(Deferred.await(ended), Deferred.await(link.lost))
+  }, Effect.scoped)
+
+  /** Has the handlers of revoked deliveries ended, within the bound. */
+  #revoked(): Effect.Effect<void> {
+    const { revokeTimeout } = this.#settings
+    return Effect.forEach(this.#listeners, (listener) => Effect.exit(listener), {
+      concurrency: "unbounded",
+      discard: true
+    }).pipe(
+      Effect.timeoutOrElse({
+        duration: revokeTimeout,
+        orElse: () => Effect.logWarning(`Handlers of revoked deliveries did not end within ${revokeTimeout} ms`)
+      })
+    )
+  }
+}
+
+// --- layers, below what they are made of ---
+
+/**
+ * The same with everything read from the `ConfigProvider`; see
+ * `RabbitConfig.consumer` for the names.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig: Layer.Layer<Subscriber.Subscriber, RabbitConfig.RabbitConfigError | Config.ConfigError> =
+  Layer.unwrap(Effect.map(RabbitConfig.consumer, layer))

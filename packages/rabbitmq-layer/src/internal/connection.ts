@@ -1,0 +1,190 @@
+/** One connection to the server, opened again whenever it is lost. */
+import { type ChannelModel, connect as amqpConnect, type Options } from "amqplib"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import { ask, ConnectFailure, detailOf } from "./amqpError.ts"
+import type { ConnectionSettings } from "./settings.ts"
+import { destroy, gathering } from "./socket.ts"
+
+/** An open connection, until it is lost. */
+export interface Link {
+  readonly model: ChannelModel
+  /** Why it was lost. */
+  readonly lost: Deferred.Deferred<string>
+  /** What is written from now on goes out together, in the next turn of the event loop. */
+  readonly gather: () => void
+}
+
+export interface Connection {
+  /** The open link; waits for one. Fails when the server refuses this program meanwhile. */
+  readonly link: Effect.Effect<Link, ConnectFailure>
+  /** Why there is no link: undefined while there is one, or before the first attempt has failed. */
+  readonly problem: () => string | undefined
+}
+
+export const make: (settings: ConnectionSettings) => Effect.Effect<Connection, never, Scope.Scope> = Effect
+  .fnUntraced(function*(settings: ConnectionSettings) {
+    const state = new State()
+    yield* supervise(settings, state).pipe(
+      Effect.annotateLogs({
+        package: "@event-flow/rabbitmq-layer",
+        server: `${settings.hostname}:${settings.port}`,
+        connection: settings.connectionName
+      }),
+      Effect.forkScoped
+    )
+    return { link: state.next, problem: () => state.problem }
+  })
+
+/** Waits before the attempt after `failures` failed ones: doubling, between half and all of it. */
+export const backoff = (settings: ConnectionSettings, failures: number): Effect.Effect<void> =>
+  Effect.flatMap(Random.next, (random) => {
+    const most = Math.min(settings.maxReconnectDelay, settings.reconnectDelay * 2 ** Math.min(failures, 30))
+    return Effect.sleep(most * (0.5 + random / 2))
+  })
+
+// --- internal ---
+
+class State {
+  #link: Link | undefined = undefined
+  #waiting = new Set<(result: Effect.Effect<Link, ConnectFailure>) => void>()
+  problem: string | undefined = undefined
+
+  opened(link: Link): void {
+    this.#link = link
+    this.problem = undefined
+    this.#resume(Effect.succeed(link))
+  }
+
+  closed(problem: string): void {
+    this.#link = undefined
+    this.problem = problem
+  }
+
+  refused(failure: ConnectFailure): void {
+    this.#resume(Effect.fail(failure))
+  }
+
+  #resume(result: Effect.Effect<Link, ConnectFailure>): void {
+    const waiting = this.#waiting
+    this.#waiting = new Set()
+    for (const resume of waiting) resume(result)
+  }
+
+  readonly next: Effect.Effect<Link, ConnectFailure> = Effect.callback((resume) => {
+    if (this.#link !== undefined) return resume(Effect.succeed(this.#link))
+    this.#waiting.add(resume)
+    return Effect.sync(() => {
+      this.#waiting.delete(resume)
+    })
+  })
+}
+
+type Notice =
+  | { readonly _tag: "Blocked"; readonly reason: string }
+  | { readonly _tag: "Unblocked" }
+  | { readonly _tag: "Lost"; readonly reason: string }
+
+const supervise = Effect.fnUntraced(function*(settings: ConnectionSettings, state: State): Effect.fn.Return<never> {
+  let failures = 0
+  while (true) {
+    const ended = yield* Effect.result(Effect.scoped(session(settings, state, () => failures = 0)))
+    if (ended._tag === "Success") {
+      yield* Effect.logWarning(`Lost the connection to RabbitMQ: ${ended.success}`)
+    } else {
+      state.closed(ended.failure.detail)
+      if (ended.failure.isRefused) state.refused(ended.failure)
+      yield* Effect.logWarning(`Cannot connect to RabbitMQ: ${ended.failure.detail}`)
+    }
+    yield* backoff(settings, failures++)
+  }
+})
+
+/** A connection from its opening to its loss, the reason of which it gives. */
+const session = Effect.fnUntraced(function*(settings: ConnectionSettings, state: State, onOpen: () => void) {
+  const notices = yield* Queue.make<Notice>()
+  const lost = yield* Deferred.make<string>()
+  let problem = "the connection was closed"
+  const model = yield* open(settings, (model) => {
+    model.on("error", (error) => problem = detailOf(error))
+    model.on("blocked", (reason) => Queue.offerUnsafe(notices, { _tag: "Blocked", reason }))
+    model.on("unblocked", () => Queue.offerUnsafe(notices, { _tag: "Unblocked" }))
+    model.on("close", (error) => {
+      const reason = error === undefined ? problem : detailOf(error)
+      state.closed(reason)
+      Deferred.doneUnsafe(lost, Effect.succeed(reason))
+      Queue.offerUnsafe(notices, { _tag: "Lost", reason })
+      // A peer that is silent never ends its half of the socket, which would keep the process alive
+      destroy(model)
+    })
+  })
+  yield* Effect.logInfo("Connected to RabbitMQ")
+  onOpen()
+  state.opened({ model, lost, gather: gathering(model) })
+  while (true) {
+    const notice = yield* Queue.take(notices)
+    switch (notice._tag) {
+      case "Blocked":
+        yield* Effect.logWarning(`RabbitMQ has blocked this connection, publishes wait: ${notice.reason}`)
+        break
+      case "Unblocked":
+        yield* Effect.logInfo("RabbitMQ has unblocked this connection")
+        break
+      case "Lost":
+        return notice.reason
+    }
+  }
+})
+
+const open = (
+  settings: ConnectionSettings,
+  onOpen: (model: ChannelModel) => void
+): Effect.Effect<ChannelModel, ConnectFailure, Scope.Scope> =>
+  Effect.acquireRelease(connect(settings, onOpen), (model) => close(settings, model), { interruptible: true })
+
+const connect = (
+  settings: ConnectionSettings,
+  onOpen: (model: ChannelModel) => void
+): Effect.Effect<ChannelModel, ConnectFailure> =>
+  Effect.callback((resume) => {
+    let isAbandoned = false
+    const options: Options.Connect = {
+      protocol: settings.protocol,
+      hostname: settings.hostname,
+      port: settings.port,
+      username: settings.username,
+      password: Redacted.value(settings.password),
+      vhost: encodeURIComponent(settings.vhost),
+      heartbeat: settings.heartbeat
+    }
+    amqpConnect(options, {
+      ...settings.tls,
+      timeout: settings.connectTimeout,
+      noDelay: true,
+      keepAlive: true,
+      clientProperties: { connection_name: settings.connectionName }
+    }).then(
+      (model) => {
+        onOpen(model)
+        if (isAbandoned) destroy(model)
+        else resume(Effect.succeed(model))
+      },
+      (cause: unknown) => resume(Effect.fail(new ConnectFailure(cause, settings.vhost)))
+    )
+    return Effect.sync(() => {
+      isAbandoned = true
+    })
+  })
+
+/** In good order within the bound; a lost connection is already closed. */
+const close = (settings: ConnectionSettings, model: ChannelModel): Effect.Effect<void> =>
+  ask(() => model.close()).pipe(
+    Effect.interruptible,
+    Effect.timeoutOption(settings.closeTimeout),
+    Effect.ignore,
+    Effect.andThen(Effect.sync(() => destroy(model)))
+  )

@@ -1,0 +1,238 @@
+/**
+ * The deliveries of one subscription: those that wait to be taken and those
+ * that were taken and not settled, over the channels that come and go.
+ */
+import type * as Message from "@event-flow/core/Message"
+import { keyString } from "@event-flow/core/Message"
+import type * as Subscriber from "@event-flow/core/Subscriber"
+import type { Channel, ConsumeMessage } from "amqplib"
+import type * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Binding from "./binding.ts"
+import { Fifo } from "./fifo.ts"
+
+type Status = "waiting" | "taken" | "acked" | "settled"
+
+export class RabbitDelivery implements Subscriber.Delivery {
+  readonly message: Message.Message
+  readonly attempt: number
+  readonly lane: string | undefined
+  readonly queue: string
+  readonly raw: ConsumeMessage
+  status: Status = "waiting"
+  readonly #deliveries: Deliveries
+  readonly #session: Session
+
+  constructor(deliveries: Deliveries, session: Session, queue: string, topic: string, raw: ConsumeMessage) {
+    this.#deliveries = deliveries
+    this.#session = session
+    this.queue = queue
+    this.raw = raw
+    this.message = Binding.fromDelivery(topic, raw)
+    this.attempt = Binding.deliveriesBefore(queue, raw) + 1
+    const key = keyString(this.message)
+    this.lane = key === undefined ? undefined : `${queue}/${key}`
+  }
+
+  get origin(): Readonly<Record<string, string>> {
+    const { deliveryTag, exchange, routingKey } = this.raw.fields
+    return { topic: this.message.topic, queue: this.queue, exchange, routingKey, deliveryTag: String(deliveryTag) }
+  }
+
+  get ack(): Effect.Effect<void> {
+    return Effect.sync(() => this.#deliveries.ack(this.#session, this))
+  }
+
+  get nack(): Effect.Effect<void> {
+    return Effect.sync(() => this.#deliveries.nack(this.#session, this))
+  }
+
+  readonly isRevoked = (): boolean => this.status === "settled" || this.#session.isOver
+}
+
+/** The deliveries of one channel, by delivery tag. */
+class Session {
+  readonly channel: Channel
+  readonly gather: () => void
+  /** From `firstTag`; undefined where the server has been told. */
+  readonly unsettled = new Fifo<RabbitDelivery | undefined>()
+  firstTag = 1
+  /** Acknowledged, and the server not told yet. */
+  acked: Array<RabbitDelivery> = []
+  isOver = false
+
+  constructor(channel: Channel, gather: () => void) {
+    this.channel = channel
+    this.gather = gather
+  }
+}
+
+export class Deliveries {
+  readonly #maxInFlight: number
+  #session: Session | undefined = undefined
+  /** May hold deliveries that were settled while they waited. */
+  #waiting = new Fifo<RabbitDelivery>()
+  #taken = 0
+  #takers = new Set<() => void>()
+  #failure: Subscriber.SubscribeError | undefined = undefined
+  #isFlushing = false
+
+  constructor(maxInFlight: number) {
+    this.#maxInFlight = maxInFlight
+  }
+
+  /** The deliveries of a new channel; `accept` takes them as they come. */
+  begin(
+    channel: Channel,
+    gather: () => void
+  ): { readonly accept: (queue: string, topic: string, raw: ConsumeMessage) => void } {
+    const session = new Session(channel, gather)
+    this.#session = session
+    return {
+      accept: (queue, topic, raw) => {
+        if (session.isOver) return
+        const delivery = new RabbitDelivery(this, session, queue, topic, raw)
+        session.unsettled.push(delivery)
+        this.#waiting.push(delivery)
+        this.#wake()
+      }
+    }
+  }
+
+  /** The channel is gone, or about to go: all that is not acknowledged is revoked. */
+  end(): void {
+    const session = this.#session
+    if (session === undefined) return
+    this.#flush(session)
+    session.isOver = true
+    this.#session = undefined
+    this.#waiting = new Fifo()
+    this.#taken = 0
+  }
+
+  /** Ends the subscription for its takers. */
+  fail(failure: Subscriber.SubscribeError): void {
+    this.#failure ??= failure
+    this.#wake()
+  }
+
+  readonly take: Effect.Effect<Arr.NonEmptyReadonlyArray<RabbitDelivery>, Subscriber.SubscribeError> = Effect.suspend(
+    () => {
+      if (this.#failure !== undefined) return Effect.fail(this.#failure)
+      const deliveries: Array<RabbitDelivery> = []
+      while (this.#taken < this.#maxInFlight) {
+        const delivery = this.#waiting.shift()
+        if (delivery === undefined) break
+        if (delivery.status !== "waiting") continue
+        delivery.status = "taken"
+        this.#taken++
+        deliveries.push(delivery)
+      }
+      return isNonEmpty(deliveries) ? Effect.succeed(deliveries) : Effect.flatMap(this.#changed, () => this.take)
+    }
+  )
+
+  readonly #changed: Effect.Effect<void> = Effect.callback((resume) => {
+    const wake = () => resume(Effect.void)
+    this.#takers.add(wake)
+    return Effect.sync(() => {
+      this.#takers.delete(wake)
+    })
+  })
+
+  #wake(): void {
+    if (this.#takers.size === 0) return
+    const takers = this.#takers
+    this.#takers = new Set()
+    for (const wake of takers) wake()
+  }
+
+  ack(session: Session, delivery: RabbitDelivery): void {
+    if (session.isOver || delivery.status !== "taken") return
+    delivery.status = "acked"
+    session.acked.push(delivery)
+    this.#taken--
+    if (this.#waiting.size > 0) this.#wake()
+    if (this.#isFlushing) return
+    // What is acknowledged in one turn of the event loop goes out together
+    this.#isFlushing = true
+    setImmediate(() => {
+      this.#isFlushing = false
+      if (!session.isOver) this.#flush(session)
+    })
+  }
+
+  /**
+   * Gives a delivery back to its queue, and with it those of its lane behind
+   * it: they come again after it, in order.
+   */
+  nack(session: Session, delivery: RabbitDelivery): void {
+    if (session.isOver || delivery.status !== "taken") return
+    const back: Array<RabbitDelivery> = [delivery]
+    if (delivery.lane !== undefined) {
+      let isBehind = false
+      for (const other of session.unsettled) {
+        if (other === delivery) isBehind = true
+        else if (
+          isBehind && other?.lane === delivery.lane && (other.status === "waiting" || other.status === "taken")
+        ) {
+          back.push(other)
+        }
+      }
+    }
+    for (const each of back) {
+      if (each.status === "taken") this.#taken--
+      this.#settle(session, each)
+      attempt(() => session.channel.nack(each.raw, false, true))
+    }
+    while (session.unsettled.size > 0 && session.unsettled.at(0) === undefined) {
+      session.unsettled.shift()
+      session.firstTag++
+    }
+    if (this.#waiting.size > 0) this.#wake()
+  }
+
+  /** The server is told, or about to be. */
+  #settle(session: Session, delivery: RabbitDelivery): void {
+    delivery.status = "settled"
+    session.unsettled.set(delivery.raw.fields.deliveryTag - session.firstTag, undefined)
+  }
+
+  /** Tells the server what was acknowledged: by one frame where nothing before it is unsettled. */
+  #flush(session: Session): void {
+    const { acked, channel, unsettled } = session
+    if (acked.length === 0) return
+    session.acked = []
+    session.gather()
+    let last: RabbitDelivery | undefined
+    while (unsettled.size > 0) {
+      const first = unsettled.at(0)
+      if (first !== undefined && first.status !== "acked") break
+      if (first !== undefined) {
+        first.status = "settled"
+        last = first
+      }
+      unsettled.shift()
+      session.firstTag++
+    }
+    attempt(() => {
+      if (last !== undefined) channel.ack(last.raw, true)
+      for (const delivery of acked) {
+        if (delivery.status !== "acked") continue
+        this.#settle(session, delivery)
+        channel.ack(delivery.raw)
+      }
+    })
+  }
+}
+
+const isNonEmpty = <A>(array: ReadonlyArray<A>): array is Arr.NonEmptyReadonlyArray<A> => array.length > 0
+
+/** A channel that is gone throws; its end is heard of elsewhere, and the server delivers again. */
+const attempt = (tell: () => void): void => {
+  try {
+    tell()
+  } catch (error) {
+    if (!(error instanceof Error && error.name === "IllegalOperationError")) throw error
+  }
+}
