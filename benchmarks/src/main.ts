@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs"
 import { availableParallelism, cpus } from "node:os"
 import { dirname, resolve } from "node:path"
 import { parseArgs } from "node:util"
+import { loadApart } from "./apart.ts"
 import { measure, table } from "./harness.ts"
 import type { Subject, SubjectName } from "./subject.ts"
 import { Unavailable } from "./subject.ts"
@@ -76,7 +77,8 @@ const skip = (name: SubjectName, reason: string): void => {
 }
 for (const name of chosenNames) {
   try {
-    subjects.push(await load(name))
+    // python-cqrs is a process of its own already
+    subjects.push(name === "python-cqrs" ? await load(name) : await loadApart(name))
   } catch (error) {
     if (!(error instanceof Unavailable)) {
       throw error

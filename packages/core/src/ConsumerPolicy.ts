@@ -93,6 +93,8 @@ export type Final =
   | { readonly _tag: "DeadLetter"; readonly topic: string | undefined }
   /** Acknowledge it and log it at `Warn`. */
   | { readonly _tag: "Skip" }
+  /** Acknowledge it as what was never this consumer's business, and log it at `Debug`. Counted as skipped. */
+  | { readonly _tag: "Ignore" }
   /** Leave it unacknowledged and end the consumer with `ConsumerStopped`. */
   | { readonly _tag: "Stop" }
 
@@ -118,6 +120,13 @@ export const deadLetter = (topic?: string): Final => ({ _tag: "DeadLetter", topi
  * @since 0.1.0
  */
 export const skip: Final = { _tag: "Skip" }
+
+/**
+ * @stability unstable
+ * @category decisions
+ * @since 0.1.0
+ */
+export const ignore: Final = { _tag: "Ignore" }
 
 /**
  * @stability unstable
@@ -153,6 +162,8 @@ export const defaultSchedule: Schedule.Schedule<Duration.Duration, unknown> = Sc
  * The default: typed failures are retried by `defaultSchedule`, then
  * dead-lettered; what cannot be decoded, and defects, which would fail the same
  * way again, are dead-lettered at once. It neither loses nor blocks for ever.
+ * Where a topic carries types that are none of the consumer's business, see
+ * `ignoreUnknownTypes`.
  *
  * @stability unstable
  * @category policies
@@ -160,3 +171,33 @@ export const defaultSchedule: Schedule.Schedule<Duration.Duration, unknown> = Sc
  */
 export const defaultPolicy: ConsumerPolicy = (failure) =>
   failure._tag === "HandlerFailed" ? retry(defaultSchedule) : deadLetter()
+
+/**
+ * A policy that ignores messages of types that the `EventMap` has no handler
+ * for, and leaves all else to another policy (`defaultPolicy`).
+ *
+ * **When to use**
+ *
+ * For a topic that carries events of several types, of which this consumer
+ * handles some. Without it every other message on the topic is dead-lettered,
+ * and so is each one of a type that a producer adds.
+ *
+ * **Gotchas**
+ *
+ * A handler that was left out of the `EventMap` by mistake looks the same: its
+ * messages are acknowledged. They are logged at `Debug`, and counted as
+ * `skipped`. A version of a known event that this program cannot read is still
+ * a failure.
+ *
+ * **Example** (A topic with other people's events)
+ *
+ * ```ts
+ * EventConsumer.layer({ group: "delay-board", policy: ConsumerPolicy.ignoreUnknownTypes() })
+ * ```
+ *
+ * @stability unstable
+ * @category policies
+ * @since 0.1.0
+ */
+export const ignoreUnknownTypes = (policy: ConsumerPolicy = defaultPolicy): ConsumerPolicy => (failure) =>
+  failure._tag === "Undecodable" && failure.error.reason === "UnknownType" ? ignore : policy(failure)

@@ -23,14 +23,15 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Broker from "./Broker.ts"
 import * as ConsumerPolicy from "./ConsumerPolicy.ts"
-import * as Correlation from "./Correlation.ts"
 import type * as Event from "./Event.ts"
 import type { EventFlowError } from "./EventFlowError.ts"
 import * as EventMap from "./EventMap.ts"
 import * as EventProcessor from "./EventProcessor.ts"
 import * as FlowObserver from "./FlowObserver.ts"
 import * as Inbox from "./Inbox.ts"
+import { describe } from "./internal/describe.ts"
 import { TypeId as EventTypeId } from "./internal/eventClass.ts"
+import { DeliveryFlow } from "./internal/flowContext.ts"
 import { Lanes } from "./internal/lanes.ts"
 import type { Mediator } from "./internal/mediatorId.ts"
 import * as Traceparent from "./internal/traceparent.ts"
@@ -52,11 +53,23 @@ export interface Options<Dedupe extends boolean = boolean> {
   readonly topics?: Arr.NonEmptyReadonlyArray<string> | undefined
   /** What to do with what cannot be handled. Default: `ConsumerPolicy.defaultPolicy`. */
   readonly policy?: ConsumerPolicy.ConsumerPolicy | undefined
-  /** How many messages are handled at once; those of one key in order all the same. Default: 1. */
+  /**
+   * How many messages are handled at once; those of one key in order all the
+   * same. A whole number from 1. Default: 1.
+   */
   readonly concurrency?: number | undefined
-  /** How many messages are taken and not yet acknowledged, at most. Default: 16 for each of `concurrency`. */
+  /**
+   * How many messages are taken and not yet acknowledged, at most; fewer than
+   * `concurrency` bound that as well. A whole number from 1. Default: 16 for
+   * each of `concurrency`.
+   */
   readonly maxInFlight?: number | undefined
-  /** Whether to drop duplicates; requires an `Inbox`. Default: false. */
+  /**
+   * Whether to drop duplicates; requires an `Inbox`. Messages are told apart by
+   * their `source` and `id`, which together are unique (CloudEvents 1.0). One
+   * without an id cannot be told from another: it is always handled, and the
+   * first such message is logged at `Warn`. Default: false.
+   */
   readonly dedupe?: Dedupe | undefined
   /**
    * How long closing waits for the handlers that run, before it interrupts them.
@@ -216,9 +229,19 @@ export const layerWithCodec = <const Dedupe extends boolean = false>(
 export const run = <const Dedupe extends boolean = false>(
   options: Options<Dedupe>
 ): Effect.Effect<never, ConsumerError | NothingToConsume, Requirements<Dedupe>> =>
-  Effect.scoped(Effect.flatMap(start(options), (consumer) => consumer.run)).pipe(
-    Effect.provide(MessageCodec.layer)
-  )
+  Effect.provide(runWithCodec(options), MessageCodec.layer)
+
+/**
+ * The same with a `MessageCodec` of your own.
+ *
+ * @stability unstable
+ * @category running
+ * @since 0.1.0
+ */
+export const runWithCodec = <const Dedupe extends boolean = false>(
+  options: Options<Dedupe>
+): Effect.Effect<never, ConsumerError | NothingToConsume, Requirements<Dedupe> | MessageCodec.MessageCodec> =>
+  Effect.scoped(Effect.flatMap(start(options), (consumer) => consumer.run))
 
 // --- internal ---
 
@@ -234,12 +257,16 @@ const start = Effect.fnUntraced(function*<Dedupe extends boolean>(options: Optio
   const topics = options.topics ?? topicsOf(known)
   if (!isNonEmpty(topics)) return yield* new NothingToConsume({ group: options.group })
   const concurrency = options.concurrency ?? 1
+  const maxInFlight = options.maxInFlight ?? 16 * concurrency
+  // Neither would consume anything, without a word
+  yield* requireCount(options.group, "concurrency", concurrency)
+  yield* requireCount(options.group, "maxInFlight", maxInFlight)
   const subscriber = yield* Subscriber.Subscriber
   // Opened first: it is closed last, when everything taken is settled
   const subscription = yield* subscriber.subscribe({
     topics,
     group: options.group,
-    maxInFlight: options.maxInFlight ?? 16 * concurrency
+    maxInFlight
   })
   const failed = yield* Deferred.make<never, ConsumerError>()
   const handler = yield* makeHandler(options, known, subscriber.name)
@@ -259,7 +286,17 @@ const start = Effect.fnUntraced(function*<Dedupe extends boolean>(options: Optio
         Effect.catchCause((cause) => Cause.hasInterrupts(cause) ? Effect.interrupt : Effect.void)
       )
   })
-  yield* subscription.onRevoked(lanes.interrupt((delivery) => delivery.isRevoked()))
+  const isRevoked = (delivery: Subscriber.Delivery): boolean => delivery.isRevoked()
+  yield* subscription.onRevoked(
+    Effect.suspend(() => {
+      // Said at once, and not when a worker comes to it: a rebalance waits for the answer
+      const waiting = lanes.drop(isRevoked)
+      return Effect.andThen(
+        Effect.forEach(waiting, (delivery) => delivery.nack, { discard: true }),
+        lanes.interrupt(isRevoked)
+      )
+    })
+  )
   yield* Effect.addFinalizer(() =>
     lanes.stop.pipe(
       Effect.interruptible,
@@ -291,6 +328,11 @@ const start = Effect.fnUntraced(function*<Dedupe extends boolean>(options: Optio
 >
 
 const isNonEmpty = <A>(array: ReadonlyArray<A>): array is Arr.NonEmptyReadonlyArray<A> => array.length > 0
+
+const requireCount = (group: string, option: string, value: number): Effect.Effect<void> =>
+  Number.isInteger(value) && value >= 1
+    ? Effect.void
+    : Effect.die(new Error(`EventConsumer "${group}": ${option} must be a whole number from 1, not ${value}`))
 
 const notificationEvents = (
   map: EventMap.EventMap["Service"]
@@ -356,7 +398,7 @@ const makeHandler = Effect.fnUntraced(function*(
     return metrics ? Effect.andThen(ack, count(delivery.message, outcome)) : ack
   }
 
-  const observed = <E>(delivery: Subscriber.Delivery, handling: Effect.Effect<void, E>): Effect.Effect<void, E> =>
+  const observed = <A, E>(delivery: Subscriber.Delivery, handling: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     observer === undefined ? handling : Effect.suspend(() => {
       observer.deliveryStarted(delivery, delivery.message, group)
       return Effect.onExit(
@@ -382,11 +424,10 @@ const makeHandler = Effect.fnUntraced(function*(
       },
       onSuccess: (event) => {
         observer?.deliveryDecoded(delivery, event)
-        const id = message.attributes["id"]
         const handling = handleEvent(event)
-        const handled = inbox === undefined || id === undefined
+        const handled = inbox === undefined
           ? Effect.as(handling, "handled" as const)
-          : Effect.map(inbox.once(group, id, handling), (first) => Option.isSome(first) ? "handled" : "duplicate")
+          : handleOnce(inbox, message, handling)
         // Not run when the consumer interrupts this: an interrupt seen here is a handler's own
         return Effect.catchCause(handled, (cause) => {
           const error = Cause.findErrorOption(cause)
@@ -398,6 +439,32 @@ const makeHandler = Effect.fnUntraced(function*(
         })
       }
     })
+
+  let isIdMissed = false
+
+  const handleOnce = (
+    inbox: Inbox.Inbox["Service"],
+    message: Message.Message,
+    handling: Effect.Effect<void, EventFlowError>
+  ): Effect.Effect<"handled" | "duplicate", EventFlowError | Inbox.InboxError> => {
+    const { id, source } = message.attributes
+    if (id === undefined) {
+      const handled = Effect.as(handling, "handled" as const)
+      if (isIdMissed) return handled
+      isIdMissed = true
+      return Effect.andThen(
+        Effect.logWarning(
+          `A message of topic "${message.topic}" has no id: duplicates of such messages are not dropped`
+        ),
+        handled
+      )
+    }
+    // A source is a URI reference, which has no blank: the first one ends it
+    return Effect.map(
+      inbox.once(group, `${source ?? ""} ${id}`, handling),
+      (first) => Option.isSome(first) ? "handled" : "duplicate"
+    )
+  }
 
   /** A bug in a schema or an upcast: logged as one, and no reason to end the consumer. */
   const decodingDied = (
@@ -414,12 +481,13 @@ const makeHandler = Effect.fnUntraced(function*(
           messageId: Message.describeId(message),
           messageType: message.attributes["type"] ?? "(no type)",
           reason: "InvalidBody",
-          detail: `decoding died: ${String(Cause.squash(cause))}`
+          detail: `decoding died: ${describe(Cause.squash(cause))}`
         })
       })
     )
 
-  const handle = (delivery: Subscriber.Delivery): Effect.Effect<void, ConsumerStopped> => {
+  /** What it gives is why the message was dead-lettered, if it was. */
+  const handle = (delivery: Subscriber.Delivery): Effect.Effect<Unhandled, ConsumerStopped> => {
     const once = attempt(delivery, delivery.message)
     return Effect.matchEffect(once, {
       onSuccess: (outcome) => settle(delivery, outcome),
@@ -462,14 +530,22 @@ const makeHandler = Effect.fnUntraced(function*(
     failure: ConsumerPolicy.Failure,
     decision: ConsumerPolicy.Final,
     attempts: number
-  ): Effect.Effect<void, ConsumerStopped> => {
+  ): Effect.Effect<Unhandled, ConsumerStopped> => {
     const message = delivery.message
     switch (decision._tag) {
       case "Skip":
         return Effect.andThen(
           Effect.logWarning(
             `Skipped message ${Message.describeId(message)} of topic "${message.topic}"`,
-            describe(failure)
+            describe(underlying(failure))
+          ),
+          settle(delivery, "skipped")
+        )
+      case "Ignore":
+        return Effect.andThen(
+          Effect.logDebug(
+            `Ignored message ${Message.describeId(message)} of topic "${message.topic}"`,
+            describe(underlying(failure))
           ),
           settle(delivery, "skipped")
         )
@@ -482,10 +558,11 @@ const makeHandler = Effect.fnUntraced(function*(
               `Dead-lettered message ${
                 Message.describeId(message)
               } of topic "${message.topic}" after ${attempts} attempt(s)`,
-              describe(failure)
+              describe(underlying(failure))
             )
           ),
-          Effect.andThen(settle(delivery, "dead_lettered"))
+          Effect.andThen(settle(delivery, "dead_lettered")),
+          Effect.as(failure._tag === "HandlerDied" ? failure.cause : Cause.fail(failure.error))
         )
     }
   }
@@ -516,24 +593,27 @@ const makeHandler = Effect.fnUntraced(function*(
       // Says that nobody works on it any more: a rebalance waits for that
       if (delivery.isRevoked()) return delivery.nack
       const { attributes, topic } = delivery.message
-      const correlationId = attributes["correlationid"] ?? attributes["id"]
+      const { id, traceparent } = attributes
+      const correlationId = attributes["correlationid"] ?? id
       const handling = observed(delivery, handle(delivery))
       const correlated = correlationId === undefined
         ? handling
-        : Effect.provideService(
+        // The context of this very flow, and no copy of it: handlers share their work on it
+        : Effect.updateContext(
           handling,
-          Correlation.Current,
-          Correlation.make(correlationId, attributes["id"])
+          (caller: Context.Context<never>) => new DeliveryFlow(caller, delivery, correlationId, id).context
         )
-      return Telemetry.process(correlated, {
+      const tracing = Telemetry.isTracing(fiber)
+      return Effect.asVoid(Telemetry.process(correlated, {
         system,
         topic,
         group,
-        messageId: attributes["id"],
-        parent: attributes["traceparent"] === undefined ? undefined : Traceparent.toSpan(attributes["traceparent"]),
-        tracing: Telemetry.isTracing(fiber),
-        metrics
-      })
+        messageId: id,
+        parent: tracing && traceparent !== undefined ? Traceparent.toSpan(traceparent) : undefined,
+        tracing,
+        metrics,
+        failureOf: (unhandled) => unhandled ?? undefined
+      }))
     })
 })
 
@@ -550,10 +630,17 @@ const kindOf = (failure: ConsumerPolicy.Failure): string => {
   return [failure._tag, error._tag, Predicate.hasProperty(cause, "_tag") ? cause._tag : typeof cause].join("/")
 }
 
-const describe = (failure: ConsumerPolicy.Failure): string => {
-  const error = underlying(failure)
-  return error instanceof Error ? error.message : String(error)
-}
+/** Why a message was dead-lettered. */
+type Unhandled = Cause.Cause<unknown> | void
+
+/** Bounded: the text of a schema's error has the whole value in it, and a message that is too large is stuck. */
+const maxErrorLength = 1000
+
+const shortened = (text: string): string =>
+  text.length <= maxErrorLength
+    ? text
+    // Not in the middle of a surrogate pair
+    : `${text.slice(0, maxErrorLength - 1).replace(/[\ud800-\udbff]$/, "")}…`
 
 /**
  * The message as it came, under another topic, with headers that say why.
@@ -569,7 +656,7 @@ const toDeadLetter = (
   const headers: Record<string, Message.HeaderValue> = {
     ...message.headers,
     "dead-letter-reason": failure._tag,
-    "dead-letter-error": describe(failure),
+    "dead-letter-error": shortened(describe(underlying(failure))),
     "dead-letter-topic": message.topic,
     "dead-letter-group": group,
     "dead-letter-attempts": String(attempts)

@@ -95,6 +95,17 @@ export const layer: Layer.Layer<
     const handlerOf: InDispatch["handlerOf"] = (dispatch, report, next) =>
       new HandlerRuns(map, run, dispatch, report, next)
 
+    const publishInDispatch: InDispatch["publish"] = (dispatch, events, report, next) => {
+      const { context, fiber } = dispatch
+      fiber.setContext(context)
+      const publishing = telemetry.metrics || Telemetry.isTracing(fiber)
+        ? publish(events)
+        : encodeAndSend(events, context)
+      return report === undefined
+        ? Effect.flatMap(publishing, () => next(nothing))
+        : Effect.flatMap(reporting(Effect.as(publishing, nothing), report), next)
+    }
+
     const handle = (event: Event.Any, options?: EmitOptions) =>
       inDispatch((dispatch) => handlerOf(dispatch, options?.report, Effect.succeed).handle(event))
 
@@ -113,23 +124,27 @@ export const layer: Layer.Layer<
       )
     }
 
-    const plainPublish: EventEmitter["Service"]["publish"] = (events) =>
-      Effect.withFiber((fiber) => {
-        const context = MessageCodec.contextOf(fiber.context)
-        if (events.length > 1) return Effect.flatMap(encodeAll(events, context), (messages) => send(events, messages))
-        const encoded = codec.encode(events[0], context)
-        // The default codec is done at once
-        return isDone(encoded)
-          ? send(events, [encoded.value])
-          : Effect.flatMap(encoded, (message) => send(events, [message]))
-      })
+    const encodeAndSend = (
+      events: Arr.NonEmptyReadonlyArray<NotificationEvent.Any>,
+      context: Context.Context<never>
+    ): Effect.Effect<void, Broker.BrokerNotFound | Broker.PublishError> => {
+      const messageContext = MessageCodec.contextOf(context)
+      if (events.length > 1) {
+        return Effect.flatMap(encodeAll(events, messageContext), (messages) => send(events, messages))
+      }
+      const encoded = codec.encode(events[0], messageContext)
+      // The default codec is done at once
+      return isDone(encoded)
+        ? send(events, [encoded.value])
+        : Effect.flatMap(encoded, (message) => send(events, [message]))
+    }
 
     const publish: EventEmitter["Service"]["publish"] = (events) =>
       Effect.withFiber((fiber) => {
         const tracing = Telemetry.isTracing(fiber)
-        if (!tracing && !telemetry.metrics) return plainPublish(events)
+        if (!tracing && !telemetry.metrics) return encodeAndSend(events, fiber.context)
         const topics = new Set(events.map((event) => classOf(event).route.topic))
-        return Telemetry.publish(plainPublish(events), {
+        return Telemetry.publish(Effect.withFiber((fiber) => encodeAndSend(events, fiber.context)), {
           system: broker.name,
           topic: Array.from(topics).join(","),
           count: events.length,
@@ -147,7 +162,7 @@ export const layer: Layer.Layer<
           Notification: (event) => reporting(Effect.as(publish([event]), nothing), options?.report)
         })
     })
-    return withShortcut(emitter, inDispatchOf, { handlerOf })
+    return withShortcut(emitter, inDispatchOf, { handlerOf, publish: publishInDispatch })
   })
 )
 
@@ -176,6 +191,13 @@ export interface InDispatch {
     report: EmitOptions["report"],
     next: Next<A, E>
   ) => { readonly handle: (event: Event.Any) => Effect.Effect<A, E | EventFailure> }
+  /** Publishes a batch of a dispatch. */
+  readonly publish: <A, E>(
+    dispatch: Dispatch,
+    events: Arr.NonEmptyReadonlyArray<NotificationEvent.Any>,
+    report: EmitOptions["report"],
+    next: Next<A, E>
+  ) => Effect.Effect<A, E | EventFailure>
 }
 
 /**

@@ -207,18 +207,17 @@ type Item = Event.Any | Batch
 
 type Batch = Arr.NonEmptyReadonlyArray<NotificationEvent.Any>
 
-/** The item that starts at `index`, and the index behind it. */
-const itemAt = (events: ReadonlyArray<Event.Any>, index: number): readonly [Item, next: number] => {
+/** The item that starts at `index`. */
+const itemAt = (events: ReadonlyArray<Event.Any>, index: number): Item => {
   const event = events[index]!
-  let end = index + 1
-  if (event[TypeId] !== "Notification") return [event, end]
+  if (event[TypeId] !== "Notification") return event
   const batch: Arr.NonEmptyArray<NotificationEvent.Any> = [event]
-  for (; end < events.length; end++) {
+  for (let end = index + 1; end < events.length; end++) {
     const next = events[end]!
     if (next[TypeId] !== "Notification") break
     batch.push(next)
   }
-  return [batch, end]
+  return batch
 }
 
 const isBatch = (item: Item): item is Batch => Array.isArray(item)
@@ -253,7 +252,7 @@ const tooDeep = (event: Event.Any, maxDepth: number, failures: Failures): Effect
  */
 class SequentialDrain<A, E> {
   readonly #emitter: Emitter
-  readonly #ours: { readonly handle: (event: Event.Any) => Effect.Effect<A, E | EventFailure> } | undefined
+  readonly #handlers: { readonly handle: (event: Event.Any) => Effect.Effect<A, E | EventFailure> } | undefined
   readonly #dispatch: Dispatch
   readonly #failures: Failures
   readonly #maxDepth: number
@@ -279,7 +278,7 @@ class SequentialDrain<A, E> {
     this.#failures = failures
     this.#maxDepth = maxDepth
     this.#done = done
-    this.#ours = emitter[EventEmitter.inDispatchOf]?.handlerOf(dispatch, failures.report, this.#advance)
+    this.#handlers = emitter[EventEmitter.inDispatchOf]?.handlerOf(dispatch, failures.report, this.#advance)
   }
 
   step(): Effect.Effect<A, E | EventFailure> {
@@ -293,13 +292,17 @@ class SequentialDrain<A, E> {
         return Effect.flatMap(tooDeep(this.#level[0]!, this.#maxDepth, this.#failures), this.#done)
       }
     }
+    const ours = this.#emitter[EventEmitter.inDispatchOf]
     const event = this.#level[this.#index]!
-    if (this.#ours !== undefined && event[TypeId] === "Domain") {
+    if (this.#handlers !== undefined && event[TypeId] === "Domain") {
       this.#index++
-      return this.#ours.handle(event)
+      return this.#handlers.handle(event)
     }
-    const [item, next] = itemAt(this.#level, this.#index)
-    this.#index = next
+    const item = itemAt(this.#level, this.#index)
+    this.#index += isBatch(item) ? item.length : 1
+    if (ours !== undefined && isBatch(item)) {
+      return ours.publish(this.#dispatch, item, this.#failures.report, this.#advance)
+    }
     this.#dispatch.fiber.setContext(this.#dispatch.context)
     return Effect.flatMap(emitItem(this.#emitter, item, this.#failures), this.#advance)
   }
@@ -369,9 +372,9 @@ const noWork: Effect.Effect<ReadonlyArray<Work>> = Effect.succeed([])
 const toWork = (events: ReadonlyArray<Event.Any>, depth: number): ReadonlyArray<Work> => {
   const work: Array<Work> = []
   for (let index = 0; index < events.length;) {
-    const [item, next] = itemAt(events, index)
+    const item = itemAt(events, index)
     work.push({ item, depth })
-    index = next
+    index += isBatch(item) ? item.length : 1
   }
   return work
 }

@@ -68,6 +68,8 @@ export const layerMemory = (options?: {
     const capacity = options?.capacity ?? 100_000
     // In the order of insertion: the first is the oldest
     const handled = new Set<string>()
+    // Kept: a new iterator passes over the places of all that was deleted
+    const oldest = handled.values()
     const running = new Map<string, Deferred.Deferred<boolean>>()
 
     const once = <A, E, R>(
@@ -94,7 +96,7 @@ export const layerMemory = (options?: {
             if (Exit.isSuccess(exit)) {
               handled.add(key)
               if (handled.size > capacity) {
-                handled.delete(handled.values().next().value!)
+                handled.delete(oldest.next().value!)
               }
             }
             return Effect.asVoid(Deferred.succeed(done, Exit.isSuccess(exit)))

@@ -306,6 +306,7 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
       inFlight.add(dispatch)
       const caller = dispatch.caller
       const flow = Context.get(caller, Correlation.Current) === undefined ? new Flow(caller) : undefined
+      dispatch.flow = flow
       const collector = new Collector(dispatch)
       fiber.setContext(flow?.handlerContext(bound.context) ?? handlerContext(bound.context, caller))
       const handling = runHandler(bound, command, collector)

@@ -11,6 +11,8 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Broker from "./Broker.ts"
+import { Fifo } from "./internal/fifo.ts"
+import { deliveryOf } from "./internal/flowContext.ts"
 import * as Message from "./Message.ts"
 import * as Subscriber from "./Subscriber.ts"
 
@@ -24,12 +26,15 @@ export interface Options {
    * How many messages a group of a topic may have outstanding (waiting or
    * unacknowledged). A publish waits while a group is full; it fails when that
    * group has no consumer, or the topic no group, since then it could wait for
-   * ever. Default: 10,000.
+   * ever. What the handler of a message publishes to its own consumer does not
+   * wait, for it would wait for itself: it may fill the group to twice the
+   * capacity, and fails beyond that. Default: 10,000.
    */
   readonly capacity?: number | undefined
   /**
-   * How many messages a topic keeps after every group has acknowledged them, for
-   * groups that come later: a new group starts with the oldest message kept.
+   * How many messages a topic keeps when every group has acknowledged them, the
+   * newest, for groups that come later: a new group starts with the oldest
+   * message kept. What a group has not acknowledged is kept as well, and counts.
    * Default: 1,000.
    */
   readonly retention?: number | undefined
@@ -65,6 +70,13 @@ export class MemoryBroker extends Context.Service<MemoryBroker, {
  * It is bounded: where nobody consumes a topic, publishing to it fails once
  * `capacity` messages are there.
  *
+ * A handler that publishes waits while the group of another consumer is full.
+ * Two consumers whose handlers publish to each other can fill each other's
+ * groups, and then wait for ever. The broker cannot tell that from a consumer
+ * that is slow; give such a cycle a `capacity` above what it can have outstanding
+ * at once. The same holds for code that takes from a subscription by itself and
+ * publishes before it acknowledges.
+ *
  * @stability unstable
  * @category layers
  * @since 0.1.0
@@ -81,7 +93,7 @@ export const layer = (
         Context.add(
           MemoryBroker,
           MemoryBroker.of({
-            messages: (topic) => Effect.sync(() => Array.from(state.topic(topic).log, (entry) => entry.message)),
+            messages: (topic) => Effect.sync(() => Array.from(state.topic(topic).log(), (entry) => entry.message)),
             pending: Effect.sync(() => state.pending),
             awaitIdle: state.awaitIdle
           })
@@ -92,13 +104,22 @@ export const layer = (
 
 // --- internal ---
 
-/** A message as its topic keeps it. `open`: the groups that have not acknowledged it. */
+/** A message as its topic keeps it, in a list. `open`: the groups that have not acknowledged it. */
 interface Entry {
   readonly message: Message.Message
   readonly lane: string | undefined
   readonly offset: number
   open: number
+  previous: Entry | undefined
+  next: Entry | undefined
 }
+
+/** A delivery that knows which groups the consumer serves that has it. */
+interface Held extends Subscriber.Delivery {
+  readonly [served]: ReadonlySet<Group>
+}
+
+const served: unique symbol = Symbol("@event-flow/core/MemoryBroker/served")
 
 /** Effects that wait for something to change; each looks again when woken. */
 class Waiters {
@@ -133,44 +154,6 @@ class Waiters {
     const resumes = this.#resumes
     this.#resumes = new Set()
     for (const wake of resumes) wake()
-  }
-}
-
-/** A first-in-first-out queue without shifting, and a way back to its front. */
-class Fifo<A> implements Iterable<A> {
-  #items: Array<A | undefined> = []
-  #head = 0
-
-  get size(): number {
-    return this.#items.length - this.#head
-  }
-
-  push(item: A): void {
-    this.#items.push(item)
-  }
-
-  unshift(item: A): void {
-    if (this.#head > 0) this.#items[--this.#head] = item
-    else this.#items.unshift(item)
-  }
-
-  peek(): A | undefined {
-    return this.#items[this.#head]
-  }
-
-  *[Symbol.iterator](): IterableIterator<A> {
-    for (let i = this.#head; i < this.#items.length; i++) yield this.#items[i]!
-  }
-
-  shift(): A | undefined {
-    if (this.size === 0) return undefined
-    const item = this.#items[this.#head]
-    this.#items[this.#head++] = undefined
-    if (this.#head > 1024 && this.#head * 2 > this.#items.length) {
-      this.#items = this.#items.slice(this.#head)
-      this.#head = 0
-    }
-    return item
   }
 }
 
@@ -210,19 +193,40 @@ class Group {
 }
 
 class Topic {
-  readonly log = new Fifo<Entry>()
   readonly groups = new Map<string, Group>()
+  readonly #retention: number
+  #first: Entry | undefined = undefined
+  #last: Entry | undefined = undefined
   #nextOffset = 0
+  size = 0
+  /** How many entries every group has acknowledged; none is before `#oldestSettled`. */
+  #settled = 0
+  #oldestSettled: Entry | undefined = undefined
+
+  constructor(retention: number) {
+    this.#retention = retention
+  }
+
+  /** The messages kept, the oldest first. */
+  *log(): IterableIterator<Entry> {
+    for (let entry = this.#first; entry !== undefined; entry = entry.next) yield entry
+  }
 
   append(message: Message.Message): void {
     const entry: Entry = {
       message,
       lane: Message.keyString(message),
       offset: this.#nextOffset++,
-      open: this.groups.size
+      open: this.groups.size,
+      previous: this.#last,
+      next: undefined
     }
-    this.log.push(entry)
+    if (this.#last === undefined) this.#first = entry
+    else this.#last.next = entry
+    this.#last = entry
+    this.size++
     for (const group of this.groups.values()) group.offer(entry)
+    this.#trim()
   }
 
   /** The group, which starts with the oldest message kept. */
@@ -231,17 +235,43 @@ class Topic {
     if (existing !== undefined) return existing
     const group = new Group()
     this.groups.set(name, group)
-    for (const entry of this.log) {
+    for (const entry of this.log()) {
       entry.open++
       group.offer(entry)
     }
+    this.#settled = 0
+    this.#oldestSettled = undefined
     return group
   }
 
-  /** Forgets the oldest messages beyond `retention` that every group has acknowledged. */
-  trim(retention: number): void {
-    if (this.groups.size === 0) return
-    while (this.log.size > retention && this.log.peek()?.open === 0) this.log.shift()
+  acknowledged(group: Group, entry: Entry): void {
+    group.acknowledged(entry)
+    if (--entry.open > 0) return
+    this.#settled++
+    if (this.#oldestSettled === undefined || entry.offset < this.#oldestSettled.offset) this.#oldestSettled = entry
+    this.#trim()
+  }
+
+  /** Forgets the oldest settled messages beyond what is retained, those behind an unsettled one too. */
+  #trim(): void {
+    while (this.size > this.#retention && this.#settled > 0) {
+      let entry = this.#oldestSettled!
+      while (entry.open > 0) entry = entry.next!
+      this.#oldestSettled = entry.next
+      this.#settled--
+      this.#remove(entry)
+    }
+  }
+
+  #remove(entry: Entry): void {
+    const { next, previous } = entry
+    if (previous === undefined) this.#first = next
+    else previous.next = next
+    if (next === undefined) this.#last = previous
+    else next.previous = previous
+    // Whoever still has its delivery must not hold on to the rest of the log
+    entry.previous = entry.next = undefined
+    this.size--
   }
 }
 
@@ -262,7 +292,7 @@ class State {
   topic(name: string): Topic {
     const existing = this.#topics.get(name)
     if (existing !== undefined) return existing
-    const topic = new Topic()
+    const topic = new Topic(this.#retention)
     this.#topics.set(name, topic)
     return topic
   }
@@ -277,19 +307,18 @@ class State {
   readonly publish = (
     messages: Arr.NonEmptyReadonlyArray<Message.Message>
   ): Effect.Effect<void, Broker.PublishError> =>
-    Effect.suspend(() => {
+    Effect.withFiber((fiber) => {
       let index = 0
       return this.#changed.until(() => {
         const before = index
         try {
           for (; index < messages.length; index++) {
             const message = messages[index]!
-            const admitted = this.#admit(message)
+            const admitted = this.#admit(message, fiber.context)
             if (admitted !== true) return admitted
             const topic = this.topic(message.topic)
             topic.append(message)
             this.pending += topic.groups.size
-            topic.trim(this.#retention)
           }
           return Effect.void
         } finally {
@@ -300,11 +329,14 @@ class State {
     })
 
   /** Whether there is room; undefined: not now. */
-  #admit(message: Message.Message): true | undefined | Effect.Effect<never, Broker.PublishError> {
+  #admit(
+    message: Message.Message,
+    publisher: Context.Context<never>
+  ): true | undefined | Effect.Effect<never, Broker.PublishError> {
     const fail = (reason: Broker.PublishReason) => Effect.fail(Broker.publishError(message, reason))
     if (this.#isClosed) return fail(new Broker.Closed({ detail: "the memory broker's layer is closed" }))
     const topic = this.topic(message.topic)
-    if (topic.groups.size === 0 && topic.log.size >= this.#capacity) {
+    if (topic.groups.size === 0 && topic.size >= this.#capacity) {
       return fail(
         new Broker.Rejected({
           detail: `${this.#capacity} messages wait in the topic, and no group consumes it: subscribe, or raise capacity`
@@ -320,7 +352,15 @@ class State {
           })
         )
       }
-      return undefined
+      // Who works on a message of the consumer that serves the group would wait for itself
+      if ((deliveryOf(publisher) as Held | undefined)?.[served]?.has(group) !== true) return undefined
+      if (group.pending < 2 * this.#capacity) continue
+      return fail(
+        new Broker.Rejected({
+          detail: `group "${name}" has ${group.pending} messages outstanding, and its own consumer publishes more: ` +
+            "raise capacity"
+        })
+      )
     }
     return true
   }
@@ -340,6 +380,7 @@ class State {
         state.consumers++
         return { name, topic, state }
       })
+      const groups = new Set(queues.map(({ state }) => state))
       const inFlight = new Map<Pending, Group>()
       let first = 0
       let isOpen = true
@@ -350,7 +391,8 @@ class State {
         return state
       }
 
-      const toDelivery = (name: string, topic: Topic, pending: Pending): Subscriber.Delivery => ({
+      const toDelivery = (name: string, topic: Topic, pending: Pending): Held => ({
+        [served]: groups,
         message: pending.entry.message,
         attempt: pending.attempt,
         origin: { topic: name, offset: String(pending.entry.offset) },
@@ -359,9 +401,7 @@ class State {
         ack: Effect.sync(() => {
           const state = settle(pending)
           if (state === undefined) return
-          pending.entry.open--
-          state.acknowledged(pending.entry)
-          topic.trim(this.#retention)
+          topic.acknowledged(state, pending.entry)
           this.#changed.wakeAll()
           if (--this.pending === 0) this.#idle.wakeAll()
         }),

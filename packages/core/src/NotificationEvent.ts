@@ -83,8 +83,8 @@ export interface NotificationEvent<Self, Tag extends string, Fields extends Sche
  *
  * **Gotchas**
  *
- * They must be synchronous too, which the types cannot tell: an encoding that
- * waits fails to publish with `EncodeFailed`.
+ * Encoding must be synchronous too, which the types cannot tell: one that waits
+ * dies when the event is published.
  *
  * @stability unstable
  * @category models

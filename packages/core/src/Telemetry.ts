@@ -9,6 +9,7 @@
  * @stability unstable
  * @since 0.1.0
  */
+import type * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -93,7 +94,8 @@ export const operationDuration = Metric.histogram("messaging.client.operation.du
 
 /**
  * How long handling a consumed message takes, in seconds. Attributes:
- * `messaging.destination.name`, `messaging.consumer.group.name`, `error.type`.
+ * `messaging.destination.name`, `messaging.consumer.group.name`, and `error.type`
+ * when it was dead-lettered or ended the consumer.
  *
  * @stability unstable
  * @category metrics
@@ -118,7 +120,7 @@ export const sentMessages = Metric.counter("messaging.client.sent.messages", {
 
 /**
  * Messages consumed. Attribute `event_flow.outcome`: `handled`, `duplicate`,
- * `skipped` or `dead_lettered`.
+ * `skipped` (what a policy ignores too) or `dead_lettered`.
  *
  * @stability unstable
  * @category metrics
@@ -263,7 +265,8 @@ export const publish = <A, E, R>(effect: Effect.Effect<A, E, R>, options: {
 
 /**
  * The span of handling a consumed message, child of the span that published it,
- * and its duration.
+ * and its duration. What `failureOf` finds in the result shows as a failure in
+ * both, with its `error.type`; the effect succeeds all the same.
  *
  * @stability unstable
  * @category recording
@@ -278,8 +281,32 @@ export const process = <A, E, R>(effect: Effect.Effect<A, E, R>, options: {
   readonly parent: Tracer.AnySpan | undefined
   readonly tracing: boolean
   readonly metrics: boolean
+  /** Why the message was not handled, although its handling came to an end. */
+  readonly failureOf?: ((result: A) => Cause.Cause<unknown> | undefined) | undefined
 }): Effect.Effect<A, E, R> => {
   if (!options.tracing && !options.metrics) return effect
+  const failureOf = options.failureOf
+  if (failureOf === undefined) return recordProcess(effect, options)
+  return Effect.suspend(() => {
+    let failed: { readonly result: A } | undefined = undefined as { readonly result: A } | undefined
+    const failing = Effect.flatMap(effect, (result) => {
+      const failure = failureOf(result)
+      if (failure === undefined) return Effect.succeed(result)
+      failed = { result }
+      // Seen by the recording only: caught below
+      return Effect.failCause(failure as Cause.Cause<never>)
+    })
+    return Effect.catchCause(
+      recordProcess(failing, options),
+      (cause) => failed === undefined ? Effect.failCause(cause) : Effect.succeed(failed.result)
+    )
+  })
+}
+
+const recordProcess = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  options: Omit<Parameters<typeof process>[1], "failureOf">
+): Effect.Effect<A, E, R> => {
   const attributes = {
     "messaging.system": options.system,
     "messaging.destination.name": options.topic,
@@ -288,16 +315,19 @@ export const process = <A, E, R>(effect: Effect.Effect<A, E, R>, options: {
     "messaging.operation.type": "process"
   }
   const measured = options.metrics ? recordDuration(processDuration, attributes)(effect) : effect
-  return options.tracing
-    ? Effect.withSpan(measured, `process ${options.topic}`, {
-      captureStackTrace: false,
-      kind: "consumer",
-      // Without a publisher's span it starts a trace: the span of who started the consumer is not its parent
-      root: options.parent === undefined,
-      parent: options.parent,
-      attributes: options.messageId === undefined
-        ? attributes
-        : { ...attributes, "messaging.message.id": options.messageId }
-    })
-    : measured
+  if (!options.tracing) return measured
+  const annotated = Effect.onExit(
+    measured,
+    (exit) => Exit.isSuccess(exit) ? Effect.void : Effect.annotateCurrentSpan("error.type", errorType(exit))
+  )
+  return Effect.withSpan(annotated, `process ${options.topic}`, {
+    captureStackTrace: false,
+    kind: "consumer",
+    // Without a publisher's span it starts a trace: the span of who started the consumer is not its parent
+    root: options.parent === undefined,
+    parent: options.parent,
+    attributes: options.messageId === undefined
+      ? attributes
+      : { ...attributes, "messaging.message.id": options.messageId }
+  })
 }

@@ -376,7 +376,7 @@ describe("AsyncApi.make", () => {
 })
 
 describe("two definitions of one event", () => {
-  const define = (topic: string, fields: Schema.Struct.Fields, version = 1) => {
+  const define = (topic: string, fields: NotificationEvent.WireFields, version = 1) => {
     class Moved extends NotificationEvent.Class<Moved>()("Moved", fields, { topic, version }) {}
     return Moved
   }

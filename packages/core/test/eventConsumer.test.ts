@@ -16,7 +16,7 @@ import {
   Inbox,
   MemoryBroker,
   Message,
-  type MessageCodec,
+  MessageCodec,
   NotificationEvent,
   Subscriber,
   Telemetry,
@@ -229,11 +229,45 @@ describe("a message that is handled", () => {
 
   it.effect("handlers see the correlation of the flow", () =>
     Effect.gen(function*() {
-      const seen: Array<Correlation.Correlation | undefined> = []
-      const { deliver } = yield* setup({}, () => Effect.map(Correlation.Current, (current) => void seen.push(current)))
+      const seen: Array<Correlation.Correlation> = []
+      const { deliver } = yield* setup(
+        {},
+        () =>
+          Effect.map(
+            Correlation.Current,
+            (current) => void seen.push(Correlation.make(String(current?.correlationId), current?.causationId))
+          )
+      )
       yield* deliver(order(1, { attributes: { correlationid: "flow" } }))
       yield* settled
       assert.deepStrictEqual(seen, [Correlation.make("flow", "1")])
+    }))
+
+  // Merging costs as much as handling; the map of what a handler's layer brought is made by a merge
+  it.effect("its handler's context is merged once for all messages", () =>
+    Effect.gen(function*() {
+      class Shop extends Context.Service<Shop, { readonly name: string }>()("Shop") {}
+      const brought = new Set<unknown>()
+      const subscriber = new FakeSubscriber()
+      yield* open(
+        EventConsumer.layer({ group: "group" }).pipe(
+          Layer.provide(EventFlow.layer({ handlers: [OnOrdered] })),
+          Layer.provide(
+            OnOrdered.toLayer(() =>
+              Effect.map(
+                Effect.context<never>(),
+                ({ mapUnsafe }) => void brought.add(mapUnsafe.get("@event-flow/core/internal/Brought"))
+              )
+            ).pipe(Layer.provide(Layer.succeed(Shop)({ name: "shop" })))
+          ),
+          Layer.provide([subscriber.layer, Broker.layerNone])
+        )
+      )
+      yield* subscriber.deliver(order(1), order(2), order(3))
+      yield* settled
+      assert.deepStrictEqual(subscriber.log, ["ack 1", "ack 2", "ack 3"])
+      assert.strictEqual(brought.size, 1)
+      assert.isFalse(brought.has(undefined))
     }))
 })
 
@@ -289,6 +323,54 @@ describe("the default policy", () => {
       }]])
       assert.deepStrictEqual(log, ["ack 1"])
       assert.deepStrictEqual(logger.entries, [`Warn Dead-lettered message 1 of topic "orders" after 6 attempt(s)`])
+    }))
+
+  it.effect("is asked whatever the flow's onFailure: a message is never lost to a log", () =>
+    Effect.gen(function*() {
+      const subscriber = new FakeSubscriber()
+      const broker = new RecordingBroker()
+      const asked: Array<string> = []
+      yield* open(
+        EventConsumer.layer({
+          group: "group",
+          policy: (failure) => {
+            asked.push(failure._tag === "HandlerFailed" ? failure.error._tag : failure._tag)
+            return ConsumerPolicy.deadLetter()
+          }
+        }).pipe(
+          Layer.provide(EventFlow.layer({ handlers: [OnOrdered], onFailure: "log" })),
+          Layer.provide([OnOrdered.toLayer(failing(1)), subscriber.layer, broker.layer, new RecordingLogger().layer])
+        )
+      )
+      yield* subscriber.deliver(order(1))
+      yield* settled
+      assert.deepStrictEqual(asked, ["EventsFailed"])
+      assert.strictEqual(broker.batches.length, 1)
+    }))
+
+  it.effect("shortens the reason that a dead letter carries", () =>
+    Effect.gen(function*() {
+      const { broker, deliver } = yield* setup(
+        {},
+        ({ n }) => Effect.die(new Error(`${"x".repeat(n)}😀${"y".repeat(9)}`))
+      )
+      yield* deliver(order(989), order(990), order(998), order(999))
+      yield* settled
+      const reasons = broker.batches.flat().map(({ headers }) => text(headers, "dead-letter-error"))
+      assert.deepStrictEqual(reasons, [
+        `${"x".repeat(989)}😀${"y".repeat(9)}`,
+        `${"x".repeat(990)}😀${"y".repeat(7)}…`,
+        `${"x".repeat(998)}…`,
+        `${"x".repeat(999)}…`
+      ])
+    }))
+
+  it.effect("dead-letters what dies with a value that has no text", () =>
+    Effect.gen(function*() {
+      const { broker, deliver, log } = yield* setup({}, () => Effect.die(Object.create(null)))
+      yield* deliver(order(1))
+      yield* settled
+      assert.deepStrictEqual([broker.batches.length, log], [1, ["ack 1"]])
     }))
 
   it.effect("a retry that succeeds ends it", () =>
@@ -370,6 +452,30 @@ describe("a policy of one's own", () => {
       yield* settled
       assert.deepStrictEqual([log, broker.batches], [["ack 1", "ack 2"], []])
       assert.deepStrictEqual(logger.entries, [1, 2].map((n) => `Warn Skipped message ${n} of topic "orders"`))
+    }))
+
+  it.effect("ignores what it has no handler for, without a warning, and leaves the rest to another policy", () =>
+    Effect.gen(function*() {
+      const other = (id: number, type: string) => order(id, { attributes: { type } })
+      const messages = [other(1, "Other.v1"), other(2, "com.example.other"), other(3, "Ordered.v9"), order(4)]
+      const own = yield* setup(
+        { policy: ConsumerPolicy.ignoreUnknownTypes(() => ConsumerPolicy.deadLetter("own")) },
+        () => Effect.die("bug")
+      )
+      yield* own.deliver(...messages)
+      yield* settled
+      assert.deepStrictEqual(own.log, ["ack 1", "ack 2", "ack 3", "ack 4"])
+      assert.deepStrictEqual(own.broker.batches.flat().map(({ attributes, topic }) => [topic, attributes["id"]]), [
+        ["own", "3"],
+        ["own", "4"]
+      ])
+      assert.isFalse(own.logger.entries.some((entry) => /message [12]/.test(entry)))
+
+      const byDefault = yield* setup({ policy: ConsumerPolicy.ignoreUnknownTypes() }, () => Effect.void)
+      yield* byDefault.deliver(...messages)
+      yield* settled
+      assert.deepStrictEqual(byDefault.log, ["ack 1", "ack 2", "ack 3", "ack 4"])
+      assert.deepStrictEqual(byDefault.broker.batches.flat().map(({ attributes }) => attributes["id"]), ["3"])
     }))
 
   it.effect("stops: the message stays unacknowledged, what is behind it is not handled, and whoever joins is told", () =>
@@ -535,13 +641,15 @@ describe("duplicates", () => {
     Effect.gen(function*() {
       const subscriber = new FakeSubscriber()
       const broker = new RecordingBroker()
+      const logger = new RecordingLogger()
       yield* open(
         EventConsumer.layer({ group: "group", dedupe: true, concurrency: 2, policy }).pipe(
           Layer.provide(EventFlow.layer({ handlers: [OnOrdered] })),
-          Layer.provide([OnOrdered.toLayer(handle), subscriber.layer, broker.layer, inbox])
+          Layer.provide([OnOrdered.toLayer(handle), subscriber.layer, broker.layer, inbox]),
+          Layer.provide(logger.layer)
         )
       )
-      return { broker, ...subscriber }
+      return { broker, logger, ...subscriber }
     })
 
   it.effect("are acknowledged and not handled", () =>
@@ -573,14 +681,33 @@ describe("duplicates", () => {
       assert.deepStrictEqual(log, ["ack 1", "ack 1", "ack 1"])
     }))
 
-  it.effect("a message without an id is no duplicate of another", () =>
+  it.effect("a message without an id is no duplicate of another, which is said once", () =>
     Effect.gen(function*() {
       let handled = 0
-      const { deliver } = yield* deduping(Inbox.layerMemory(), () => Effect.sync(() => void handled++))
+      const { deliver, logger } = yield* deduping(Inbox.layerMemory(), () => Effect.sync(() => void handled++))
       const foreign = Message.make({ ...order(1), attributes: { type: "Ordered.v1" } })
       yield* deliver(foreign, foreign)
       yield* settled
       assert.strictEqual(handled, 2)
+      assert.deepStrictEqual(logger.entries, [
+        `Warn A message of topic "orders" has no id: duplicates of such messages are not dropped`
+      ])
+    }))
+
+  it.effect("an id is one of its source: the same one of another source is another message", () =>
+    Effect.gen(function*() {
+      let handled = 0
+      const { deliver } = yield* deduping(Inbox.layerMemory(), () => Effect.sync(() => void handled++))
+      const from = (source: string, id: string) => order(1, { attributes: { source, id } })
+      yield* deliver(
+        from("/billing", "1"),
+        from("/orders", "1"),
+        from("/orders", "1"),
+        from("/orders", "1 1"),
+        order(1)
+      )
+      yield* settled
+      assert.strictEqual(handled, 4)
     }))
 
   it.effect("an inbox that fails is a failure like any other", () =>
@@ -767,6 +894,16 @@ describe("order and concurrency", () => {
       )
     }))
 
+  for (const option of ["concurrency", "maxInFlight"]) {
+    for (const value of [0, -1, 1.5, NaN, Infinity]) {
+      it.effect(`${option} of ${value} is an error at once: nothing would be consumed`, () =>
+        Effect.gen(function*() {
+          const exit = yield* Effect.exit(setup({ [option]: value }, () => Effect.void))
+          assert.include(String(squashed(exit)), `EventConsumer "group": ${option} must be a whole number from 1`)
+        }))
+    }
+  }
+
   it.effect("with the memory broker, no more than maxInFlight are taken from the group", () =>
     Effect.gen(function*() {
       yield* open(consumer(() => Effect.never, { concurrency: 10, maxInFlight: 3 }))
@@ -828,6 +965,28 @@ describe("closing", () => {
       assert.deepStrictEqual([log, logger.entries], [["ack 1", "closed"], []])
     }))
 
+  it.effect("run takes a codec as well", () =>
+    Effect.gen(function*() {
+      const { entries, note } = new Journal()
+      const subscriber = new FakeSubscriber()
+      const codec: MessageCodec.MessageCodec["Service"] = {
+        encode: () => Effect.die("not used"),
+        decode: ({ attributes }) => Effect.sync(() => new Ordered({ n: Number(attributes["id"]) }))
+      }
+      yield* EventConsumer.runWithCodec({ group: "group" }).pipe(
+        Effect.provide(
+          EventFlow.layer({ handlers: [OnOrdered] }).pipe(
+            Layer.provide(OnOrdered.toLayer(({ n }) => note(`order ${n}`))),
+            Layer.provideMerge([subscriber.layer, Broker.layerNone, Layer.succeed(MessageCodec.MessageCodec)(codec)])
+          )
+        ),
+        Effect.forkChild
+      )
+      yield* subscriber.deliver(order(7, { body: new Uint8Array() }))
+      yield* settled
+      assert.deepStrictEqual(entries, ["order 7"])
+    }))
+
   it.effect("interrupting run, mid-handler, leaves the message unacknowledged", () =>
     Effect.gen(function*() {
       const { entries, work } = new Journal()
@@ -868,6 +1027,31 @@ describe("revoked deliveries", () => {
       ])
       // Each gets an answer, which tells the subscriber that nobody works on it any more
       assert.sameMembers(log, ["nack 1, revoked", "nack 3, revoked", "nack 4, revoked", "ack 2", "ack 5"])
+    }))
+
+  it.effect("those that wait are answered before the listener ends, with no worker free for them", () =>
+    Effect.gen(function*() {
+      const { entries, work } = new Journal()
+      const { deliver, log, subscriber } = yield* setup({}, ({ n }) => work(`order ${n}`, 10))
+      yield* deliver(
+        order(1, { key: "a" }),
+        order(2, { key: "a" }),
+        order(3, { key: "b" }),
+        order(4, { key: "b" }),
+        order(5, { key: undefined }),
+        order(6, { key: "c" })
+      )
+      yield* settled
+      yield* subscriber.revoke(({ attributes }) => !["1", "4"].includes(attributes["id"]!))
+      assert.sameMembers(log, [2, 3, 5, 6].map((n) => `nack ${n}, revoked`))
+      yield* deliver(order(7, { key: "c" }), order(8, { key: "a" }))
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(entries.filter((entry) => entry.includes("starts")), [
+        "order 1 starts@0",
+        "order 4 starts@10",
+        "order 7 starts@20",
+        "order 8 starts@30"
+      ])
     }))
 
   it.effect("that are revoked while their retry is due are not handled again", () =>
@@ -1169,6 +1353,28 @@ describe("telemetry", () => {
       assert.deepStrictEqual(processed.map(parentOf), processed.map(() => undefined))
     }))
 
+  it.effect("the span of a message that is dead-lettered says so, and the consumer goes on", () =>
+    Effect.gen(function*() {
+      const { spans, tracer } = recordingTracer()
+      const { deliver, log } = yield* Effect.withTracer(
+        setup(
+          { policy: (failure) => failure._tag === "Undecodable" ? ConsumerPolicy.skip : ConsumerPolicy.deadLetter() },
+          ({ n }) => n === 1 ? Effect.fail(new Boom({ id: "1" })) : n === 2 ? Effect.die("a bug") : Effect.void
+        ),
+        tracer
+      )
+      yield* deliver(order(1), order(2), order(3), order(4, { body: encode(null) }))
+      yield* settled
+      assert.deepStrictEqual(log, ["ack 1", "ack 2", "ack 3", "ack 4"])
+      assert.deepStrictEqual(
+        spans.filter(({ name }) => name === "process orders").map(({ attributes, status }) => [
+          status._tag === "Ended" && Exit.isFailure(status.exit),
+          attributes.get("error.type")
+        ]),
+        [[true, "EventHandlerError"], [true, "defect"], [false, undefined], [false, undefined]]
+      )
+    }))
+
   it.effect("a publisher's decision not to sample is respected", () =>
     Effect.gen(function*() {
       const { spans, tracer } = recordingTracer()
@@ -1242,8 +1448,17 @@ describe("telemetry", () => {
           ...common,
           "messaging.operation.name": "process",
           "messaging.operation.type": "process",
-          count: 5,
+          count: 4,
           sum: 0.04
+        },
+        {
+          id: "messaging.process.duration",
+          ...common,
+          "messaging.operation.name": "process",
+          "messaging.operation.type": "process",
+          "error.type": "EventHandlerError",
+          count: 1,
+          sum: 0
         }
       ])
     }))

@@ -1,8 +1,18 @@
 /** The memory broker: what every broker promises, then what this one adds. */
 import { assert, describe, it } from "@effect/vitest"
-import { Broker, MemoryBroker, Message, Subscriber } from "@event-flow/core"
+import {
+  Broker,
+  ConsumerPolicy,
+  EventConsumer,
+  EventFlow,
+  EventHandler,
+  MemoryBroker,
+  Message,
+  NotificationEvent,
+  Subscriber
+} from "@event-flow/core"
 import { brokerSuite } from "@event-flow/core/testing"
-import { Cause, Deferred, Effect, Exit, Fiber, References, Scope } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Layer, Logger, References, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { bodyOf, open } from "./fixtures.ts"
 
@@ -143,6 +153,104 @@ describe("capacity", () => {
     }).pipe(Effect.provide(MemoryBroker.layer({ capacity: 2 }))), 5_000)
 })
 
+describe("a handler that publishes to its own consumer", () => {
+  class Step extends NotificationEvent.Class<Step>()("Step", { n: Schema.Int }, { topic: "steps" }) {}
+  class Other extends NotificationEvent.Class<Other>()("Other", { n: Schema.Int }, { topic: "others" }) {}
+  const OnStep = EventHandler.make("OnStep", { on: Step, emits: [Step, Other] })
+  const OnOther = EventHandler.make("OnOther", { on: Other })
+
+  const encoded = (type: string, n: number) =>
+    Message.make({
+      topic: type === "Step" ? "steps" : "others",
+      attributes: { id: `${type} ${n}`, type: `${type}.v1` },
+      body: new TextEncoder().encode(JSON.stringify({ n }))
+    })
+
+  const setup = (
+    handle: (event: Step) => ReadonlyArray<Step | Other>,
+    onOther: (event: Other) => Effect.Effect<void> = () => Effect.void
+  ) =>
+    Effect.gen(function*() {
+      const handled: Array<number> = []
+      const failures: Array<string> = []
+      const group = EventConsumer.layer({
+        group: "group",
+        policy: (failure) => {
+          failures.push(failure._tag === "HandlerFailed" ? failure.error.message : failure._tag)
+          return ConsumerPolicy.skip
+        }
+      })
+      yield* open(
+        group.pipe(
+          Layer.provide(EventFlow.layer({ handlers: [OnStep, OnOther] })),
+          Layer.provide([
+            OnStep.toLayer((event, { collectAll }) =>
+              Effect.andThen(Effect.sync(() => handled.push(event.n)), collectAll(handle(event)))
+            ),
+            OnOther.toLayer(onOther),
+            Logger.layer([])
+          ])
+        )
+      )
+      const { publish } = yield* Broker.Broker
+      return { failures, handled, publish }
+    })
+
+  it.effect("does not wait for the room that only its own end can make", () =>
+    Effect.gen(function*() {
+      const { failures, handled, publish } = yield* setup(({ n }) => n < 10 ? [new Step({ n: n + 1 })] : [])
+      // Publishers that fill whatever room there is
+      const publishers = yield* started(
+        Effect.forEach([9, 9, 9, 9], (n) => publish([encoded("Step", n)]), { discard: true })
+      )
+      yield* publish([encoded("Step", 1)])
+      yield* TestClock.adjust(0)
+      yield* Fiber.join(publishers)
+      assert.deepStrictEqual(failures, [])
+      assert.strictEqual(handled.length, 10 + 4 * 2)
+      assert.strictEqual(yield* pending, 0)
+    }).pipe(Effect.provide(MemoryBroker.layer({ capacity: 2 }))), 5_000)
+
+  it.effect("so it is to another topic of the same consumer", () =>
+    Effect.gen(function*() {
+      const { failures, publish } = yield* setup(({ n }) => [new Other({ n }), new Other({ n })])
+      yield* publish([encoded("Step", 1)])
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(failures, [])
+      assert.deepStrictEqual(yield* stored("others"), [{ n: 1 }, { n: 1 }])
+      assert.strictEqual(yield* pending, 0)
+    }).pipe(Effect.provide(MemoryBroker.layer({ capacity: 1 }))), 5_000)
+
+  it.effect("one that makes more and more of them fails: memory is bounded", () =>
+    Effect.gen(function*() {
+      const { failures, publish } = yield* setup(({ n }) =>
+        n > 8 ? [] : [new Step({ n: n + 1 }), new Step({ n: n + 1 })]
+      )
+      yield* publish([encoded("Step", 1)])
+      yield* TestClock.adjust(0)
+      assert.include(
+        failures[0],
+        `group "group" has 8 messages outstanding, and its own consumer publishes more: raise capacity`
+      )
+      assert.strictEqual(yield* pending, 0)
+    }).pipe(Effect.provide(MemoryBroker.layer({ capacity: 4 }))), 5_000)
+
+  it.effect("waits for another consumer as everybody does", () =>
+    Effect.gen(function*() {
+      const { failures, handled, publish } = yield* setup(({ n }) => [new Other({ n })])
+      const slow = yield* subscribe({ topics: ["others"], group: "slow" })
+      const publishing = yield* started(publish([encoded("Step", 1), encoded("Step", 2), encoded("Step", 3)]))
+      assert.deepStrictEqual([handled, yield* stored("others")], [[1, 2], [{ n: 1 }]])
+      yield* ackAll(yield* slow.take)
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual([handled, yield* stored("others")], [[1, 2, 3], [{ n: 1 }, { n: 2 }]])
+      yield* ackAll(yield* slow.take)
+      yield* ackAll(yield* slow.take)
+      yield* Fiber.join(publishing)
+      assert.deepStrictEqual(failures, [])
+    }).pipe(Effect.provide(MemoryBroker.layer({ capacity: 1 }))), 5_000)
+})
+
 describe("retention", () => {
   it.effect("keeps the newest of what every group has acknowledged, for groups to come", () =>
     Effect.gen(function*() {
@@ -169,6 +277,41 @@ describe("retention", () => {
       yield* ackAll(yield* slow.take)
       assert.deepStrictEqual(yield* stored(), [])
     }).pipe(Effect.provide(MemoryBroker.layer({ retention: 0 }))))
+})
+
+describe("one message that stays unsettled", () => {
+  it.effect("keeps nothing but itself: what is settled behind it goes by its own age", () =>
+    Effect.gen(function*() {
+      const { take } = yield* subscribe()
+      yield* publish([1])
+      const [stuck] = yield* take
+      for (let n = 2; n <= 50; n++) {
+        yield* publish([n])
+        yield* ackAll(yield* take)
+      }
+      assert.deepStrictEqual(yield* stored(), [1, 49, 50])
+      const late = yield* subscribe({ group: "late" })
+      assert.deepStrictEqual(numbers(yield* late.take), [1, 49, 50])
+      yield* stuck!.nack
+      assert.deepStrictEqual(numbers(yield* take), [1])
+    }).pipe(Effect.provide(MemoryBroker.layer({ retention: 3 }))))
+
+  it.effect("whatever the order of acknowledgements, the oldest settled ones go first", () =>
+    Effect.gen(function*() {
+      const { take } = yield* subscribe()
+      yield* publish([1, 2, 3, 4, 5, 6])
+      const deliveries = yield* take
+      const ackOf = (...list: ReadonlyArray<number>) => ackAll(list.map((n) => deliveries[n - 1]!))
+      yield* ackOf(5, 3, 6, 2)
+      assert.deepStrictEqual(yield* stored(), [1, 2, 3, 4, 6])
+      yield* publish([7, 8])
+      assert.deepStrictEqual(yield* stored(), [1, 4, 6, 7, 8])
+      yield* ackOf(1)
+      yield* publish([9])
+      assert.deepStrictEqual(yield* stored(), [4, 6, 7, 8, 9])
+      yield* publish([10, 11])
+      assert.deepStrictEqual(yield* stored(), [4, 7, 8, 9, 10, 11], "what is not settled is kept")
+    }).pipe(Effect.provide(MemoryBroker.layer({ retention: 5 }))))
 })
 
 describe("awaitIdle", () => {

@@ -1,9 +1,20 @@
 /** Messages: attributes, encoding and decoding, versions. */
 import { assert, describe, it } from "@effect/vitest"
-import { Broker, Mediator, Message, MessageCodec, NotificationEvent, Upcast } from "@event-flow/core"
+import {
+  Broker,
+  EventEmitter,
+  EventFlow,
+  Mediator,
+  Message,
+  MessageCodec,
+  NotificationEvent,
+  Upcast
+} from "@event-flow/core"
 import { Clock, Effect, Equal, Exit, Layer, Option, Schema, SchemaTransformation } from "effect"
 import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { A, bodyOf, Do, flow, News, RecordingBroker } from "./fixtures.ts"
 
 const known = (...classes: ReadonlyArray<NotificationEvent.AnyClass>) => new Map(classes.map((one) => [one.tag, one]))
@@ -32,7 +43,7 @@ const assertEqual = (actual: unknown, expected: unknown): void =>
 const provideCodec = Effect.provide(MessageCodec.layer)
 
 describe("attributes", () => {
-  it.effect("are those of CloudEvents 1.0, made once, when first read", () =>
+  it.effect("are those of CloudEvents 1.0, made once, when first read, with the time of the publish", () =>
     Effect.gen(function*() {
       const broker = new RecordingBroker()
       yield* TestClock.setTime(Date.UTC(2026, 0, 2, 3, 4, 5))
@@ -40,7 +51,6 @@ describe("attributes", () => {
         Effect.provide(flow({ broker: broker.layer, events: [new News({ n: 1 }), new News({ n: 2 })] }))
       )
       const [first, second] = broker.batches[0]!
-      // The clock of whoever published, at the time of the first look
       yield* TestClock.adjust("1 minute")
       const attributes = first!.attributes
       yield* TestClock.adjust("1 minute")
@@ -50,7 +60,7 @@ describe("attributes", () => {
         specversion: "1.0",
         type: "News.v1",
         source: "/event-flow",
-        time: "2026-01-02T03:05:05.000Z",
+        time: "2026-01-02T03:04:05.000Z",
         datacontenttype: "application/json",
         subject: "1"
       })
@@ -80,6 +90,56 @@ describe("attributes", () => {
       }
     }))
 
+  it.effect("the flow's layer names the source; a subject is not empty", () =>
+    Effect.gen(function*() {
+      class Keyed extends NotificationEvent.Class<Keyed>()("Keyed", { key: Schema.String }, {
+        topic: "t",
+        key: ({ key }) => key
+      }) {}
+      const broker = new RecordingBroker()
+      const publish = EventEmitter.EventEmitter.use(({ publish }) =>
+        publish([new Keyed({ key: "" }), new Keyed({ key: "k" })])
+      )
+      for (const source of ["/orders", undefined]) {
+        yield* publish.pipe(
+          Effect.provide(EventFlow.layer({ handlers: [], source }).pipe(Layer.provide(broker.layer)))
+        )
+      }
+      assert.deepStrictEqual(
+        broker.batches.flat().map(({ attributes, key }) => [key, attributes["subject"], attributes["source"]]),
+        [
+          ["", undefined, "/orders"],
+          ["k", "k", "/orders"],
+          ["", undefined, "/event-flow"],
+          ["k", "k", "/event-flow"]
+        ]
+      )
+    }))
+
+  it.effect("a message lets go of its publisher's context when they are made", () =>
+    Effect.gen(function*() {
+      setFlagsFromString("--expose-gc")
+      const collectGarbage: () => void = runInNewContext("gc")
+      const codec = yield* MessageCodec.MessageCodec
+      const clock = yield* Clock.Clock
+      const published = (isRead: boolean) =>
+        Effect.suspend(() => {
+          const context = { clock, correlation: undefined, traceparent: undefined }
+          return Effect.map(codec.encode(new News({ n: 1 }), context), (message) => {
+            if (isRead) assert.isDefined(message.attributes["id"])
+            return { context: new WeakRef(context), message }
+          })
+        })
+      const read = yield* published(true)
+      const unread = yield* published(false)
+      // A reference lives to the end of the turn in which it was made
+      yield* Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
+      collectGarbage()
+      assert.isUndefined(read.context.deref())
+      assert.isDefined(unread.context.deref())
+      assert.isDefined(unread.message.attributes["id"])
+    }).pipe(provideCodec))
+
   it("headers and attributes are each other's inverse, whatever the case", () => {
     const message = Message.make({
       topic: "t",
@@ -108,6 +168,7 @@ describe("attributes", () => {
     const body = new Uint8Array()
     assert.strictEqual(Message.keyString(Message.make({ topic: "t", key: "k", body })), "k")
     assert.strictEqual(Message.keyString(Message.make({ topic: "t", key: new Uint8Array([1, 255]), body })), "0x01ff")
+    assert.strictEqual(Message.keyString(Message.make({ topic: "t", key: new Uint8Array([0x61]), body })), "0x61")
     assert.isUndefined(Message.keyString(Message.make({ topic: "t", body })))
     assert.strictEqual(Message.describeId(Message.make({ topic: "t", body })), "(no id)")
     assert.strictEqual(Message.describeId(make("T.v1", "")), "1")

@@ -1,7 +1,7 @@
 /** What the types of events promise. */
 import { DomainEvent, Event, NotificationEvent, Upcast } from "@event-flow/core"
 import type { EventFlowError } from "@event-flow/core"
-import { Schema } from "effect"
+import { Context, Effect, Schema, SchemaGetter } from "effect"
 import { check, type Equals } from "./support.ts"
 
 class Joined extends DomainEvent.Class<Joined>()("Joined", { userId: Schema.String }) {}
@@ -111,6 +111,34 @@ export class UnknownField extends NotificationEvent.Class<UnknownField>()("Unkno
   // @ts-expect-error the event has no such field
   key: (event) => event.id
 }) {}
+
+// --- what is on the wire must encode and decode from itself alone ---
+
+class Cipher extends Context.Service<Cipher, { readonly key: string }>()("Cipher") {}
+const Decrypted = Schema.String.pipe(Schema.decodeTo(Schema.String, {
+  decode: SchemaGetter.transformEffect((text: string) => Effect.as(Cipher, text)),
+  encode: SchemaGetter.transform((text: string) => text)
+}))
+const Encrypted = Schema.String.pipe(Schema.decodeTo(Schema.String, {
+  decode: SchemaGetter.transform((text: string) => text),
+  encode: SchemaGetter.transformEffect((text: string) => Effect.as(Cipher, text))
+}))
+// @ts-expect-error decoding needs a service
+export class Undecodable extends NotificationEvent.Class<Undecodable>()("Undecodable", { text: Decrypted }, {
+  topic: "t"
+}) {}
+// @ts-expect-error encoding needs a service
+export class Unencodable extends NotificationEvent.Class<Unencodable>()("Unencodable", { text: Encrypted }, {
+  topic: "t"
+}) {}
+export class Nested extends NotificationEvent.Class<Nested>()("Nested", {
+  // @ts-expect-error encoding needs a service, within an optional structure
+  deep: Schema.optionalKey(Schema.Array(Schema.Struct({ text: Encrypted })))
+}, { topic: "t" }) {}
+// @ts-expect-error so does an added field
+export class Added extends Announced.extend<Added>()("Added", { text: Encrypted }, { topic: "t" }) {}
+// A domain event stays in its process
+export class Local extends DomainEvent.Class<Local>()("Local", { text: Encrypted }) {}
 
 // @ts-expect-error a notification event needs a topic
 export class NoTopic extends NotificationEvent.Class<NoTopic>()("NoTopic", {}, {}) {}

@@ -4,6 +4,7 @@
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import type { Flow } from "./flowContext.ts"
 import type { Sending } from "./inFlight.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
@@ -20,6 +21,8 @@ export class Dispatch implements Sending {
   context: Context.Context<never>
   /** What is collected from now on would be lost. */
   isEnded = false
+  /** The flow that started with this dispatch. */
+  flow: Flow | undefined = undefined
   previous: Sending = this
   next: Sending = this
 
@@ -31,6 +34,7 @@ export class Dispatch implements Sending {
 
   end(): void {
     this.isEnded = true
+    this.flow?.release()
     this.fiber.setContext(this.caller)
   }
 }

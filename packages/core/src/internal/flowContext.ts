@@ -5,6 +5,7 @@
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Correlation from "../Correlation.ts"
+import type { Delivery } from "../Subscriber.ts"
 import type { CapturedContext } from "./capturedContext.ts"
 
 /**
@@ -13,16 +14,18 @@ import type { CapturedContext } from "./capturedContext.ts"
  * All of it is made when first needed: most flows need little of it.
  */
 export class Flow implements Correlation.Correlation {
-  readonly causationId = undefined
+  readonly causationId: string | undefined
   /** The context of whoever sent the first command. */
   readonly caller: Context.Context<never>
   #context: Context.Context<never> | undefined = undefined
   #merged: Context.Context<never> | undefined = undefined
   #handlers: Context.Context<never> | undefined = undefined
-  #correlationId: string | undefined = undefined
+  #correlationId: string | undefined
 
-  constructor(caller: Context.Context<never>) {
+  constructor(caller: Context.Context<never>, correlationId?: string, causationId?: string) {
     this.caller = caller
+    this.#correlationId = correlationId
+    this.causationId = causationId
   }
 
   /** The context of the caller, with this flow in it. */
@@ -51,9 +54,36 @@ export class Flow implements Correlation.Correlation {
     return this.#handlers
   }
 
+  /**
+   * Lets go of the contexts when the dispatch has ended. A context refers to its
+   * flow from an object that V8 may have allocated as an old one; what that
+   * refers to outlives the next young collections, so it should be little.
+   */
+  release(): void {
+    this.#context = undefined
+    this.#merged = undefined
+    this.#handlers = undefined
+  }
+
   get correlationId(): string {
     return this.#correlationId ??= SecureRandom.uuidV7Unsafe()
   }
+}
+
+/** The flow of a consumed message: one that started elsewhere. */
+export class DeliveryFlow extends Flow {
+  readonly delivery: Delivery
+
+  constructor(caller: Context.Context<never>, delivery: Delivery, correlationId: string, causationId?: string) {
+    super(caller, correlationId, causationId)
+    this.delivery = delivery
+  }
+}
+
+/** The delivery that the code of this context works on, if there is one. */
+export const deliveryOf = (context: Context.Context<never>): Delivery | undefined => {
+  const flow = Context.get(context, Correlation.Current)
+  return flow instanceof DeliveryFlow ? flow.delivery : undefined
 }
 
 /** A dispatch that sends starts a flow, unless it is part of one. */

@@ -3,10 +3,11 @@
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import { Fifo } from "./fifo.ts"
 
 interface Lane<Item> {
   readonly key: string | undefined
-  readonly items: Array<Item>
+  readonly items: Fifo<Item>
 }
 
 interface Worker<Item> {
@@ -24,10 +25,9 @@ export class Lanes<Item> {
   readonly #concurrency: number
   readonly #run: (item: Item) => Effect.Effect<void>
   readonly #fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  /** Lanes that have an item; each has at most one worker. */
+  /** Lanes that have an item or a worker, of which each has at most one. */
   readonly #lanes = new Map<string, Lane<Item>>()
-  #ready: Array<Lane<Item>> = []
-  #head = 0
+  readonly #ready = new Fifo<Lane<Item>>()
   readonly #workers = new Set<Worker<Item>>()
   #isStopping = false
   #spawning = false
@@ -49,7 +49,8 @@ export class Lanes<Item> {
       lane.items.push(item)
       return
     }
-    const fresh: Lane<Item> = { key, items: [item] }
+    const fresh: Lane<Item> = { key, items: new Fifo() }
+    fresh.items.push(item)
     if (key !== undefined) this.#lanes.set(key, fresh)
     this.#ready.push(fresh)
   }
@@ -58,7 +59,7 @@ export class Lanes<Item> {
   start(): void {
     if (this.#spawning) return
     this.#spawning = true
-    while (!this.#isStopping && this.#workers.size < this.#concurrency && this.#head < this.#ready.length) {
+    while (!this.#isStopping && this.#workers.size < this.#concurrency && this.#ready.size > 0) {
       const worker: Worker<Item> = { fiber: undefined, current: undefined }
       this.#workers.add(worker)
       worker.fiber = this.#fork(this.#next(worker))
@@ -79,12 +80,8 @@ export class Lanes<Item> {
     worker: Worker<Item>,
     restore: (effect: Effect.Effect<void>) => Effect.Effect<void>
   ): Effect.Effect<boolean> {
-    if (this.#isStopping || this.#head === this.#ready.length) return Effect.succeed(false)
-    const lane = this.#ready[this.#head++]!
-    if (this.#head > 1024 && this.#head * 2 > this.#ready.length) {
-      this.#ready = this.#ready.slice(this.#head)
-      this.#head = 0
-    }
+    const lane = this.#isStopping ? undefined : this.#ready.shift()
+    if (lane === undefined) return Effect.succeed(false)
     const item = lane.items.shift()!
     worker.current = item
     return Effect.as(Effect.onExit(restore(this.#run(item)), () => Effect.sync(() => this.#done(worker, lane))), true)
@@ -93,7 +90,7 @@ export class Lanes<Item> {
   #done(worker: Worker<Item>, lane: Lane<Item>): void {
     worker.current = undefined
     // Behind the lanes that wait, so that a long one does not hold the others up
-    if (lane.items.length > 0) this.#ready.push(lane)
+    if (lane.items.size > 0) this.#ready.push(lane)
     else if (lane.key !== undefined) this.#lanes.delete(lane.key)
   }
 
@@ -101,6 +98,21 @@ export class Lanes<Item> {
     this.#workers.delete(worker)
     this.start()
     if (this.#workers.size === 0) this.#onIdle?.()
+  }
+
+  /** Takes out the items that wait, those of a lane in order. */
+  drop(isAffected: (item: Item) => boolean): ReadonlyArray<Item> {
+    const dropped: Array<Item> = []
+    // What a lane with a worker has left is not among the ready ones
+    for (const lane of this.#lanes.values()) dropped.push(...lane.items.remove(isAffected))
+    const emptied = this.#ready.remove((lane) => {
+      if (lane.key === undefined) dropped.push(...lane.items.remove(isAffected))
+      return lane.items.size === 0
+    })
+    for (const { key } of emptied) {
+      if (key !== undefined) this.#lanes.delete(key)
+    }
+    return dropped
   }
 
   /** Interrupts the runs of these items and waits for their end; others take their place. */
