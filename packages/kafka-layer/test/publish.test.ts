@@ -223,8 +223,10 @@ describe("KafkaBroker without a broker", () => {
         (i) => reasonOf(service.publish([numbered("t", i)])),
         { concurrency: "unbounded" }
       )
-      assert.strictEqual(results.filter((reason) => reason === "Unreachable").length, 5)
-      assert.strictEqual(results.filter((reason) => reason === "Timeout").length, 15)
+      // The five in the buffer, and of those that wait for room each one that gets it as the five give up
+      const unreachable = results.filter((reason) => reason === "Unreachable").length
+      assert.isAtLeast(unreachable, 5)
+      assert.strictEqual(results.filter((reason) => reason === "Timeout").length, 20 - unreachable)
     }).pipe(Effect.provide(broker({
       bootstrapServers: ["127.0.0.1:1"],
       deliveryTimeout: "1 second",
