@@ -1,8 +1,12 @@
 """python-cqrs as a subject of the benchmarks, over JSON lines on standard input and output.
 
-The fastest set-up that the package allows: dataclasses in the place of pydantic models where they are faster, a
-container that only calls the class, no logging middleware (which `bootstrap` adds) and no debug records, events one
-at a time except in W4.
+Set up as the package's README and examples show it: `bootstrap.bootstrap` with mappers and a `di.Container`, which adds
+the logging middleware; requests, responses and events of the default kinds (pydantic); logging left as the import of
+the package leaves it, its logger at DEBUG and no handler anywhere, so that records are made and then dropped; events
+one at a time except in W4, which sets the two options of bootstrap that the README names.
+
+With EVENT_FLOW_BENCH_PYTHON_FAST=1 the fastest set-up that the package allows: dataclasses where they are faster, a
+container that only calls the class, no logging middleware and no debug records.
 """
 
 import asyncio
@@ -10,22 +14,28 @@ import dataclasses
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import sys
 import time
 
+import di
 import orjson
 
 import cqrs
 from cqrs.events import DCDomainEvent, EventEmitter, EventHandler, EventMap, NotificationEvent
 from cqrs.message_brokers.protocol import Message, MessageBroker
+from cqrs.requests import bootstrap
 from cqrs.requests.map import RequestMap
 from cqrs.requests.request import DCRequest
 from cqrs.requests.request_handler import RequestHandler
 from cqrs.response import DCResponse
 
-# The package turns its own logger to DEBUG: a record for every handler, which nobody would keep on in production.
-logging.getLogger("cqrs").setLevel(logging.WARNING)
+FAST = os.environ.get("EVENT_FLOW_BENCH_PYTHON_FAST") == "1"
+
+if FAST:
+    # The package turns its own logger to DEBUG: a record for every handler.
+    logging.getLogger("cqrs").setLevel(logging.WARNING)
 
 config = json.loads(sys.stdin.readline())
 MEETING_ID = config["meetingId"]
@@ -50,41 +60,61 @@ def reset():
         setattr(tally, name, 0)
 
 
-@dataclasses.dataclass
-class JoinMeeting(DCRequest):
-    meeting_id: str
-    user_id: str
-    seat: int
+if FAST:
+
+    @dataclasses.dataclass
+    class JoinMeeting(DCRequest):
+        meeting_id: str
+        user_id: str
+        seat: int
+
+    @dataclasses.dataclass
+    class Joined(DCResponse):
+        seat: int
+
+    @dataclasses.dataclass(frozen=True)
+    class UserJoined(DCDomainEvent):
+        meeting_id: str
+        user_id: str
+        seat: int
+
+    @dataclasses.dataclass(frozen=True)
+    class StepTaken(DCDomainEvent):
+        meeting_id: str
+        user_id: str
+        seat: int
+        depth: int
+
+else:
+
+    class JoinMeeting(cqrs.Request):
+        meeting_id: str
+        user_id: str
+        seat: int
+
+    class Joined(cqrs.Response):
+        seat: int
+
+    class UserJoined(cqrs.DomainEvent, frozen=True):
+        meeting_id: str
+        user_id: str
+        seat: int
+
+    class StepTaken(cqrs.DomainEvent, frozen=True):
+        meeting_id: str
+        user_id: str
+        seat: int
+        depth: int
 
 
-@dataclasses.dataclass
-class Joined(DCResponse):
-    seat: int
-
-
-@dataclasses.dataclass(frozen=True)
-class UserJoined(DCDomainEvent):
-    meeting_id: str
-    user_id: str
-    seat: int
-
-
-@dataclasses.dataclass(frozen=True)
-class StepTaken(DCDomainEvent):
-    meeting_id: str
-    user_id: str
-    seat: int
-    depth: int
-
-
-# The one pydantic model here: `to_dict` of the dataclass kind takes longer than the whole of it.
+# pydantic in both set-ups: `to_dict` of the dataclass kind takes longer than the whole of it.
 UserJoinedAbroad = NotificationEvent[dict]
 
 
 class Join(RequestHandler[JoinMeeting, Joined]):
     async def handle(self, request):
         tally.commands += 1
-        return Joined(request.seat)
+        return Joined(seat=request.seat)
 
 
 class Emitting(RequestHandler[JoinMeeting, Joined]):
@@ -99,23 +129,24 @@ class Emitting(RequestHandler[JoinMeeting, Joined]):
 class JoinOne(Emitting):
     async def handle(self, request):
         tally.commands += 1
-        self._events.append(UserJoined(request.meeting_id, request.user_id, request.seat))
-        return Joined(request.seat)
+        self._events.append(UserJoined(meeting_id=request.meeting_id, user_id=request.user_id, seat=request.seat))
+        return Joined(seat=request.seat)
 
 
 class JoinMany(Emitting):
     async def handle(self, request):
         tally.commands += 1
         for _ in range(FAN_OUT):
-            self._events.append(UserJoined(request.meeting_id, request.user_id, request.seat))
-        return Joined(request.seat)
+            self._events.append(UserJoined(meeting_id=request.meeting_id, user_id=request.user_id, seat=request.seat))
+        return Joined(seat=request.seat)
 
 
 class JoinStep(Emitting):
     async def handle(self, request):
         tally.commands += 1
-        self._events.append(StepTaken(request.meeting_id, request.user_id, request.seat, 1))
-        return Joined(request.seat)
+        step = StepTaken(meeting_id=request.meeting_id, user_id=request.user_id, seat=request.seat, depth=1)
+        self._events.append(step)
+        return Joined(seat=request.seat)
 
 
 class JoinAbroad(Emitting):
@@ -123,7 +154,7 @@ class JoinAbroad(Emitting):
         tally.commands += 1
         payload = {"meetingId": request.meeting_id, "userId": request.user_id, "seat": request.seat}
         self._events.append(UserJoinedAbroad(event_name="UserJoined", payload=payload))
-        return Joined(request.seat)
+        return Joined(seat=request.seat)
 
 
 def on_joined():
@@ -157,10 +188,13 @@ class OnStep(EventHandler[StepTaken]):
         tally.handlers += 1
         tally.seats += event.seat
         if event.depth < DEPTH:
-            self._events = (StepTaken(event.meeting_id, event.user_id, event.seat, event.depth + 1),)
+            step = StepTaken(
+                meeting_id=event.meeting_id, user_id=event.user_id, seat=event.seat, depth=event.depth + 1
+            )
+            self._events = (step,)
 
 
-class Container:
+class FastContainer:
     external_container = None
 
     def attach_external_container(self, container):
@@ -177,12 +211,27 @@ class Nothing(MessageBroker):
 
 
 def mediator(command_handler, handlers, at_once=1):
+    def commands_mapper(mapper):
+        mapper.bind(JoinMeeting, command_handler)
+
+    def events_mapper(mapper):
+        for event, handler in handlers:
+            mapper.bind(event, handler)
+
+    if not FAST:
+        return bootstrap.bootstrap(
+            di_container=di.Container(),
+            commands_mapper=commands_mapper,
+            domain_events_mapper=events_mapper,
+            message_broker=Nothing(),
+            max_concurrent_event_handlers=at_once,
+            concurrent_event_handle_enable=at_once > 1,
+        )
     requests = RequestMap()
-    requests.bind(JoinMeeting, command_handler)
+    commands_mapper(requests)
     events = EventMap()
-    for event, handler in handlers:
-        events.bind(event, handler)
-    container = Container()
+    events_mapper(events)
+    container = FastContainer()
     return cqrs.RequestMediator(
         request_map=requests,
         container=container,
@@ -206,7 +255,7 @@ mediators = {
 async def sample(send, units):
     start = time.perf_counter_ns()
     for unit in range(units):
-        response = await send(JoinMeeting(MEETING_ID, USER_ID, unit % 1000))
+        response = await send(JoinMeeting(meeting_id=MEETING_ID, user_id=USER_ID, seat=unit % 1000))
         tally.answers += response.seat
     return time.perf_counter_ns() - start
 
@@ -217,8 +266,9 @@ def say(value):
 
 
 async def main():
-    version = importlib.metadata.version("python-cqrs")
-    say({"ready": True, "python": platform.python_version(), "packages": [f"python-cqrs@{version}"]})
+    # The results' metadata tells the set-ups apart by `di`, which the fast one does without.
+    packages = [f"{name}@{importlib.metadata.version(name)}" for name in ["python-cqrs"] + ([] if FAST else ["di"])]
+    say({"ready": True, "python": platform.python_version(), "packages": packages})
     # Reading blocks the loop, which has nothing to do between samples.
     for line in sys.stdin:
         question = json.loads(line)
