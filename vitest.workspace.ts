@@ -9,7 +9,11 @@ const project = (name: string): TestProjectConfiguration => ({
 /** The list of test projects. `vitest.config.ts` imports it; a new package with tests is added here. */
 const projects: Array<TestProjectConfiguration> = [
   project("core"),
-  project("examples"),
+  {
+    extends: true,
+    root: "packages/examples",
+    test: { name: "examples", exclude: ["test/brokers/**"], sequence: { groupOrder: 1 } }
+  },
   // Against a real broker, in files that start brokers of their own: after the others, whose timing they would disturb
   {
     extends: true,
@@ -31,6 +35,20 @@ const projects: Array<TestProjectConfiguration> = [
       testTimeout: 120_000,
       hookTimeout: 180_000,
       sequence: { concurrent: false, groupOrder: 1 }
+    }
+  },
+  // Example programs on a real broker, which each of its files starts
+  {
+    extends: true,
+    root: "packages/examples/test/brokers",
+    test: {
+      name: "examples-brokers",
+      // Beside the one of the configuration, which finds nothing below this root
+      include: ["*.test.ts"],
+      testTimeout: 120_000,
+      hookTimeout: 180_000,
+      fileParallelism: false,
+      sequence: { concurrent: false, groupOrder: 4 }
     }
   },
   // Tests of the repository itself: packing, documentation, architecture. They start compilers and

@@ -221,14 +221,33 @@ it("flights prints the result so far when the file breaks off", () =>
     }
   }))
 
-it("flights names the options that it does not know, and brokers that are not there yet", async () => {
+it("flights names the options that it does not know, and those that do not go together", async () => {
   const unknown = await flights("--broker", "pigeon")
   assert.strictEqual(unknown.code, 1)
   assert.include(unknown.stderr, "pigeon")
-  for (const broker of ["kafka", "rabbitmq"]) {
-    const { code, stderr, stdout } = await flights("--broker", broker)
+  for (
+    const [args, message] of [
+      [["--role", "publish"], "--role publish needs a broker outside of this process"],
+      [["--role", "consume", "--broker", "kafka"], "--role consume needs --run"],
+      [["--run", "a"], "--run goes with --role publish or --role consume"],
+      [["--run", "a b", "--broker", "kafka", "--role", "publish"], "letters, digits, _ and -"]
+    ] as const
+  ) {
+    const { code, stderr } = await flights(...args)
+    assert.strictEqual(code, 1, message)
+    assert.include(stderr, message)
+  }
+})
+
+it("flights says which setting a broker needs, and how to start one", async () => {
+  for (
+    const [broker, setting] of [["kafka", "KAFKA_BOOTSTRAP_SERVERS"], ["rabbitmq", "RABBITMQ_URL"]] as const
+  ) {
+    const { code, stderr, stdout } = await start("flights/main.ts", ["--broker", broker], { [setting]: "" }).ended
     assert.deepStrictEqual({ code, stdout }, { code: 1, stdout: "" })
-    assert.include(stderr, `The broker "${broker}" is not supported yet`)
+    assert.include(stderr, `--broker ${broker} needs ${setting}`)
+    assert.include(stderr, `npm run ${broker}`)
+    assert.notInclude(stderr, "    at ", "no stack trace")
   }
 })
 
@@ -264,6 +283,8 @@ const capturing = () => {
 const options = {
   file: "some.json",
   broker: "memory",
+  role: "all",
+  run: undefined,
   top: 10,
   concurrency: 1,
   delayThreshold: 60,

@@ -1,15 +1,19 @@
 /**
- * The second flow: a delay board. It shares no code with the first but the definition of
- * `LongDelay`, and could as well be another program on another machine.
+ * The second flow: a delay board. It shares no code with the first but the definitions
+ * of notification events, and can as well be another program on another machine (`--role consume`).
  *
  *     broker ─── LongDelay ─── ShowDelay ─── AirportInTrouble ─── RaiseAlarm
+ *            ─── RunEnded ─── NoteEnd
  */
 import { EventConsumer, EventFlow, EventHandler, Inbox } from "@event-flow/core"
-import { Context, Effect, Layer } from "effect"
-import { AirportInTrouble, type Flight, LongDelay } from "./domain.ts"
+import { Context, Deferred, Effect, Layer } from "effect"
+import { AirportInTrouble, type Flight, LongDelay, RunEnded } from "./domain.ts"
 
 /** With how many long delays an airport is in trouble. */
 export const troubleFrom = 10
+
+/** The consumer group. */
+export const boardGroup = "delay-board"
 
 /** The long delays of an airport of departure. */
 export interface BoardEntry {
@@ -22,12 +26,17 @@ export class DelayBoard extends Context.Service<DelayBoard, {
   /** Shows a delay; gives how many the airport has now. */
   readonly show: (flight: Flight) => Effect.Effect<number>
   readonly alarm: (airport: string) => Effect.Effect<void>
+  /** The program that publishes says that it has ended, after so many long delays. */
+  readonly end: (longDelays: number) => Effect.Effect<void>
+  /** Waits for that. Long delays may still be on their way: only those of one airport keep their order. */
+  readonly awaitEnd: Effect.Effect<number>
   readonly entries: Effect.Effect<ReadonlyArray<BoardEntry>>
   readonly alarms: Effect.Effect<ReadonlyArray<string>>
 }>()("examples/flights/DelayBoard") {
   static readonly layer = Layer.sync(DelayBoard, () => {
     const entries = new Map<string, BoardEntry>()
     const alarms: Array<string> = []
+    const ended = Deferred.makeUnsafe<number>()
     return DelayBoard.of({
       show: (flight) =>
         Effect.sync(() => {
@@ -40,6 +49,8 @@ export class DelayBoard extends Context.Service<DelayBoard, {
           return longDelays + 1
         }),
       alarm: (airport) => Effect.sync(() => alarms.push(airport)),
+      end: (longDelays) => Effect.asVoid(Deferred.succeed(ended, longDelays)),
+      awaitEnd: Deferred.await(ended),
       entries: Effect.sync(() => Array.from(entries.values())),
       alarms: Effect.sync(() => alarms.slice())
     })
@@ -62,9 +73,15 @@ const RaiseAlarmLive = RaiseAlarm.toLayer(
   Effect.map(DelayBoard, (board) => ({ airport }) => board.alarm(airport))
 )
 
-/** Consumes `LongDelay` in the background; needs a broker and its subscriber. */
-export const DelayBoardFlow = EventConsumer.layer({ group: "delay-board", concurrency: 8, dedupe: true }).pipe(
-  Layer.provide(EventFlow.layer({ handlers: [ShowDelay, RaiseAlarm] })),
-  Layer.provide([ShowDelayLive, RaiseAlarmLive, Inbox.layerMemory()]),
+const NoteEnd = EventHandler.make("NoteEnd", { on: RunEnded })
+
+const NoteEndLive = NoteEnd.toLayer(
+  Effect.map(DelayBoard, (board) => ({ longDelays }) => board.end(longDelays))
+)
+
+/** Consumes notification events in the background; needs a broker and its subscriber. */
+export const DelayBoardFlow = EventConsumer.layer({ group: boardGroup, concurrency: 8, dedupe: true }).pipe(
+  Layer.provide(EventFlow.layer({ handlers: [ShowDelay, RaiseAlarm, NoteEnd] })),
+  Layer.provide([ShowDelayLive, RaiseAlarmLive, NoteEndLive, Inbox.layerMemory()]),
   Layer.provideMerge(DelayBoard.layer)
 )

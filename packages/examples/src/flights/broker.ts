@@ -1,39 +1,133 @@
 /**
  * The one place that chooses the broker. Nothing else of the example knows which one it is.
  */
-import { type Broker, MemoryBroker, type Subscriber } from "@event-flow/core"
-import { Context, Effect, Layer, Schema } from "effect"
+import { Broker, MemoryBroker, Message, Subscriber } from "@event-flow/core"
+import { KafkaBroker, type KafkaConfig, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
+import { RabbitBroker, RabbitConfig, RabbitSubscriber, RabbitTopology } from "@event-flow/rabbitmq-layer"
+import { Array, Config, ConfigProvider, Context, Effect, Layer, Option, Schema } from "effect"
+import { boardGroup } from "./board.ts"
+import { LongDelay, RunEnded } from "./domain.ts"
 
 export const brokers = ["memory", "kafka", "rabbitmq"] as const
 export type BrokerName = (typeof brokers)[number]
 
-export class BrokerNotSupported extends Schema.TaggedError<BrokerNotSupported>()("BrokerNotSupported", {
-  broker: Schema.String
+/** Nobody has said where the broker is. */
+export class BrokerNotConfigured extends Schema.TaggedError<BrokerNotConfigured>()("BrokerNotConfigured", {
+  broker: Schema.Literals(["kafka", "rabbitmq"]),
+  setting: Schema.String,
+  example: Schema.String
 }) {
   override get message() {
-    return `The broker "${this.broker}" is not supported yet: leave out --broker, or use --broker memory`
+    return `--broker ${this.broker} needs ${this.setting}, for example ${this.example}. ` +
+      `To start a broker, run "npm run ${this.broker}", which prints the setting`
   }
 }
 
-/** Tells when everything that was published has been consumed, which is the end of a run. */
-export class Delivered extends Context.Service<Delivered, {
-  readonly awaitAll: Effect.Effect<void>
-}>()("examples/flights/Delivered") {}
+// Topics outlive a run, and a run is to find nothing of another one: each has topics and groups of its own.
+const inRun = (run: string, name: string): string => name.startsWith(`${run}.`) ? name : `${run}.${name}`
 
-const layerMemory = Layer.effect(
-  Delivered,
-  Effect.map(MemoryBroker.MemoryBroker, (broker) => Delivered.of({ awaitAll: broker.awaitIdle }))
-).pipe(Layer.provideMerge(MemoryBroker.layer()))
+/** Has the flows built on top of it use the topics and groups of a run. */
+const layerInRun = (run: string) =>
+  Layer.effectContext(Effect.gen(function*() {
+    const broker = yield* Broker.Broker
+    const subscriber = yield* Subscriber.Subscriber
+    return Context.make(
+      Broker.Broker,
+      Broker.Broker.of({
+        name: broker.name,
+        publish: (messages) =>
+          broker.publish(Array.map(messages, ({ attributes, body, headers, key, topic }) =>
+            Message.make({ topic: inRun(run, topic), key, attributes, headers, body })))
+      })
+    ).pipe(
+      Context.add(
+        Subscriber.Subscriber,
+        Subscriber.Subscriber.of({
+          name: subscriber.name,
+          subscribe: (options) =>
+            subscriber.subscribe({
+              ...options,
+              topics: Array.map(options.topics, (topic) =>
+                inRun(run, topic)),
+              group: inRun(run, options.group)
+            })
+        })
+      )
+    )
+  }))
 
-/** The layer of a broker, by its name. */
+const topicsOf = (run: string) =>
+  Array.dedupe([LongDelay, RunEnded].map(({ route }) => inRun(run, route.topic))) as Array.NonEmptyArray<string>
+
+/** Settings come from the environment: `kafka.bootstrapServers` is KAFKA_BOOTSTRAP_SERVERS. */
+const environment = ConfigProvider.layer(Effect.map(ConfigProvider.ConfigProvider, ConfigProvider.constantCase))
+
+const layerKafka = (run: string) =>
+  layerInRun(run).pipe(
+    Layer.provide([KafkaBroker.layerConfig, KafkaSubscriber.layerConfig]),
+    // Created before anything subscribes or publishes
+    Layer.provide(
+      Layer.effectDiscard(
+        KafkaTopics.KafkaTopics.use((topics) =>
+          topics.ensure(
+            topicsOf(run).flatMap((topic) => [
+              { topic, partitions: 4, retention: "1 day" },
+              { topic: `${topic}.dead-letter`, partitions: 1, retention: "1 day" }
+            ])
+          )
+        )
+      ).pipe(Layer.provide(KafkaTopics.layerConfig))
+    ),
+    Layer.provide(environment)
+  )
+
+const layerRabbitmq = (run: string) =>
+  layerInRun(run).pipe(
+    Layer.provide([RabbitBroker.layerConfig, RabbitSubscriber.layerConfig]),
+    // What is published waits in its queue for a board that comes later
+    Layer.provide(Layer.effectDiscard(
+      Effect.flatMap(RabbitConfig.consumer, (config) =>
+        RabbitTopology.declare({ ...config, subscribeTimeout: config.subscribeTimeout ?? "10 seconds" }, {
+          group: inRun(run, boardGroup),
+          topics: topicsOf(run)
+        }))
+    )),
+    Layer.provide(environment)
+  )
+
+const requireSetting = (options: typeof BrokerNotConfigured["~type.make.in"]) =>
+  Layer.effectDiscard(
+    Effect.flatMap(Config.option(Config.String(options.setting)), (value) =>
+      Option.isSome(value) && value.value.trim() !== ""
+        ? Effect.void
+        : Effect.fail(new BrokerNotConfigured(options)))
+  )
+
+export type BrokerLayerError =
+  | BrokerNotConfigured
+  | Config.ConfigError
+  | KafkaConfig.KafkaConfigError
+  | KafkaTopics.KafkaTopicsError
+  | RabbitConfig.RabbitConfigError
+  | Subscriber.SubscribeError
+
+/** The layer of a broker, by its name. Programs that are to meet name the same run. */
 export const layer = (
-  name: BrokerName
-): Layer.Layer<Broker.Broker | Subscriber.Subscriber | Delivered, BrokerNotSupported> => {
+  name: BrokerName,
+  run: string
+): Layer.Layer<Broker.Broker | Subscriber.Subscriber, BrokerLayerError> => {
   switch (name) {
     case "memory":
-      return layerMemory
+      return MemoryBroker.layer()
     case "kafka":
+      return Layer.provide(
+        layerKafka(run),
+        requireSetting({ broker: name, setting: "KAFKA_BOOTSTRAP_SERVERS", example: "127.0.0.1:9092" })
+      )
     case "rabbitmq":
-      return Layer.unwrap(Effect.fail(new BrokerNotSupported({ broker: name })))
+      return Layer.provide(
+        layerRabbitmq(run),
+        requireSetting({ broker: name, setting: "RABBITMQ_URL", example: "amqp://guest:guest@127.0.0.1:5672" })
+      )
   }
 }

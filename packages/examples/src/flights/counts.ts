@@ -1,8 +1,8 @@
 /**
  * Counts every command, event and message of both flows, from outside: no handler knows of it.
  */
-import { FlowObserver } from "@event-flow/core"
-import { Context, Effect, Exit, Layer } from "effect"
+import { FlowObserver, MessageCodec, type NotificationEvent } from "@event-flow/core"
+import { Context, Effect, Exit, Layer, Schedule } from "effect"
 
 export interface CommandCounts {
   sent: number
@@ -33,6 +33,10 @@ export interface Counts {
 
 export class FlowCounts extends Context.Service<FlowCounts, {
   readonly get: Effect.Effect<Counts>
+  /** How many messages of an event have been published. */
+  readonly published: (event: NotificationEvent.AnyClass) => Effect.Effect<number>
+  /** Waits until so many messages of an event have been consumed, whatever became of them. */
+  readonly awaitConsumed: (event: NotificationEvent.AnyClass, count: number) => Effect.Effect<void>
 }>()("examples/flights/FlowCounts") {
   /** Has the flows built on top of it watched. */
   static readonly layer = Layer.effectContext(Effect.sync(() => {
@@ -85,11 +89,22 @@ export class FlowCounts extends Context.Service<FlowCounts, {
       }
     }
 
-    return Context.make(FlowCounts, FlowCounts.of({ get: Effect.sync(() => ({ commands, events, messages })) })).pipe(
-      Context.add(FlowObserver.Current, observer)
-    )
+    const flowCounts = FlowCounts.of({
+      get: Effect.sync(() => ({ commands, events, messages })),
+      published: (event) => Effect.sync(() => messages.get(MessageCodec.typeOf(event))?.published ?? 0),
+      awaitConsumed: (event, count) =>
+        Effect.sync(() => consumed(messages.get(MessageCodec.typeOf(event)))).pipe(
+          Effect.repeat({ until: (consumed) => consumed >= count, schedule: Schedule.spaced("20 millis") }),
+          Effect.asVoid
+        )
+    })
+    return Context.make(FlowCounts, flowCounts).pipe(Context.add(FlowObserver.Current, observer))
   }))
 }
+
+/** A message counts once: what was returned comes again, and a duplicate has come before. */
+const consumed = (counts: MessageCounts | undefined): number =>
+  counts === undefined ? 0 : counts.outcomes.handled + counts.outcomes.skipped + counts.outcomes.dead_lettered
 
 const typeOf = (attributes: Readonly<Record<string, string>>): string => attributes["type"] ?? "(no type)"
 

@@ -61,6 +61,12 @@ export class LongDelay extends NotificationEvent.Class<LongDelay>()("LongDelay",
   key: (event) => event.origin
 }) {}
 
+/** News for other programs: all flights of a run are recorded. */
+export class RunEnded extends NotificationEvent.Class<RunEnded>()("RunEnded", {
+  /** How many `LongDelay` have been published. */
+  longDelays: Schema.Int
+}, { topic: LongDelay.route.topic }) {}
+
 /** An airport has had a number of long delays. */
 export class AirportInTrouble extends DomainEvent.Class<AirportInTrouble>()("AirportInTrouble", {
   airport: Airport,
@@ -72,4 +78,10 @@ export class RecordFlight extends Command.Class<RecordFlight>()("RecordFlight", 
   payload: flightFields,
   error: ImpossibleFlight,
   emits: [FlightRecorded]
+}) {}
+
+/** Tells other programs that a run has ended. */
+export class EndRun extends Command.Class<EndRun>()("EndRun", {
+  payload: { longDelays: Schema.Int },
+  emits: [RunEnded]
 }) {}

@@ -3,10 +3,11 @@
  *
  *     RecordFlight ─── FlightRecorded ─┬─ UpdateStatistics
  *                                      └─ FindLongDelays ─── LongDelay ─── broker
+ *     EndRun ─── RunEnded ─── broker
  */
 import { EventFlow, EventHandler } from "@event-flow/core"
 import { Context, Effect, Layer } from "effect"
-import { FlightRecorded, ImpossibleFlight, LongDelay, RecordFlight } from "./domain.ts"
+import { EndRun, FlightRecorded, ImpossibleFlight, LongDelay, RecordFlight, RunEnded } from "./domain.ts"
 import { Statistics } from "./statistics.ts"
 
 /** From how many minutes a delay is a long one. */
@@ -39,9 +40,11 @@ const FindLongDelaysLive = FindLongDelays.toLayer(
   )
 )
 
-/** Handles `RecordFlight`; needs a broker. */
+const EndRunLive = EndRun.toLayer(({ longDelays }, { collect }) => collect(new RunEnded({ longDelays })))
+
+/** Handles `RecordFlight` and `EndRun`; needs a broker. */
 export const FlightsFlow = EventFlow.layer({ handlers: [UpdateStatistics, FindLongDelays] }).pipe(
   Layer.provide([UpdateStatisticsLive, FindLongDelaysLive]),
-  Layer.merge(RecordFlightLive),
+  Layer.merge(Layer.merge(RecordFlightLive, EndRunLive)),
   Layer.provideMerge(Statistics.layer)
 )

@@ -2,17 +2,22 @@
  * 20,000 flights through a complete flow: see README.md for a picture, `--help` for the options.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Effect, Option, Schema } from "effect"
+import { Effect, Layer, Logger, Option, References, Schema } from "effect"
 import { CliError, Command, Flag } from "effect/cli"
 import { findPackageJSON } from "node:module"
 import { join } from "node:path"
 import { brokers } from "./broker.ts"
-import { run } from "./run.ts"
+import { roles, run } from "./run.ts"
 
 // The package exports no path of its data, but its own root can be found.
 const realFlights = () => join(findPackageJSON("vega-datasets", import.meta.url)!, "../data/flights-20k.json")
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
+
+/** Part of the names of topics and queues. */
+const RunName = Schema.String.check(
+  Schema.isPattern(/^[\w-]{1,60}$/, { expected: "letters, digits, _ and -" })
+)
 
 const flights = Command.make("flights", {
   file: Flag.String("file").pipe(
@@ -22,6 +27,15 @@ const flights = Command.make("flights", {
   broker: Flag.Literals("broker", brokers).pipe(
     Flag.withDescription("What carries notification events (default: memory)"),
     Flag.withDefault("memory")
+  ),
+  role: Flag.Literals("role", roles).pipe(
+    Flag.withDescription("What this process does: record and publish, consume, or all of it (default: all)"),
+    Flag.withDefault("all")
+  ),
+  run: Flag.String("run").pipe(
+    Flag.withDescription("The run to publish to or consume from, which both processes name (default: a new one)"),
+    Flag.withSchema(RunName),
+    Flag.optional
   ),
   top: Flag.Int("top").pipe(
     Flag.withDescription("How many airports to show (default: 10)"),
@@ -41,9 +55,10 @@ const flights = Command.make("flights", {
     Flag.withDescription("How many flights an airport must have to be ranked (default: one in 200 of all)"),
     Flag.optional
   )
-}, ({ file, minFlights, ...options }) =>
+}, ({ file, minFlights, run: name, ...options }) =>
   run({
     ...options,
+    run: Option.getOrUndefined(name),
     file: Option.getOrElse(file, realFlights),
     minFlights: Option.getOrUndefined(minFlights)
   }).pipe(
@@ -53,6 +68,11 @@ const flights = Command.make("flights", {
 
 flights.pipe(
   Command.run({ version: "0.1.0" }),
-  Effect.provide(NodeServices.layer),
+  // Standard output is for the report
+  Effect.provide([
+    NodeServices.layer,
+    Layer.succeed(Logger.LogToStderr)(true),
+    Layer.succeed(References.MinimumLogLevel)("Warn")
+  ]),
   NodeRuntime.runMain
 )

@@ -9,18 +9,28 @@ import type { BadRecord } from "./source.ts"
 import { type AirportStatistics, combine, delayedFrom, meanDelay, type Tally } from "./statistics.ts"
 
 export interface Summary {
-  readonly source: string
   readonly broker: string
   /** Why the run ended before the file did; undefined when it did not. */
   readonly endedEarly: string | undefined
   readonly elapsed: Duration.Duration
+  /** What the first flow has found; undefined where it runs in another process. */
+  readonly recorded: Recorded | undefined
+  /** The same for the delay board. */
+  readonly board: Board | undefined
+  readonly counts: Counts
+}
+
+export interface Recorded {
+  readonly source: string
   readonly recordsRead: number
   readonly badRecords: { readonly count: number; readonly first: ReadonlyArray<BadRecord> }
   readonly total: Tally
   readonly airports: ReadonlyArray<AirportStatistics>
-  readonly board: ReadonlyArray<BoardEntry>
+}
+
+export interface Board {
+  readonly entries: ReadonlyArray<BoardEntry>
   readonly alarms: ReadonlyArray<string>
-  readonly counts: Counts
 }
 
 export interface Options {
@@ -36,41 +46,53 @@ export interface Options {
 
 export const render = (summary: Summary, options: Options): string => {
   const style = styles(options.color)
-  const minFlights = options.minFlights ?? Math.ceil(summary.total.flights / 200)
-  const ranked = worstAirports(summary.airports, minFlights)
-  const shown = ranked.slice(0, options.top)
+  const { board, counts, recorded } = summary
   return [
     headline(summary, style),
-    ...(shown.length === 0
-      ? [[`No airport has ${count(minFlights, "flight")}.`]]
-      : [
-        [
-          style.title(`The ${shown.length} worst airports by mean delay`) +
-          style.dim(` (of ${number(ranked.length)} with at least ${count(minFlights, "flight")})`),
-          "",
-          ...airportTable(shown, summary.total, style)
-        ],
-        [style.title("Mean delay in minutes"), "", ...barChart(shown, options, style)]
-      ]),
-    board(summary, options, style),
-    flows(summary.counts, style),
-    ...(summary.badRecords.count === 0 ? [] : [badRecords(summary.badRecords, options, style)])
+    ...(recorded === undefined ? [] : worstAirports(recorded, options, style)),
+    ...(board === undefined ? [] : [delayBoard(board, options, style)]),
+    flows(counts, style),
+    ...(recorded === undefined || recorded.badRecords.count === 0
+      ? []
+      : [badRecords(recorded.badRecords, options, style)])
   ].map((section) => section.join("\n")).join("\n\n") + "\n"
 }
 
 // --- sections ---
 
-const headline = (summary: Summary, style: Style): ReadonlyArray<string> => {
-  const seconds = Duration.toSeconds(summary.elapsed)
-  const rate = seconds > 0 ? Math.round(summary.recordsRead / seconds) : 0
-  const lines = [
-    style.title(`${count(summary.total.flights, "flight")} recorded`) +
-    ` of ${count(summary.recordsRead, "record")} in ${summary.source}`,
-    `${seconds.toFixed(2)} s, ${number(rate)} records/s, broker: ${summary.broker}`
-  ]
-  return summary.endedEarly === undefined
+const headline = ({ board, broker, elapsed, endedEarly, recorded }: Summary, style: Style): ReadonlyArray<string> => {
+  const seconds = Duration.toSeconds(elapsed)
+  const lines = recorded === undefined
+    ? [
+      style.title(`${count(longDelays(board?.entries ?? []), "long delay")} consumed`),
+      `${seconds.toFixed(2)} s, broker: ${broker}`
+    ]
+    : [
+      style.title(`${count(recorded.total.flights, "flight")} recorded`) +
+      ` of ${count(recorded.recordsRead, "record")} in ${recorded.source}`,
+      `${seconds.toFixed(2)} s, ${number(seconds > 0 ? Math.round(recorded.recordsRead / seconds) : 0)} records/s, ` +
+      `broker: ${broker}`
+    ]
+  return endedEarly === undefined
     ? lines
-    : [style.warning(`Ended early: ${summary.endedEarly}. This is the result so far.`), ...lines]
+    : [style.warning(`Ended early: ${endedEarly}. This is the result so far.`), ...lines]
+}
+
+const worstAirports = (recorded: Recorded, options: Options, style: Style): ReadonlyArray<ReadonlyArray<string>> => {
+  const minFlights = options.minFlights ?? Math.ceil(recorded.total.flights / 200)
+  const ranked = rank(recorded.airports, minFlights)
+  const shown = ranked.slice(0, options.top)
+  return shown.length === 0
+    ? [[`No airport has ${count(minFlights, "flight")}.`]]
+    : [
+      [
+        style.title(`The ${shown.length} worst airports by mean delay`) +
+        style.dim(` (of ${number(ranked.length)} with at least ${count(minFlights, "flight")})`),
+        "",
+        ...airportTable(shown, recorded.total, style)
+      ],
+      [style.title("Mean delay in minutes"), "", ...barChart(shown, options, style)]
+    ]
 }
 
 interface Ranked extends Tally {
@@ -79,7 +101,7 @@ interface Ranked extends Tally {
   readonly arrivals: number
 }
 
-const worstAirports = (airports: ReadonlyArray<AirportStatistics>, minFlights: number): ReadonlyArray<Ranked> =>
+const rank = (airports: ReadonlyArray<AirportStatistics>, minFlights: number): ReadonlyArray<Ranked> =>
   airports
     .map(({ airport, arrivals, departures }): Ranked => ({
       ...combine(departures, arrivals),
@@ -119,23 +141,30 @@ const barChart = (airports: ReadonlyArray<Ranked>, options: Options, style: Styl
   })
 }
 
-const board = (summary: Summary, options: Options, style: Style): ReadonlyArray<string> => {
-  const total = Array.reduce(summary.board, 0, (sum, entry) => sum + entry.longDelays)
-  const most = Array.sortWith(summary.board, (entry) => -entry.longDelays, Order.Number).slice(0, 5)
-  const longest = Array.sortWith(summary.board, (entry) => -entry.longest.delay, Order.Number)[0]?.longest
+const delayBoard = ({ alarms, entries }: Board, options: Options, style: Style): ReadonlyArray<string> => {
+  // The airports are in the order in which their first messages came: any order, with a real broker
+  const most = Array.sort(entries, mostDelays).slice(0, 5)
+  const longest = Array.sort(entries, longestDelay)[0]?.longest
   return [
     style.title("The delay board") + style.dim(` (departures ${options.longDelayFrom} minutes late or more)`),
     "",
-    `  ${count(total, "long delay")} at ${count(summary.board.length, "airport")}`,
+    `  ${count(longDelays(entries), "long delay")} at ${count(entries.length, "airport")}`,
     ...(most.length === 0 ? [] : [
       `  Most:       ${most.map(({ airport, longDelays }) => `${airport} ${longDelays}`).join(", ")}`
     ]),
     ...(longest === undefined ? [] : [
       `  Longest:    ${longest.delay} min, ${longest.origin} to ${longest.destination}, ${longest.date}`
     ]),
-    `  In trouble: ${count(summary.alarms.length, "airport")} with ${troubleFrom} or more`
+    `  In trouble: ${count(alarms.length, "airport")} with ${troubleFrom} or more`
   ]
 }
+
+const longDelays = (entries: ReadonlyArray<BoardEntry>): number =>
+  Array.reduce(entries, 0, (sum, entry) => sum + entry.longDelays)
+
+const byAirport = Order.mapInput(Order.String, ({ airport }: BoardEntry) => airport)
+const mostDelays = Order.combine(Order.mapInput(Order.Number, (entry: BoardEntry) => -entry.longDelays), byAirport)
+const longestDelay = Order.combine(Order.mapInput(Order.Number, (entry: BoardEntry) => -entry.longest.delay), byAirport)
 
 const flows = (counts: Counts, style: Style): ReadonlyArray<string> => {
   const rows = [
@@ -181,7 +210,7 @@ const flows = (counts: Counts, style: Style): ReadonlyArray<string> => {
   ]
 }
 
-const badRecords = (bad: Summary["badRecords"], options: Options, style: Style): ReadonlyArray<string> => {
+const badRecords = (bad: Recorded["badRecords"], options: Options, style: Style): ReadonlyArray<string> => {
   const more = bad.count - bad.first.length
   return [
     style.warning(`${count(bad.count, "bad record")}`) + style.dim(" (left out of everything above)"),

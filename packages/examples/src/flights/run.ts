@@ -1,48 +1,133 @@
 /**
- * A run: both flows on one broker, the records of a file through them, and the report.
+ * A run: both flows on one broker, or one of them where another process runs the other; the records
+ * of a file through them, and the report.
  */
-import { EventConsumer, Mediator } from "@event-flow/core"
-import { Cause, Console, Effect, Exit, FileSystem, Layer, Path, Result, Stream, Terminal } from "effect"
+import { EventConsumer, Mediator, MessageCodec } from "@event-flow/core"
+import { Cause, Console, Effect, Exit, FileSystem, Layer, Path, Result, Schema, Stream, Terminal } from "effect"
 import { TerminalCapabilities } from "effect/cli"
+import { SecureRandom } from "effect/crypto"
 import { DelayBoard, DelayBoardFlow } from "./board.ts"
 import * as Broker from "./broker.ts"
 import { FlowCounts } from "./counts.ts"
+import { EndRun, LongDelay, RunEnded } from "./domain.ts"
 import { FlightsFlow, LongDelayFrom } from "./handlers.ts"
 import { withProgress } from "./progress.ts"
-import { render } from "./report.ts"
+import { type Recorded, render, type Summary } from "./report.ts"
 import { type BadRecord, type RawRecord, readRecords, toCommand } from "./source.ts"
 import { Statistics } from "./statistics.ts"
+
+export const roles = ["all", "publish", "consume"] as const
 
 export interface Options {
   readonly file: string
   readonly broker: Broker.BrokerName
+  /** `"publish"` runs the first flow alone, `"consume"` the delay board. */
+  readonly role: (typeof roles)[number]
+  /** By which name the processes of a run find each other; undefined for a new one. */
+  readonly run: string | undefined
   readonly top: number
   readonly concurrency: number
   readonly delayThreshold: number
   readonly minFlights: number | undefined
 }
 
+/** The options do not go together. */
+export class UsageError extends Schema.TaggedError<UsageError>()("UsageError", { message: Schema.String }) {}
+
 /** How many bad records are shown; the others are counted. */
 const badRecordsShown = 10
 
-/** Everything that a run is made of, the broker at the bottom. */
-const layer = (options: Options) =>
-  Layer.merge(FlightsFlow, DelayBoardFlow).pipe(
-    Layer.provideMerge([
-      Broker.layer(options.broker),
-      FlowCounts.layer,
-      Layer.succeed(LongDelayFrom)(options.delayThreshold)
-    ])
+export const run = Effect.fnUntraced(function*(options: Options) {
+  if (options.role !== "all" && options.broker === "memory") {
+    return yield* new UsageError({
+      message: `--role ${options.role} needs a broker outside of this process: --broker kafka or --broker rabbitmq`
+    })
+  }
+  if (options.role === "all" && options.run !== undefined) {
+    return yield* new UsageError({ message: "--run goes with --role publish or --role consume" })
+  }
+  if (options.role === "consume" && options.run === undefined) {
+    return yield* new UsageError({ message: "--role consume needs --run, which --role publish prints" })
+  }
+  const name = options.run ?? `flights-${SecureRandom.uuidV7Unsafe().slice(-8)}`
+  // What both flows stand on, the broker at the bottom
+  const ground = Layer.mergeAll(
+    Broker.layer(options.broker, name),
+    FlowCounts.layer,
+    Layer.succeed(LongDelayFrom)(options.delayThreshold)
   )
+  switch (options.role) {
+    case "all":
+      return yield* Effect.provide(
+        recordAndShow(options),
+        Layer.provideMerge(Layer.merge(FlightsFlow, DelayBoardFlow), ground)
+      )
+    case "publish":
+      return yield* Effect.provide(recordAndPublish(options, name), Layer.provideMerge(FlightsFlow, ground))
+    case "consume":
+      return yield* Effect.provide(show(options, name), Layer.provideMerge(DelayBoardFlow, ground))
+  }
+})
 
-export const run = (options: Options) => Effect.provide(record(options), layer(options))
+// --- roles ---
 
-const record = Effect.fn("record")(function*(options: Options) {
+const recordAndShow = Effect.fn("recordAndShow")(function*(options: Options) {
+  const counts = yield* FlowCounts
+  const recording = yield* makeRecording(options)
+  const board = yield* boardSummary
+  const delivered = Effect.flatMap(counts.published(LongDelay), (count) => counts.awaitConsumed(LongDelay, count))
+  return yield* reported(options, {
+    work: recording.recordAll,
+    finish: yield* unlessConsumerEnds(delivered),
+    hasResult: recording.hasBegun,
+    summary: Effect.all({ recorded: recording.summary, board })
+  })
+})
+
+const recordAndPublish = Effect.fn("recordAndPublish")(function*(options: Options, name: string) {
+  const counts = yield* FlowCounts
+  const recording = yield* makeRecording(options)
+  yield* Console.log(
+    `Run ${name}. To consume it, now or later:\n\n` +
+      `  npm start -- --broker ${options.broker} --role consume --run ${name}\n`
+  )
+  return yield* reported(options, {
+    work: recording.recordAll,
+    finish: Effect.flatMap(
+      counts.published(LongDelay),
+      (longDelays) => Mediator.send(new EndRun({ longDelays }))
+    ),
+    hasResult: recording.hasBegun,
+    summary: Effect.map(recording.summary, (recorded) => ({ recorded, board: undefined }))
+  })
+})
+
+const show = Effect.fn("show")(function*(options: Options, name: string) {
+  const counts = yield* FlowCounts
+  const { awaitEnd } = yield* DelayBoard
+  const board = yield* boardSummary
+  const { messages } = yield* counts.get
+  const consumed = () => messages.get(MessageCodec.typeOf(LongDelay))?.consumed ?? 0
+  return yield* reported(options, {
+    work: (yield* unlessConsumerEnds(
+      Effect.flatMap(awaitEnd, (longDelays) => counts.awaitConsumed(LongDelay, longDelays)).pipe(
+        Effect.andThen(counts.awaitConsumed(RunEnded, 1))
+      )
+    )).pipe(
+      withProgress(() => ({ fraction: 0, label: `${consumed().toLocaleString("en-US")} long delays of run ${name}` }))
+    ),
+    finish: Effect.void,
+    hasResult: () => true,
+    summary: Effect.map(board, (board) => ({ recorded: undefined, board }))
+  })
+})
+
+// --- parts of them ---
+
+const makeRecording = Effect.fnUntraced(function*(options: Options) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const statistics = yield* Statistics
-  const delivered = yield* Broker.Delivered
-  const consumer = yield* EventConsumer.EventConsumer
   const fileSize = yield* fs.stat(options.file).pipe(
     Effect.map((info) => Number(info.size)),
     Effect.orElseSucceed(() => 0)
@@ -79,33 +164,50 @@ const record = Effect.fn("record")(function*(options: Options) {
     }))
   )
 
-  // Fails when the consumer has ended by itself, since it would not deliver any more.
-  const awaitDelivered = Effect.raceFirst(delivered.awaitAll, consumer.join)
+  const summary = Effect.gen(function*() {
+    return {
+      source: path.basename(options.file),
+      recordsRead,
+      badRecords: { count: bad.count, first: bad.first.sort((a, b) => a.index - b.index) },
+      total: yield* statistics.total,
+      airports: yield* statistics.airports
+    } satisfies Recorded
+  })
 
-  // An interruption (Ctrl-C) or a failure ends the reading. The board still gets what was published,
-  // and the result so far is printed, before the process ends.
+  return { recordAll, summary, hasBegun: () => recordsRead > 0 }
+})
+
+const boardSummary = Effect.map(DelayBoard, (board) => Effect.all({ entries: board.entries, alarms: board.alarms }))
+
+/** Fails when the consumer has ended by itself, since it would not deliver any more. */
+const unlessConsumerEnds = <A>(effect: Effect.Effect<A>) =>
+  Effect.map(EventConsumer.EventConsumer, (consumer) => Effect.raceFirst(effect, consumer.join))
+
+/**
+ * An interruption (Ctrl-C) or a failure ends the work. What has begun is finished, and the result so
+ * far is printed, before the process ends.
+ */
+const reported = Effect.fnUntraced(function*<E1 extends Error, E2 extends Error, R1, R2, R3>(options: Options, run: {
+  readonly work: Effect.Effect<void, E1, R1>
+  readonly finish: Effect.Effect<void, E2, R2>
+  readonly hasResult: () => boolean
+  readonly summary: Effect.Effect<Pick<Summary, "recorded" | "board">, never, R3>
+}) {
   return yield* Effect.uninterruptibleMask(Effect.fnUntraced(function*(restore) {
-    const [elapsed, exit] = yield* restore(Effect.andThen(recordAll, awaitDelivered)).pipe(
-      Effect.tapCause(() => Effect.ignore(Effect.timeout(awaitDelivered, "10 seconds"))),
+    const [elapsed, exit] = yield* restore(Effect.andThen(run.work, run.finish)).pipe(
+      Effect.tapCause(() => Effect.ignore(Effect.timeout(run.finish, "10 seconds"))),
       Effect.exit,
       Effect.timed
     )
-    if (Exit.isSuccess(exit) || recordsRead > 0 || Cause.hasInterruptsOnly(exit.cause)) {
-      const board = yield* DelayBoard
+    if (Exit.isSuccess(exit) || run.hasResult() || Cause.hasInterruptsOnly(exit.cause)) {
       const counts = yield* FlowCounts
       const { canColor } = yield* TerminalCapabilities.TerminalCapabilities
       const { columns } = yield* Terminal.Terminal
       yield* Console.log(render({
-        source: path.basename(options.file),
+        ...(yield* run.summary),
         broker: options.broker,
         endedEarly: Exit.isSuccess(exit) ? undefined : endedEarly(exit.cause),
         elapsed,
-        recordsRead,
-        badRecords: { count: bad.count, first: bad.first.sort((a, b) => a.index - b.index) },
-        total: yield* statistics.total,
-        airports: yield* statistics.airports,
-        board: yield* board.entries,
-        alarms: yield* board.alarms,
         counts: yield* counts.get
       }, {
         top: options.top,
