@@ -314,6 +314,7 @@ class State {
         try {
           for (; index < messages.length; index++) {
             const message = messages[index]!
+            Message.assertWhole(message)
             const admitted = this.#admit(message, fiber.context)
             if (admitted !== true) return admitted
             const topic = this.topic(message.topic)

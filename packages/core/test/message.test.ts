@@ -5,12 +5,13 @@ import {
   EventEmitter,
   EventFlow,
   Mediator,
+  MemoryBroker,
   Message,
   MessageCodec,
   NotificationEvent,
   Upcast
 } from "@event-flow/core"
-import { Clock, Effect, Equal, Exit, Layer, Option, Schema, SchemaTransformation } from "effect"
+import { Cause, Clock, Effect, Equal, Exit, Layer, Option, Schema, SchemaTransformation } from "effect"
 import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
 import { setFlagsFromString } from "node:v8"
@@ -43,6 +44,19 @@ const assertEqual = (actual: unknown, expected: unknown): void =>
 const provideCodec = Effect.provide(MessageCodec.layer)
 
 describe("attributes", () => {
+  it.effect("a broker refuses a message that lost them in a copy by spread; Message.copy keeps them", () =>
+    Effect.gen(function*() {
+      const broker = yield* Broker.Broker
+      const codec = yield* MessageCodec.MessageCodec
+      const message = yield* codec.encode(new News({ n: 1 }), MessageCodec.contextOf(yield* Effect.context<never>()))
+      const exit = yield* Effect.exit(broker.publish([{ ...message, topic: "other" }]))
+      assert.match(String(Exit.isFailure(exit) && Cause.squash(exit.cause)), /use Message\.copy/)
+      assert.throws(() => Message.toHeaders({ ...message }, "ce_"), /use Message\.copy/)
+      const copy = Message.copy(message, { topic: "other" })
+      assert.deepStrictEqual(copy.attributes, message.attributes)
+      yield* broker.publish([copy])
+    }).pipe(Effect.provide([MemoryBroker.layer(), MessageCodec.layer])))
+
   it.effect("are those of CloudEvents 1.0, made once, when first read, with the time of the publish", () =>
     Effect.gen(function*() {
       const broker = new RecordingBroker()

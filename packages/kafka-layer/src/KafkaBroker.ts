@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
+import * as Message from "@event-flow/core/Message"
 import * as Telemetry from "@event-flow/core/Telemetry"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -59,6 +60,7 @@ const make = Effect.fnUntraced(function*(options: KafkaConfig.Publisher) {
     name: "kafka",
     publish: (messages) =>
       Effect.callback((resume) => {
+        messages.forEach(Message.assertWhole)
         const publish = accumulator.offer(messages, resume)
         return publish === undefined ? undefined : Effect.sync(() => accumulator.cancel(publish))
       })

@@ -3,7 +3,7 @@
  * attributes are headers with the prefix `cloudEvents:` (`cloudEvents_` is read
  * too), `datacontenttype` is the property content-type.
  */
-import type * as Message from "@event-flow/core/Message"
+import * as Message from "@event-flow/core/Message"
 import type { ConsumeMessage, Options } from "amqplib"
 import * as Names from "./names.ts"
 
@@ -24,6 +24,7 @@ export const toContent = ({ body }: Message.Message): Buffer =>
   Buffer.from(body.buffer, body.byteOffset, body.byteLength)
 
 export const toOptions = (message: Message.Message, mandatory: boolean): Options.Publish => {
+  Message.assertWhole(message)
   const headers: Record<string, unknown> = {}
   const attributes = message.attributes
   for (const name in attributes) {
