@@ -6,7 +6,6 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
-import * as SecureRandom from "effect/crypto/SecureRandom"
 
 /**
  * The correlation of the running flow.
@@ -49,23 +48,3 @@ export const Current: Context.Reference<Correlation | undefined> = Context.Refer
  * @since 0.1.0
  */
 export const make = (correlationId: string, causationId?: string): Correlation => ({ correlationId, causationId })
-
-/**
- * A correlation whose id is made when somebody first reads it: most flows never
- * need one.
- *
- * @stability unstable
- * @category constructors
- * @since 0.1.0
- */
-export const makeLazy = (): Correlation => new Lazy()
-
-// --- internal ---
-
-class Lazy implements Correlation {
-  #id: string | undefined = undefined
-  readonly causationId = undefined
-  get correlationId(): string {
-    return this.#id ??= SecureRandom.uuidV7Unsafe()
-  }
-}

@@ -6,7 +6,7 @@
  * @stability unstable
  * @since 0.1.0
  */
-import type * as Arr from "effect/Array"
+import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -255,7 +255,7 @@ const start = Effect.fnUntraced(function*<Dedupe extends boolean>(options: Optio
   const map = yield* EventMap.EventMap
   const known = notificationEvents(map)
   const topics = options.topics ?? topicsOf(known)
-  if (!isNonEmpty(topics)) return yield* new NothingToConsume({ group: options.group })
+  if (!Arr.isReadonlyArrayNonEmpty(topics)) return yield* new NothingToConsume({ group: options.group })
   const concurrency = options.concurrency ?? 1
   const maxInFlight = options.maxInFlight ?? 16 * concurrency
   // Neither would consume anything, without a word
@@ -326,8 +326,6 @@ const start = Effect.fnUntraced(function*<Dedupe extends boolean>(options: Optio
   Subscriber.SubscribeError | NothingToConsume,
   Requirements<Dedupe> | MessageCodec.MessageCodec | Scope.Scope
 >
-
-const isNonEmpty = <A>(array: ReadonlyArray<A>): array is Arr.NonEmptyReadonlyArray<A> => array.length > 0
 
 const requireCount = (group: string, option: string, value: number): Effect.Effect<void> =>
   Number.isInteger(value) && value >= 1

@@ -22,6 +22,7 @@ import { Collector } from "./internal/collector.ts"
 import { type Dispatch, inDispatch } from "./internal/dispatch.ts"
 import { handlerContext } from "./internal/flowContext.ts"
 import { observeHandler } from "./internal/observe.ts"
+import { nothing, reporting } from "./internal/reporting.ts"
 import { withShortcut } from "./internal/shortcut.ts"
 import type { Message } from "./Message.ts"
 import * as MessageCodec from "./MessageCodec.ts"
@@ -211,8 +212,6 @@ export const inDispatchOf: unique symbol = Symbol("@event-flow/core/EventEmitter
 
 // --- internal ---
 
-const nothing: ReadonlyArray<Event.Any> = []
-
 const isDone = <A, E>(effect: Effect.Effect<A, E>): effect is Exit.Success<A, E> =>
   Exit.isExit(effect) && Exit.isSuccess(effect)
 
@@ -225,15 +224,6 @@ const unhandled = (event: Event.Any): Effect.Effect<void> =>
       Effect.die(
         new Error(`Consumed event "${event._tag}" has no handler in the EventMap of the emitter that was to handle it`)
       )
-  })
-
-const reporting = <E extends EventFailure>(
-  effect: Effect.Effect<ReadonlyArray<Event.Any>, E>,
-  report: EmitOptions["report"]
-): Effect.Effect<ReadonlyArray<Event.Any>, E> =>
-  report === undefined ? effect : Effect.catchCause(effect, (cause) => {
-    report(cause)
-    return Effect.succeed(nothing)
   })
 
 type RunHandler = (

@@ -5,7 +5,7 @@
  * @stability unstable
  * @since 0.1.0
  */
-import type * as Arr from "effect/Array"
+import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -19,6 +19,7 @@ import { CascadeTooDeep, EventsFailed } from "./EventFlowError.ts"
 import { type Dispatch, inDispatch } from "./internal/dispatch.ts"
 import type { Mediator } from "./internal/mediatorId.ts"
 import { runPool } from "./internal/pool.ts"
+import { nothing, reporting } from "./internal/reporting.ts"
 import { withShortcut } from "./internal/shortcut.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 import * as Telemetry from "./Telemetry.ts"
@@ -188,13 +189,11 @@ class Collected implements Failures {
       reasons.filter((reason) => Cause.isDieReason(reason) || Cause.isInterruptReason(reason))
     )
     const died = defects.reasons.length > 0 ? Effect.failCause(defects) : Effect.void
-    if (!isNonEmpty(failures)) return died
+    if (!Arr.isReadonlyArrayNonEmpty(failures)) return died
     if (this.#policy === "log") return Effect.andThen(Effect.forEach(failures, logFailure, { discard: true }), died)
     return Effect.failCause(Cause.combine(Cause.fail(new EventsFailed({ failures })), defects))
   })
 }
-
-const isNonEmpty = <A>(array: ReadonlyArray<A>): array is Arr.NonEmptyReadonlyArray<A> => array.length > 0
 
 const logFailure = (failure: EventFailure): Effect.Effect<void> =>
   Effect.andThen(
@@ -222,20 +221,13 @@ const itemAt = (events: ReadonlyArray<Event.Any>, index: number): Item => {
 
 const isBatch = (item: Item): item is Batch => Array.isArray(item)
 
-const nothing: ReadonlyArray<Event.Any> = []
-
 const emitItem = (
   emitter: EventEmitter.EventEmitter["Service"],
   item: Item,
   failures: Failures
 ): Effect.Effect<ReadonlyArray<Event.Any>, EventFailure> => {
   if (!isBatch(item)) return emitter.emit(item, failures)
-  const publishing = Effect.as(emitter.publish(item), nothing)
-  const report = failures.report
-  return report === undefined ? publishing : Effect.catchCause(publishing, (cause) => {
-    report(cause)
-    return Effect.succeed(nothing)
-  })
+  return reporting(Effect.as(emitter.publish(item), nothing), failures.report)
 }
 
 const tooDeep = (event: Event.Any, maxDepth: number, failures: Failures): Effect.Effect<void, CascadeTooDeep> => {

@@ -289,7 +289,7 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
     const effect = wrap(
       bound,
       command,
-      (watch) => Effect.withFiber((fiber) => runSingle(fiber, bound, command, watch))
+      (watch) => Effect.suspend(() => runSingle(bound, command, watch))
     )
     return tracked(fiber, Telemetry.command(effect, { tag: command._tag, tracing, metrics }))
   }
@@ -327,13 +327,11 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
 
   /** The same for a dispatch that is wrapped: whoever wraps it tracks it. */
   const runSingle = (
-    fiber: AnyFiber,
     bound: Command.Bound,
     command: Command.Any,
     watch: Watch | undefined
   ): AnyEffect => {
     const collector = new Collector()
-    const base = fiber.context
     const handler = Effect.onExit(
       withContext(runHandler(bound, command, collector), (context) => handlerContext(bound.context, context)),
       (exit) =>
@@ -346,7 +344,7 @@ const make = Effect.fnUntraced(function*(middleware: ReadonlyArray<Middleware.An
       const events = collector.events
       if (events === undefined) return Effect.succeed(response)
       watch?.collected(events)
-      return Effect.as(withContext(processAll(events), () => base), response)
+      return Effect.as(processAll(events), response)
     })
   }
 

@@ -6,7 +6,7 @@
  * @stability unstable
  * @since 0.1.0
  */
-import type * as Arr from "effect/Array"
+import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -449,11 +449,9 @@ class State {
         if (this.#isClosed) return closed("memory broker's layer")
         if (!isOpen) return closed("subscription")
         const deliveries = takeReady()
-        return isNonEmpty(deliveries) ? Effect.succeed(deliveries) : undefined
+        return Arr.isReadonlyArrayNonEmpty(deliveries) ? Effect.succeed(deliveries) : undefined
       })
 
       return { take, onRevoked: () => Effect.void }
     })
 }
-
-const isNonEmpty = <A>(array: ReadonlyArray<A>): array is Arr.NonEmptyReadonlyArray<A> => array.length > 0
