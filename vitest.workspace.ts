@@ -37,6 +37,17 @@ const projects: Array<TestProjectConfiguration> = [
       sequence: { concurrent: false, groupOrder: 1 }
     }
   },
+  {
+    extends: true,
+    root: "packages/sql-layer",
+    test: {
+      name: "sql-layer",
+      globalSetup: ["test/support/globalSetup.ts"],
+      testTimeout: 120_000,
+      hookTimeout: 180_000,
+      sequence: { concurrent: false, groupOrder: 1 }
+    }
+  },
   // Example programs on a real broker, which each of its files starts
   {
     extends: true,

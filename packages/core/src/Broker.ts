@@ -123,6 +123,23 @@ export class EncodeFailed
 }
 
 /**
+ * The broker is an outbox, which takes messages only in a database transaction,
+ * and there is none.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class TransactionRequired
+  extends Schema.TaggedError<TransactionRequired>("@event-flow/core/Broker/TransactionRequired")(
+    "TransactionRequired",
+    ReasonFields
+  )
+{
+  readonly isRetryable = false
+}
+
+/**
  * The broker refused the message for another reason.
  *
  * @stability unstable
@@ -160,6 +177,7 @@ export const PublishReason = Schema.Union([
   NotAuthorised,
   Closed,
   EncodeFailed,
+  TransactionRequired,
   Rejected
 ])
 

@@ -1,0 +1,123 @@
+/**
+ * An inbox in the database: what a consumer does with a message happens once,
+ * since the message is remembered in the transaction of the handler's writes.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as CoreInbox from "@event-flow/core/Inbox"
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Option from "effect/Option"
+import type * as Schedule from "effect/Schedule"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import * as Dialect from "./internal/dialect.ts"
+import * as Periodically from "./internal/periodically.ts"
+import { isStorable } from "./internal/slot.ts"
+import * as Transaction from "./internal/transaction.ts"
+import * as Tables from "./Tables.ts"
+
+/**
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * How long a message is remembered: longer than a duplicate may come after
+   * the first, which is a broker's retention at most. Default: 7 days.
+   */
+  readonly retention?: Duration.Input | undefined
+  /** How often what is older is removed. `Infinity`: never, `prune` does it. Default: 10 minutes. */
+  readonly pruneInterval?: Duration.Input | undefined
+  /**
+   * When and how often handling is run again after a serialization failure or a
+   * deadlock. Default: 5 times, after 10, 20, 40 ... milliseconds, jittered.
+   */
+  readonly schedule?: Schedule.Schedule<unknown, Cause.Cause<unknown>> | undefined
+}
+
+/**
+ * An `Inbox` for `EventConsumer` with `dedupe: true`.
+ *
+ * **Details**
+ *
+ * Consumer and message id are inserted first, in a transaction that the handlers
+ * join: what they write through this `SqlClient`, and what they publish through
+ * `Outbox.layer`, commits with it. A duplicate finds the row and is not
+ * handled; of two at the same time the second waits for the first, and is
+ * handled if that rolls back. A handler that fails leaves nothing behind, so the
+ * message is handled when it comes again.
+ *
+ * **Gotchas**
+ *
+ * What a handler does elsewhere (a mail, an HTTP call) is done again if the
+ * transaction fails after it. Each message that is being handled holds a
+ * connection: the pool must have more than the consumer's `concurrency`.
+ *
+ * **Example** (A consumer whose effects happen once)
+ *
+ * ```ts
+ * const Consumer = EventConsumer.layer({ group: "orders-view", dedupe: true }).pipe(
+ *   Layer.provide(Inbox.layer())
+ * )
+ * ```
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (options?: Options): Layer.Layer<CoreInbox.Inbox, never, SqlClient.SqlClient> =>
+  Layer.effect(
+    CoreInbox.Inbox,
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const { remember } = Dialect.make(sql, yield* Tables.Tables)
+      const schedule = options?.schedule ?? Transaction.defaultSchedule
+      yield* Periodically.fork(
+        "Pruning the inbox",
+        options?.pruneInterval ?? "10 minutes",
+        prune(options?.retention ?? "7 days")
+      )
+      return CoreInbox.Inbox.of({
+        once: <A, E, R>(
+          consumer: string,
+          messageId: string,
+          handle: Effect.Effect<A, E, R>
+        ): Effect.Effect<Option.Option<A>, E | CoreInbox.InboxError, R> => {
+          const failed = (cause: unknown) => new CoreInbox.InboxError({ consumer, messageId, cause })
+          return Transaction.run(
+            sql,
+            Effect.flatMap(
+              Effect.mapError(remember(consumer, storable(messageId)), failed),
+              (isNew) => isNew ? Effect.asSome(handle) : Effect.succeedNone
+            ),
+            { begin: undefined, schedule, onError: failed }
+          )
+        }
+      })
+    })
+  )
+
+/**
+ * Forgets the messages that were handled longer ago than that, and gives their
+ * number.
+ *
+ * @stability unstable
+ * @category running
+ * @since 0.1.0
+ */
+export const prune = (olderThan: Duration.Input): Effect.Effect<number, SqlError, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const dialect = Dialect.make(yield* SqlClient.SqlClient, yield* Tables.Tables)
+    const millis = Duration.toMillis(Duration.fromInputUnsafe(olderThan))
+    return yield* Dialect.inBatches((limit) => dialect.pruneInbox(millis, limit))
+  })
+
+// --- internal ---
+
+/** Foreign ids may be anything. */
+const storable = (id: string): string => isStorable(id) ? id : `0x${Buffer.from(id, "utf16le").toString("hex")}`

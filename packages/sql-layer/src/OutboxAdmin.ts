@@ -1,0 +1,183 @@
+/**
+ * What an operator does with the outbox: look, redrive what is dead, prune.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import * as Dialect from "./internal/dialect.ts"
+import * as Tables from "./Tables.ts"
+
+/**
+ * `pending`: to be published, at once or when its next attempt is due.
+ * `published`: kept for the relay's `retention`. `dead`: given up.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type State = "pending" | "published" | "dead"
+
+/**
+ * A row of the outbox, without its body.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Row {
+  /** Of the row; larger is later. */
+  readonly id: bigint
+  /** Of the message. */
+  readonly messageId: string | undefined
+  readonly messageType: string | undefined
+  readonly topic: string
+  /** A key of bytes is in its hexadecimal form. */
+  readonly key: string | undefined
+  readonly state: State
+  readonly attempts: number
+  readonly createdAt: Date
+  /** When it may be tried again; undefined for a row that did not fail. */
+  readonly nextAttemptAt: Date | undefined
+  readonly publishedAt: Date | undefined
+  readonly lastError: string | undefined
+}
+
+/**
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Status {
+  readonly pending: number
+  /** Of the pending ones, those that failed and wait for their next attempt. */
+  readonly retrying: number
+  readonly dead: number
+  readonly published: number
+  /** The age of the oldest pending row, in seconds; 0 for none. */
+  readonly lagSeconds: number
+}
+
+/**
+ * How many rows are in which state, and how far the relays are behind.
+ *
+ * @stability unstable
+ * @category running
+ * @since 0.1.0
+ */
+export const status: Effect.Effect<Status, SqlError, SqlClient.SqlClient> = Effect.gen(function*() {
+  const { outbox, sql } = yield* table
+  const [row] = yield* sql<Status>`
+    SELECT
+      (count(*) FILTER (WHERE state = 'pending'))::float8 AS "pending",
+      (count(*) FILTER (WHERE state = 'pending' AND attempts > 0))::float8 AS "retrying",
+      (count(*) FILTER (WHERE state = 'dead'))::float8 AS "dead",
+      (count(*) FILTER (WHERE state = 'published'))::float8 AS "published",
+      coalesce(extract(epoch FROM clock_timestamp() - min(created_at) FILTER (WHERE state = 'pending')), 0)::float8
+        AS "lagSeconds"
+    FROM ${outbox}
+  `
+  return row!
+})
+
+/**
+ * Rows of a state, oldest first.
+ *
+ * @stability unstable
+ * @category running
+ * @since 0.1.0
+ */
+export const list = (options?: {
+  /** Default: `"dead"`. */
+  readonly state?: State | undefined
+  readonly topic?: string | undefined
+  /** Only rows after this id, for the next page. */
+  readonly after?: bigint | undefined
+  /** Default: 100. */
+  readonly limit?: number | undefined
+}): Effect.Effect<ReadonlyArray<Row>, SqlError, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const { outbox, sql } = yield* table
+    const rows = yield* sql<{ readonly [K in keyof Row]: Row[K] | null }>`
+      SELECT
+        id, attributes->>'id' AS "messageId", attributes->>'type' AS "messageType", topic, key, state, attempts,
+        created_at AS "createdAt", next_attempt_at AS "nextAttemptAt", published_at AS "publishedAt",
+        last_error AS "lastError"
+      FROM ${outbox}
+      WHERE ${
+      sql.and([
+        sql`state = ${options?.state ?? "dead"}`,
+        ...(options?.topic === undefined ? [] : [sql`topic = ${options.topic}`]),
+        ...(options?.after === undefined ? [] : [sql`id > ${options.after}`])
+      ])
+    }
+      ORDER BY id LIMIT ${options?.limit ?? 100}
+    `
+    return rows.map((row) =>
+      Object.fromEntries(Object.entries(row).map(([name, value]) => [name, value ?? undefined])) as unknown as Row
+    )
+  })
+
+/**
+ * Has dead rows published again, at once and with all their attempts before
+ * them; gives their number.
+ *
+ * **Gotchas**
+ *
+ * Later messages of their keys may have been published in the meantime, unless
+ * the relays run with `afterDead: "hold"`.
+ *
+ * @stability unstable
+ * @category running
+ * @since 0.1.0
+ */
+export const redrive = (
+  which: { readonly ids: ReadonlyArray<bigint> } | { readonly topic: string } | "all"
+): Effect.Effect<number, SqlError, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const { outbox, sql } = yield* table
+    const condition = which === "all"
+      ? sql`true`
+      : "topic" in which
+      ? sql`topic = ${which.topic}`
+      : sql`id = ANY(${which.ids}::bigint[])`
+    const rows = yield* sql`
+      UPDATE ${outbox} SET state = 'pending', attempts = 0, next_attempt_at = NULL
+      WHERE state = 'dead' AND ${condition} RETURNING 1 AS redriven
+    `
+    if (rows.length > 0) yield* (yield* dialect).notify
+    return rows.length
+  })
+
+/**
+ * Deletes rows that were published longer ago than that, or dead ones that are
+ * as old; gives their number.
+ *
+ * @stability unstable
+ * @category running
+ * @since 0.1.0
+ */
+export const prune = (options: {
+  readonly olderThan: Duration.Input
+  /** Default: `"published"`. Dead rows are messages that nobody has got: deleting them loses them. */
+  readonly state?: "published" | "dead" | undefined
+}): Effect.Effect<number, SqlError, SqlClient.SqlClient> =>
+  Effect.gen(function*() {
+    const { pruneOutbox } = yield* dialect
+    const millis = Duration.toMillis(Duration.fromInputUnsafe(options.olderThan))
+    return yield* Dialect.inBatches((limit) => pruneOutbox(options.state ?? "published", millis, limit))
+  })
+
+// --- internal ---
+
+const table = Effect.gen(function*() {
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  return { sql, outbox: sql((yield* Tables.Tables).outbox) }
+})
+
+const dialect = Effect.gen(function*() {
+  return Dialect.make(yield* SqlClient.SqlClient, yield* Tables.Tables)
+})

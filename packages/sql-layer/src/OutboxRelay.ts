@@ -1,0 +1,400 @@
+/**
+ * Publishes the rows of the outbox to the real broker.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Broker from "@event-flow/core/Broker"
+import * as Telemetry from "@event-flow/core/Telemetry"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import * as Dialect from "./internal/dialect.ts"
+import * as Periodically from "./internal/periodically.ts"
+import * as Publishing from "./internal/publishing.ts"
+import { slots } from "./internal/slot.ts"
+import * as Outbox from "./Outbox.ts"
+import * as OutboxAdmin from "./OutboxAdmin.ts"
+import * as OutboxMetrics from "./OutboxMetrics.ts"
+import * as Tables from "./Tables.ts"
+
+/**
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** How many rows are published at once, at most. A whole number from 1. Default: 500. */
+  readonly batchSize?: number | undefined
+  /**
+   * How many batches are published at the same time, of different keys; each
+   * holds a connection of the client's pool. A whole number from 1. Default: 1.
+   */
+  readonly concurrency?: number | undefined
+  /** How long a relay that nobody tells of new rows waits until it looks. Default: 1 second. */
+  readonly pollInterval?: Duration.Input | undefined
+  /** How long one publish may take. Default: 1 minute. */
+  readonly publishTimeout?: Duration.Input | undefined
+  /**
+   * After how many attempts a row is dead whose last failure is none that trying
+   * again mends (`PublishError.isRetryable`). A whole number from 1. Default: 10.
+   */
+  readonly maxAttempts?: number | undefined
+  /**
+   * How long a row waits after its so many-th failed attempt. Default: 1, 2, 4
+   * ... seconds, at most 5 minutes.
+   */
+  readonly retryDelay?: ((attempts: number) => Duration.Input) | undefined
+  /**
+   * What becomes of the later rows of a key when one of it is dead: they are
+   * published, or wait until it is redriven or pruned. Default: `"continue"`.
+   */
+  readonly afterDead?: "continue" | "hold" | undefined
+  /** How long published rows are kept. Default: 0, they are deleted when they are published. */
+  readonly retention?: Duration.Input | undefined
+  /** How long closing waits for batches that are being published, before it interrupts them. Default: 30 seconds. */
+  readonly drainTimeout?: Duration.Input | undefined
+  /** How often the gauges of `OutboxMetrics` are read from the table, when metrics are on. Default: 15 seconds. */
+  readonly metricsInterval?: Duration.Input | undefined
+}
+
+/**
+ * A relay was wired or configured so that it cannot work.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class RelayConfigError
+  extends Schema.TaggedError<RelayConfigError>("@event-flow/sql-layer/OutboxRelay/RelayConfigError")(
+    "RelayConfigError",
+    { option: Schema.String, detail: Schema.String }
+  )
+{
+  override get message(): string {
+    return `The outbox relay cannot work: ${this.option}: ${this.detail}`
+  }
+}
+
+/**
+ * The broker cannot be reached: nothing of a batch got through. The rows are
+ * untouched.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class BrokerUnavailable
+  extends Schema.TaggedError<BrokerUnavailable>("@event-flow/sql-layer/OutboxRelay/BrokerUnavailable")(
+    "BrokerUnavailable",
+    { broker: Schema.String, cause: Schema.Defect() }
+  )
+{
+  override get message(): string {
+    return `The outbox cannot be published: nothing gets through to the broker "${this.broker}"`
+  }
+}
+
+/**
+ * A relay that runs in the background of a layer.
+ *
+ * @stability unstable
+ * @category services
+ * @since 0.1.0
+ */
+export class OutboxRelay extends Context.Service<OutboxRelay, {
+  /**
+   * Publishes, in the calling fiber, what is in the outbox and may be published
+   * now, until there is no more; gives the number of rows. Rows that another
+   * relay has, and rows that wait for their next attempt, are not waited for.
+   */
+  readonly drain: Effect.Effect<number, SqlError | BrokerUnavailable>
+}>()("@event-flow/sql-layer/OutboxRelay") {}
+
+/**
+ * Publishes rows for as long as the layer is open.
+ *
+ * **Details**
+ *
+ * At least once, in the order of each key. A batch is one transaction: it locks
+ * some of 64 slots into which keys are hashed (`pg_try_advisory_xact_lock`), reads
+ * their oldest rows, publishes them, and deletes them when the broker has
+ * acknowledged. So any number of relays work at once, none on the key of another,
+ * and a relay that dies gives up its locks with its connection; what it had
+ * published and not deleted is published again, under the same message ids.
+ *
+ * Rows are found by their state, not by a position: whatever the order in which
+ * transactions commit, none is passed over. A row that was committed before
+ * another of its key was inserted is published before it.
+ *
+ * Relays are woken by `NOTIFY` after commits, and look by themselves every
+ * `pollInterval`.
+ *
+ * **Failures**
+ *
+ * When a batch fails, its keys are tried one by one. If anything gets through, the
+ * rows that do not are at fault: each waits by `retryDelay`, the later rows of its
+ * key behind it, and all other keys go on; after `maxAttempts` it is dead, which
+ * `OutboxAdmin` lists and redrives. Failures that may pass by themselves
+ * (`PublishError.isRetryable`) are never a reason to give a row up. If nothing
+ * gets through, the broker is away: rows are left as they are, and the relay
+ * tries again after 0.1 seconds, growing to 10.
+ *
+ * **Gotchas**
+ *
+ * The transaction is open while the broker is slow: an
+ * `idle_in_transaction_session_timeout` must be longer than `publishTimeout`.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<OutboxRelay, RelayConfigError, Broker.Broker | SqlClient.SqlClient> =>
+  Layer.effect(
+    OutboxRelay,
+    Effect.gen(function*() {
+      const { batch, settings } = yield* make(options)
+      yield* start(batch, settings)
+      return OutboxRelay.of({ drain: drain(batch) })
+    })
+  )
+
+/**
+ * The service without the background: for programs that call `drain` themselves,
+ * from a cron job or a test.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerManual = (
+  options: Options = {}
+): Layer.Layer<OutboxRelay, RelayConfigError, Broker.Broker | SqlClient.SqlClient> =>
+  Layer.effect(OutboxRelay, Effect.map(make(options), ({ batch }) => OutboxRelay.of({ drain: drain(batch) })))
+
+/**
+ * Publishes what may be published now, through the program's relay.
+ *
+ * @stability unstable
+ * @category running
+ * @since 0.1.0
+ */
+export const drainNow: Effect.Effect<number, SqlError | BrokerUnavailable, OutboxRelay> = Effect.flatMap(
+  OutboxRelay,
+  (relay) => relay.drain
+)
+
+// --- internal ---
+
+/** A batch: how many rows it took, and whether there may be more at once. */
+interface Batch {
+  readonly rows: number
+  readonly published: number
+  readonly isMore: boolean
+  /** Milliseconds until the first row that failed may be tried again. */
+  readonly retryIn: number | undefined
+}
+
+const nothing: Batch = { rows: 0, published: 0, isMore: false, retryIn: undefined }
+
+/**
+ * How many slots a batch takes: a share of them, so that several relays find
+ * work at the same time.
+ */
+const slotsPerBatch = 8
+
+interface Settings {
+  readonly concurrency: number
+  readonly pollInterval: Duration.Duration
+  readonly drainTimeout: Duration.Duration
+  readonly retention: Duration.Duration
+  readonly metricsInterval: Duration.Duration
+  readonly listen: Dialect.Dialect["listen"]
+}
+
+/** `onWork` is run when there are rows to publish. */
+type RunBatch = (onWork: Effect.Effect<void>) => Effect.Effect<Batch, SqlError | BrokerUnavailable>
+
+const defaultRetryDelay = (attempts: number): Duration.Input => Math.min(1000 * 2 ** (attempts - 1), 300_000)
+
+const requireCount = (option: string, value: number): Effect.Effect<number, RelayConfigError> =>
+  Number.isInteger(value) && value >= 1
+    ? Effect.succeed(value)
+    : Effect.fail(new RelayConfigError({ option, detail: `must be a whole number from 1, not ${value}` }))
+
+const make = Effect.fnUntraced(function*(options: Options) {
+  const sql = yield* SqlClient.SqlClient
+  const broker = yield* Broker.Broker
+  if (broker.name === Outbox.name) {
+    return yield* new RelayConfigError({
+      option: "Broker",
+      detail: "it would publish the outbox into the outbox; provide the real broker to the relay's layer"
+    })
+  }
+  const { metrics } = yield* Telemetry.Settings
+  const batchSize = yield* requireCount("batchSize", options.batchSize ?? 500)
+  const concurrency = yield* requireCount("concurrency", options.concurrency ?? 1)
+  const maxAttempts = yield* requireCount("maxAttempts", options.maxAttempts ?? 10)
+  const dialect = Dialect.make(sql, yield* Tables.Tables, { holdAfterDead: options.afterDead === "hold" })
+  const retention = Duration.fromInputUnsafe(options.retention ?? 0)
+  const markDone = Duration.isZero(retention) ? dialect.remove : dialect.markPublished
+  const retryDelay = options.retryDelay ?? defaultRetryDelay
+  const publishRows = Publishing.make(broker, {
+    timeout: Duration.fromInputUnsafe(options.publishTimeout ?? "1 minute"),
+    delay: (attempts, isRetryable) =>
+      !isRetryable && attempts >= maxAttempts ? null : Duration.toMillis(Duration.fromInputUnsafe(retryDelay(attempts)))
+  })
+
+  // Where to begin with the slots: every batch elsewhere, and every relay
+  let first = yield* Random.nextIntBetween(0, slots)
+  const nextOrder = (): ReadonlyArray<number> => {
+    first = (first + slotsPerBatch) % slots
+    return [...Dialect.allSlots.slice(first), ...Dialect.allSlots.slice(0, first)]
+  }
+
+  const batch: RunBatch = (onWork) =>
+    sql.withTransaction(Effect.gen(function*() {
+      const locked = yield* dialect.lockSlots(nextOrder(), slotsPerBatch)
+      if (locked.length === 0) return nothing
+      const perSlot = Math.ceil(batchSize / locked.length)
+      const rows = yield* dialect.pending(locked, perSlot)
+      if (rows.length === 0) return nothing
+      yield* onWork
+      const { failed, published } = yield* Effect.mapError(
+        publishRows(rows),
+        ({ cause }) => new BrokerUnavailable({ broker: broker.name, cause })
+      )
+      if (published.length > 0) yield* markDone(published)
+      if (failed.length > 0) yield* dialect.markFailed(failed)
+      if (metrics) yield* OutboxMetrics.count(broker.name, published.length, failed.length)
+      let retryIn: number | undefined
+      for (const { delay } of failed) {
+        if (delay !== null && (retryIn === undefined || delay < retryIn)) retryIn = delay
+      }
+      return {
+        rows: rows.length,
+        published: published.length,
+        isMore: locked.length === slotsPerBatch || rows.length >= perSlot,
+        retryIn
+      }
+    }))
+
+  const settings: Settings = {
+    concurrency,
+    pollInterval: Duration.fromInputUnsafe(options.pollInterval ?? "1 second"),
+    drainTimeout: Duration.fromInputUnsafe(options.drainTimeout ?? "30 seconds"),
+    retention,
+    metricsInterval: metrics ? Duration.fromInputUnsafe(options.metricsInterval ?? "15 seconds") : Duration.infinity,
+    listen: dialect.listen
+  }
+  return { batch, settings }
+})
+
+const drain = (batch: RunBatch): Effect.Effect<number, SqlError | BrokerUnavailable> =>
+  Effect.gen(function*() {
+    let published = 0
+    while (true) {
+      const done = yield* batch(Effect.void)
+      published += done.published
+      // Not `isMore`, which may miss what others were about to release
+      if (done.rows === 0) return published
+    }
+  })
+
+/** Starts the workers; closing the scope lets them end their batches. */
+const start = Effect.fnUntraced(function*(batch: RunBatch, settings: Settings) {
+  // One token wakes one worker, which wakes the next when it finds work
+  const tokens = yield* Queue.sliding<void>(settings.concurrency)
+  const wake = Effect.asVoid(Queue.offer(tokens, undefined))
+  const onWork = settings.concurrency === 1 ? Effect.void : wake
+  let isClosing = false
+
+  const work = Effect.gen(function*() {
+    let pause = settings.pollInterval
+    let failures = 0
+    while (!isClosing) {
+      const exit = yield* Effect.exit(batch(onWork))
+      if (exit._tag === "Success") {
+        failures = 0
+        if (exit.value.isMore) continue
+        pause = earlier(settings.pollInterval, exit.value.retryIn)
+      } else {
+        if (Cause.hasInterrupts(exit.cause)) return
+        failures++
+        pause = outageDelay(failures)
+        yield* Effect.logWarning(`The outbox relay tries again in ${Duration.format(pause)}`, exit.cause)
+      }
+      // A failing batch is not helped by new rows
+      if (isClosing) return
+      yield* failures > 0 ? awaitClosing(pause) : Effect.timeoutOption(Queue.take(tokens), pause)
+    }
+  })
+  const closing = yield* Queue.sliding<void>(1)
+  const awaitClosing = (pause: Duration.Duration) => Effect.timeoutOption(Queue.peek(closing), pause)
+
+  yield* listenForever(settings.listen, wake)
+  yield* Periodically.fork(
+    "Pruning the outbox",
+    Duration.isZero(settings.retention) || !Duration.isFinite(settings.retention) ? Duration.infinity : "1 minute",
+    OutboxAdmin.prune({ olderThan: settings.retention })
+  )
+  yield* Periodically.fork(
+    "Reading the outbox's metrics",
+    settings.metricsInterval,
+    Effect.flatMap(OutboxAdmin.status, OutboxMetrics.record)
+  )
+  const workers: Array<Fiber.Fiber<void>> = []
+  for (let i = 0; i < settings.concurrency; i++) workers.push(yield* Effect.forkScoped(work))
+  // After the workers: it runs before they are interrupted
+  yield* Effect.addFinalizer(() =>
+    Effect.suspend(() => {
+      isClosing = true
+      Queue.offerUnsafe(closing, undefined)
+      for (const _ of workers) Queue.offerUnsafe(tokens, undefined)
+      return Effect.timeoutOrElse(Effect.interruptible(Fiber.awaitAll(workers)), {
+        duration: settings.drainTimeout,
+        orElse: () =>
+          Effect.logWarning("The outbox relay did not end before the drain timeout: interrupting its batches")
+      })
+    })
+  )
+})
+
+const earlier = (interval: Duration.Duration, millis: number | undefined): Duration.Duration =>
+  millis === undefined ? interval : Duration.min(interval, Duration.millis(millis))
+
+const outageDelay = (failures: number): Duration.Duration =>
+  Duration.millis(Math.min(100 * 2 ** (failures - 1), 10_000))
+
+/** Listens again when the connection is lost; looking at intervals goes on meanwhile. */
+const listenForever = (
+  listen: Dialect.Dialect["listen"],
+  wake: Effect.Effect<void>
+): Effect.Effect<void, never, Scope.Scope> => {
+  if (listen === undefined) return Effect.void
+  const once = Effect.scoped(Effect.flatMap(listen, (notifications) =>
+    // What was committed before it listened
+    Effect.andThen(wake, Effect.forever(Effect.andThen(Queue.takeAll(notifications), wake)))))
+  return once.pipe(
+    Effect.tapCause((cause) =>
+      Cause.hasInterrupts(cause)
+        ? Effect.void
+        : Effect.logWarning("The outbox relay is not told of new rows: it polls", cause)
+    ),
+    Effect.retry(Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("10 seconds")])),
+    Effect.forkScoped,
+    Effect.asVoid
+  )
+}

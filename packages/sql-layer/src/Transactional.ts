@@ -1,0 +1,123 @@
+/**
+ * Middleware that makes the dispatch of a command one database transaction: its
+ * handler, its domain event handlers, and the messages that it puts into the
+ * outbox.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Middleware from "@event-flow/core/Middleware"
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as Transaction from "./internal/transaction.ts"
+
+/**
+ * The transaction of a command could not be begun or committed. Failures of the
+ * command itself stay what they are.
+ *
+ * **Details**
+ *
+ * `outcome` says what became of it. `notStarted` and `rolledBack`: nothing has
+ * changed, the command can be sent again. `unknown`: the connection broke
+ * while it was being committed; look before you send it again.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class TransactionError
+  extends Schema.TaggedError<TransactionError>("@event-flow/sql-layer/Transactional/TransactionError")(
+    "TransactionError",
+    {
+      command: Schema.String,
+      outcome: Schema.Literals(["notStarted", "rolledBack", "unknown"]),
+      cause: Schema.Defect()
+    }
+  )
+{
+  override get message(): string {
+    const what = {
+      notStarted: "could not be begun: nothing has changed",
+      rolledBack: "could not be committed: nothing has changed",
+      unknown: "was being committed when the connection broke: it may have been"
+    }[this.outcome]
+    return `The transaction of command "${this.command}" ${what}`
+  }
+}
+
+/**
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  /** Default: that of the connection, which in PostgreSQL is `read committed` unless it was configured. */
+  readonly isolation?: "read committed" | "repeatable read" | "serializable" | undefined
+  /**
+   * When and how often a dispatch is run again after a serialization failure or
+   * a deadlock. Default: 5 times, after 10, 20, 40 ... milliseconds, jittered.
+   */
+  readonly schedule?: Schedule.Schedule<unknown, Cause.Cause<unknown>> | undefined
+}
+
+/**
+ * The middleware.
+ *
+ * **Details**
+ *
+ * Everything that the dispatch does through this `SqlClient` commits together
+ * or not at all: a typed failure, a defect or an interruption rolls it back,
+ * whether of the handler, of a domain event's handler or of a follow-up's. Events
+ * that `Outbox.layer` takes are rows of the same transaction.
+ *
+ * A serialization failure or a deadlock, wherever in the dispatch, and however
+ * wrapped in other errors with it as their `cause`, runs the whole dispatch
+ * again in a new transaction, with an empty collection (F2).
+ *
+ * A command that is sent by a handler joins the transaction, as a savepoint:
+ * when it fails and the handler recovers, what it did alone is undone.
+ *
+ * **Gotchas**
+ *
+ * What does not go through this client is not undone: publish through the
+ * outbox, not to a broker. A processor with `onFailure: "log"` lets the dispatch
+ * succeed, and so commit, although an event handler failed. PostgreSQL
+ * refuses to go on in a transaction after a failed statement: a handler that
+ * recovers from one does so around a `sql.withTransaction` of its own, which is
+ * a savepoint here. The transaction of a streaming command is open for as long
+ * as its stream.
+ *
+ * **Example** (All or nothing)
+ *
+ * ```ts
+ * class PlaceOrder extends Command.Class<PlaceOrder>()("PlaceOrder", {
+ *   payload: { orderId: Schema.String },
+ *   emits: [OrderPlaced],
+ *   middleware: [Transactional.make({ isolation: "serializable" })]
+ * }) {}
+ * ```
+ *
+ * @stability unstable
+ * @category middleware
+ * @since 0.1.0
+ */
+export const make = (
+  options?: Options
+): Middleware.Inline<never, typeof TransactionError, SqlClient.SqlClient> => {
+  const isolation = options?.isolation
+  const begin = isolation === undefined ? undefined : `BEGIN ISOLATION LEVEL ${isolation.toUpperCase()}`
+  const schedule = options?.schedule ?? Transaction.defaultSchedule
+  return Middleware.make<never, typeof TransactionError, SqlClient.SqlClient>(
+    (effect, info) =>
+      Effect.flatMap(SqlClient.SqlClient, (sql) =>
+        Transaction.run(sql, effect, {
+          begin,
+          schedule,
+          onError: (error, outcome) => new TransactionError({ command: info.tag, outcome, cause: error })
+        })),
+    { error: TransactionError }
+  )
+}

@@ -1,0 +1,213 @@
+/**
+ * All SQL that a dialect has its own way of. There is one, PostgreSQL: the only
+ * driver for this version of Effect. Another one is a second record of this
+ * shape.
+ */
+import * as Effect from "effect/Effect"
+import type * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import type * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Names } from "../Tables.ts"
+import type { NewRow, PendingRow } from "./row.ts"
+import { slots } from "./slot.ts"
+
+/** What a relay did not get published. */
+export interface FailedRow {
+  readonly id: bigint
+  readonly error: string
+  /** Milliseconds until the next attempt; null for a dead row. */
+  readonly delay: number | null
+}
+
+export interface Dialect {
+  /** Inserts rows in their order. */
+  readonly insert: (rows: ReadonlyArray<NewRow>) => Effect.Effect<void, SqlError>
+  /** Tells the listeners, over a connection of its own. */
+  readonly notify: Effect.Effect<void, SqlError>
+  /** A queue of what `notify` tells; undefined where the client cannot listen. */
+  readonly listen: Effect.Effect<Queue.Dequeue<unknown, SqlError>, SqlError, Scope.Scope> | undefined
+  /**
+   * In a transaction: locks, until its end, some slots that have rows to publish
+   * and that no other transaction has locked, in the order given.
+   */
+  readonly lockSlots: (order: ReadonlyArray<number>, limit: number) => Effect.Effect<ReadonlyArray<number>, SqlError>
+  /** What is to be published of locked slots, oldest first in each. A statement of its own: it must see what the last owner did. */
+  readonly pending: (
+    slots: ReadonlyArray<number>,
+    limitPerSlot: number
+  ) => Effect.Effect<ReadonlyArray<PendingRow>, SqlError>
+  readonly remove: (ids: ReadonlyArray<bigint>) => Effect.Effect<void, SqlError>
+  readonly markPublished: (ids: ReadonlyArray<bigint>) => Effect.Effect<void, SqlError>
+  readonly markFailed: (rows: ReadonlyArray<FailedRow>) => Effect.Effect<void, SqlError>
+  /** Remembers a message, unless it is known; whether it was new. Waits for another transaction that remembers the same one. */
+  readonly remember: (consumer: string, messageId: string) => Effect.Effect<boolean, SqlError>
+  /** Removes at most so many of the messages handled longer ago than so many milliseconds; how many. */
+  readonly pruneInbox: (olderThan: number, limit: number) => Effect.Effect<number, SqlError>
+  /** The same for rows of the outbox: since they were published, or made. */
+  readonly pruneOutbox: (
+    state: "published" | "dead",
+    olderThan: number,
+    limit: number
+  ) => Effect.Effect<number, SqlError>
+}
+
+const pruneBatch = 5000
+
+/** Repeats what removes a bounded number until there is no more: one long transaction would hold up vacuuming. */
+export const inBatches = (
+  prune: (limit: number) => Effect.Effect<number, SqlError>
+): Effect.Effect<number, SqlError> =>
+  Effect.gen(function*() {
+    let total = 0
+    while (true) {
+      const removed = yield* prune(pruneBatch)
+      total += removed
+      if (removed < pruneBatch) return total
+    }
+  })
+
+export interface Options {
+  /** Whether a dead row holds the later ones of its key. */
+  readonly holdAfterDead: boolean
+}
+
+/** The SQL of the client's dialect; dies for one that there is none for. */
+export const make = (
+  sql: SqlClient.SqlClient,
+  tables: Names,
+  options: Options = { holdAfterDead: false }
+): Dialect =>
+  sql.onDialectOrElse({
+    pg: () => postgres(sql.withoutTransforms(), tables, options),
+    orElse: () => {
+      throw new Error(`@event-flow/sql-layer has no SQL for the client "${sql.driver}": use @effect/sql-pg`)
+    }
+  })
+
+/** What `PgClient` adds to `SqlClient`: found by its mark, so that nothing but a listening relay needs the driver. */
+interface Listening {
+  readonly listen: (channel: string) => Effect.Effect<Queue.Dequeue<unknown, SqlError>, SqlError, Scope.Scope>
+}
+
+const isListening = (sql: object): sql is Listening => "~@effect/sql-pg/PgClient" in sql
+
+/** PostgreSQL's bound on the name of a channel, in bytes. */
+const maxChannelLength = 63
+
+export const channelOf = (table: string): string => {
+  const name = table.replace(/[^A-Za-z0-9_.]/g, "_")
+  return name.length <= maxChannelLength ? name : name.slice(-maxChannelLength)
+}
+
+const postgres = (
+  sql: SqlClient.SqlClient,
+  tables: Names,
+  options: Options
+): Dialect => {
+  const outbox = sql(tables.outbox)
+  const inbox = sql(tables.inbox)
+  const channel = channelOf(tables.outbox)
+  /** The table as a value, quoted. */
+  const outboxName = sql`${outbox}`.compile(true)[0]
+
+  // An earlier row of the key that waits, which is rare: the index of rows that have failed is small
+  const isFree = sql.literal(`(o.next_attempt_at IS NULL OR o.next_attempt_at <= now()) AND NOT EXISTS (
+    SELECT 1 FROM ${outboxName} b WHERE b.topic = o.topic AND b.key = o.key AND b.id < o.id AND b.attempts > 0
+      AND ${
+    options.holdAfterDead
+      ? "(b.state = 'dead' OR (b.state = 'pending' AND b.next_attempt_at > now()))"
+      : "b.state = 'pending' AND b.next_attempt_at > now()"
+  })`)
+
+  return {
+    insert: (rows) =>
+      // One statement whatever the number of rows: it is parsed once. Ordered, so that ids are in the order of the rows
+      Effect.asVoid(sql`
+        INSERT INTO ${outbox} (slot, topic, key, key_bytes, attributes, headers, body)
+        SELECT r.slot, r.topic, r.key, r.key_bytes, r.attributes::json, r.headers::json, r.body
+        FROM unnest(
+          ${rows.map((row) => row.slot)}::int[], ${rows.map((row) => row.topic)}::text[],
+          ${nullable(rows.map((row) => row.key))}::text[], ${nullable(rows.map((row) => row.keyBytes))}::bytea[],
+          ${rows.map((row) => row.attributes)}::text[], ${nullable(rows.map((row) => row.headers))}::text[],
+          ${rows.map((row) => row.body)}::bytea[]
+        ) WITH ORDINALITY AS r(slot, topic, key, key_bytes, attributes, headers, body, position)
+        ORDER BY r.position
+      `),
+    notify: Effect.asVoid(sql`SELECT pg_notify(${channel}, '')`),
+    listen: isListening(sql) ? sql.listen(channel) : undefined,
+    lockSlots: (order, limit) =>
+      Effect.map(
+        // The lock is tried outside of the subquery, which OFFSET 0 keeps apart: only where there is work
+        sql<{ slot: number }>`
+          SELECT slot FROM (
+            SELECT s AS slot FROM unnest(${order}::int[]) s
+            WHERE EXISTS (SELECT 1 FROM ${outbox} o WHERE o.slot = s AND o.state = 'pending' AND ${isFree})
+            OFFSET 0
+          ) ready
+          WHERE pg_try_advisory_xact_lock(hashtext(${outboxName}), slot) LIMIT ${limit}
+        `,
+        (rows) => rows.map((row) => row.slot)
+      ),
+    pending: (slots, limitPerSlot) =>
+      sql<PendingRow>`
+        SELECT p.* FROM unnest(${slots}::int[]) s(slot) CROSS JOIN LATERAL (
+          SELECT o.id, o.topic, o.key, o.key_bytes, o.attributes, o.headers, o.body, o.attempts FROM ${outbox} o
+          WHERE o.slot = s.slot AND o.state = 'pending' AND ${isFree}
+          ORDER BY o.slot, o.id LIMIT ${limitPerSlot}
+        ) p
+      `,
+    remove: (ids) => Effect.asVoid(sql`DELETE FROM ${outbox} WHERE id = ANY(${ids}::bigint[])`),
+    markPublished: (ids) =>
+      Effect.asVoid(sql`
+        UPDATE ${outbox} SET state = 'published', published_at = now(), attempts = attempts + 1
+        WHERE id = ANY(${ids}::bigint[])
+      `),
+    markFailed: (rows) =>
+      Effect.asVoid(sql`
+        UPDATE ${outbox} o SET
+          attempts = o.attempts + 1,
+          last_error = f.error,
+          state = CASE WHEN f.delay IS NULL THEN 'dead' ELSE 'pending' END,
+          next_attempt_at = clock_timestamp() + f.delay * interval '1 millisecond'
+        FROM unnest(
+          ${rows.map((row) => row.id)}::bigint[], ${rows.map((row) => row.error)}::text[],
+          ${nullable(rows.map((row) => row.delay))}::int[]
+        ) f(id, error, delay)
+        WHERE o.id = f.id
+      `),
+    remember: (consumer, messageId) =>
+      Effect.map(
+        sql`INSERT INTO ${inbox} (consumer, message_id) VALUES (${consumer}, ${messageId})
+          ON CONFLICT DO NOTHING RETURNING 1 AS new`,
+        (rows) => rows.length > 0
+      ),
+    pruneInbox: (olderThan, limit) =>
+      Effect.map(
+        sql`DELETE FROM ${inbox} WHERE (consumer, message_id) IN (
+            SELECT consumer, message_id FROM ${inbox}
+            WHERE handled_at < now() - ${olderThan}::float8 * interval '1 millisecond'
+            ORDER BY handled_at LIMIT ${limit}
+          ) RETURNING 1 AS removed`,
+        (rows) => rows.length
+      ),
+    pruneOutbox: (state, olderThan, limit) =>
+      Effect.map(
+        sql`DELETE FROM ${outbox} WHERE id IN (
+            SELECT id FROM ${outbox}
+            WHERE state = ${sql.literal(`'${state}'`)}
+              AND ${sql.literal(state === "dead" ? "created_at" : "published_at")}
+                < now() - ${olderThan}::float8 * interval '1 millisecond'
+            LIMIT ${limit}
+          ) RETURNING 1 AS removed`,
+        (rows) => rows.length
+      )
+  }
+}
+
+/** The client cannot tell the type of an array of nothing but nulls: as a literal, the cast in the statement does. */
+const nullable = <A>(values: ReadonlyArray<A | null>): ReadonlyArray<A | null> | string =>
+  values.every((value) => value === null) ? `{${values.map(() => "NULL").join(",")}}` : values
+
+/** All slots. */
+export const allSlots: ReadonlyArray<number> = Array.from({ length: slots }, (_, slot) => slot)

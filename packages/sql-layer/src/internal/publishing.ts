@@ -1,0 +1,170 @@
+/** Publishes the rows of a batch, and finds out which of them are at fault when that fails. */
+import * as Broker from "@event-flow/core/Broker"
+import type { Message } from "@event-flow/core/Message"
+import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Random from "effect/Random"
+import type { FailedRow } from "./dialect.ts"
+import { type PendingRow, toMessage } from "./row.ts"
+
+export interface Options {
+  /** How long one publish may take. */
+  readonly timeout: Duration.Duration
+  /** Milliseconds until the next attempt; null for a row that is dead. */
+  readonly delay: (attempts: number, isRetryable: boolean) => number | null
+}
+
+export interface Outcome {
+  readonly published: ReadonlyArray<bigint>
+  readonly failed: ReadonlyArray<FailedRow>
+}
+
+/** It is the broker that is away, and no row's fault. */
+export class NothingGetsThrough extends Data.TaggedError("NothingGetsThrough")<{ readonly cause: unknown }> {}
+
+/** Rows of one key, in order. */
+type Group = Array<PendingRow>
+
+/** How many keys are tried before all are when it may be the broker that is away. */
+const probes = 8
+
+/** How many keys are published at the same time when each is by itself. */
+const groupConcurrency = 64
+
+/** An error of the column, not of the row: it must not be what makes the update fail. */
+const maxErrorLength = 2000
+
+export const make = (
+  broker: Broker.Broker["Service"],
+  options: Options
+): (rows: ReadonlyArray<PendingRow>) => Effect.Effect<Outcome, NothingGetsThrough> => {
+  /** A failure of any kind: a broker that dies on a message must not end the relay. */
+  const publish = (messages: ReadonlyArray<Message>): Effect.Effect<void, Failure> =>
+    Effect.catchCause(
+      Effect.timeoutOrElse(
+        Arr.isReadonlyArrayNonEmpty(messages) ? broker.publish(messages) : Effect.void,
+        {
+          duration: options.timeout,
+          orElse: () =>
+            Effect.fail(
+              Broker.publishError(
+                messages[0]!,
+                new Broker.Timeout({ detail: "the broker did not answer within the relay's publishTimeout" })
+              )
+            )
+        }
+      ),
+      (cause) => Cause.hasInterrupts(cause) ? Effect.interrupt : Effect.fail(toFailure(cause))
+    )
+
+  return Effect.fnUntraced(function*(rows) {
+    const published: Array<bigint> = []
+    const failed: Array<FailedRow> = []
+    const { fresh, suspects } = split(rows)
+    let lastFailure: Failure | undefined
+    if (fresh.length > 0) {
+      const failure = yield* failureOf(publish(fresh.map(toMessage)))
+      if (failure === undefined) {
+        for (const row of fresh) published.push(row.id)
+      } else {
+        lastFailure = failure
+        suspects.push(...groupsOf(fresh))
+      }
+    }
+
+    const publishGroup = (group: Group): Effect.Effect<void> =>
+      Effect.gen(function*() {
+        for (const row of group) {
+          const failure = yield* failureOf(publish([toMessage(row)]))
+          if (failure === undefined) {
+            published.push(row.id)
+          } else {
+            lastFailure = failure
+            failed.push({
+              id: row.id,
+              error: failure.text,
+              delay: options.delay(row.attempts + 1, failure.isRetryable)
+            })
+            if (failure.isRetryable) retryable++
+            // The rest of the key waits behind it, dead or not, until the next batch
+            return
+          }
+        }
+      })
+    let retryable = 0
+    const publishGroups = (groups: ReadonlyArray<Group>) =>
+      Effect.forEach(groups, publishGroup, { concurrency: groupConcurrency, discard: true })
+    const nothingGetsThrough = () => published.length === 0 && failed.length > 0 && retryable === failed.length
+
+    if (suspects.length > 0) {
+      // Any of them: the first ones may be those at fault
+      const order = yield* Random.shuffle(suspects)
+      yield* publishGroups(order.slice(0, probes))
+      if (nothingGetsThrough()) {
+        return yield* new NothingGetsThrough({ cause: lastFailure?.error })
+      }
+      yield* publishGroups(order.slice(probes))
+    }
+    return { published, failed }
+  })
+}
+
+const failureOf = (publish: Effect.Effect<void, Failure>): Effect.Effect<Failure | undefined> =>
+  Effect.match(publish, { onFailure: (failure) => failure, onSuccess: () => undefined })
+
+/** Keys of which a row has failed before are tried by themselves, so that they do not fail the rest again. */
+const split = (
+  rows: ReadonlyArray<PendingRow>
+): { readonly fresh: ReadonlyArray<PendingRow>; readonly suspects: Array<Group> } => {
+  if (rows.every((row) => row.attempts === 0)) return { fresh: rows, suspects: [] }
+  const fresh: Array<PendingRow> = []
+  const suspects: Array<Group> = []
+  for (const group of groupsOf(rows)) {
+    if (group.every((row) => row.attempts === 0)) fresh.push(...group)
+    else suspects.push(group)
+  }
+  return { fresh, suspects }
+}
+
+const groupsOf = (rows: ReadonlyArray<PendingRow>): Array<Group> => {
+  const groups: Array<Group> = []
+  const byKey = new Map<string, Group>()
+  for (const row of rows) {
+    const key = row.key === null ? undefined : JSON.stringify([row.topic, row.key])
+    const known = key === undefined ? undefined : byKey.get(key)
+    if (known !== undefined) {
+      known.push(row)
+    } else {
+      const group = [row]
+      groups.push(group)
+      if (key !== undefined) byKey.set(key, group)
+    }
+  }
+  return groups
+}
+
+interface Failure {
+  readonly error: unknown
+  readonly text: string
+  readonly isRetryable: boolean
+}
+
+const toFailure = (cause: Cause.Cause<Broker.PublishError | Broker.BrokerNotFound>): Failure => {
+  const failed = cause.reasons.find(Cause.isFailReason)
+  const error = failed === undefined ? Cause.squash(cause) : failed.error
+  // Without a broker at all it is not the row's fault, whatever it is
+  const isRetryable = failed !== undefined &&
+    (failed.error._tag === "BrokerNotFound" || failed.error.isRetryable || failed.error.reason._tag === "Closed")
+  return { error, text: describe(error), isRetryable }
+}
+
+// eslint-disable-next-line no-control-regex -- NUL is what it looks for
+const unstorable = /[\0\p{Surrogate}]/gu
+
+const describe = (error: unknown): string => {
+  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
+  return text.slice(0, maxErrorLength).replace(unstorable, "\ufffd")
+}

@@ -1,0 +1,50 @@
+/** The migrations of the tables, for PostgreSQL. One that was released is never changed: add another. */
+import type { Names } from "../Tables.ts"
+
+export interface Migration {
+  readonly name: string
+  readonly statements: ReadonlyArray<string>
+}
+
+export const statements = (tables: Names): ReadonlyArray<Migration> => {
+  const outbox = quoted(tables.outbox)
+  const inbox = quoted(tables.inbox)
+  const index = (table: string, suffix: string): string =>
+    quoted(`${table.slice(table.lastIndexOf(".") + 1)}_${suffix}`)
+  return [{
+    name: "0001_event_flow",
+    statements: [
+      // Rows come and go: what is dead has to leave the table before it slows down the search
+      `CREATE TABLE ${outbox} (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  slot smallint NOT NULL,
+  topic text NOT NULL,
+  key text,
+  key_bytes bytea,
+  attributes json NOT NULL,
+  headers json,
+  body bytea NOT NULL,
+  state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'published', 'dead')),
+  attempts integer NOT NULL DEFAULT 0,
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  next_attempt_at timestamptz,
+  published_at timestamptz,
+  last_error text
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02)`,
+      `CREATE INDEX ${index(tables.outbox, "pending")} ON ${outbox} (slot, id) WHERE state = 'pending'`,
+      `CREATE INDEX ${
+        index(tables.outbox, "failing")
+      } ON ${outbox} (topic, key, id) WHERE attempts > 0 AND state <> 'published'`,
+      `CREATE INDEX ${index(tables.outbox, "published")} ON ${outbox} (published_at) WHERE state = 'published'`,
+      `CREATE TABLE ${inbox} (
+  consumer text NOT NULL,
+  message_id text NOT NULL,
+  handled_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (consumer, message_id)
+)`,
+      `CREATE INDEX ${index(tables.inbox, "handled_at")} ON ${inbox} (handled_at)`
+    ]
+  }]
+}
+
+const quoted = (name: string): string => `"${name.replaceAll("\"", "\"\"").replaceAll(".", "\".\"")}"`

@@ -1,0 +1,24 @@
+/**
+ * `npm run postgres`: starts the PostgreSQL server that the tests use, prints its
+ * address, and ends it with Ctrl-C.
+ */
+import { find, start } from "../packages/sql-layer/test/support/postgresServer.ts"
+
+const found = await find()
+if (found._tag === "None") {
+  console.error(`No PostgreSQL: ${found.reason}`)
+  process.exit(1)
+}
+const server = await start(found)
+// Alone on its line and first: programs read it
+console.log(`DATABASE_URL=${server.url}`)
+console.log(`${server.description}; Ctrl-C ends it`)
+
+// Keeps the process alive until then
+const alive = setInterval(() => {}, 1 << 30)
+await new Promise<void>((resolve) => {
+  process.once("SIGINT", () => resolve())
+  process.once("SIGTERM", () => resolve())
+})
+await server.dispose()
+clearInterval(alive)
