@@ -3,7 +3,7 @@ import { Broker, EventConsumer, EventFlow, EventHandler, Message, NotificationEv
 import { KafkaBroker, KafkaSubscriber } from "@event-flow/kafka-layer"
 import { Effect, Layer, Schema } from "effect"
 import type { Result, Task } from "./work.ts"
-import { inFlight, main, Meter, work } from "./work.ts"
+import { concurrency, inFlight, main, maxInFlight, Meter, work } from "./work.ts"
 
 const publish = (task: Task): Effect.Effect<Result, unknown> =>
   Effect.gen(function*() {
@@ -43,7 +43,7 @@ const consume = (task: Task): Effect.Effect<Result, unknown> => {
   const meter = new Meter(task)
   const Count = EventHandler.make("Count", { on: Measured })
   const connection = { bootstrapServers: task.servers }
-  const live = EventConsumer.layer({ group: `bench-${task.topic}-${process.pid}`, concurrency: 16, maxInFlight: 2_000 })
+  const live = EventConsumer.layer({ group: `bench-${task.topic}-${process.pid}`, concurrency, maxInFlight })
     .pipe(
       Layer.provide(EventFlow.layer({ handlers: [Count] })),
       Layer.provide(Count.toLayer(() => Effect.sync(() => meter.tick()))),

@@ -62,6 +62,12 @@ const subjects: Array<Subject> = [
     version: versionOf("@platformatic/kafka"),
     command: [...withSource, here("platformatic.ts")]
   },
+  {
+    name: "@platformatic/kafka by hand, decoding, in order per key",
+    version: versionOf("@platformatic/kafka"),
+    command: [...withSource, here("platformaticDecoding.ts")],
+    only: "consume"
+  },
   { name: "kafkajs", version: versionOf("kafkajs"), command: [...withSource, here("kafkajs.ts")], share: 0.2 }
 ]
 if (confluentDirectory === undefined) {
@@ -196,7 +202,7 @@ try {
 
 print("")
 for (const { perSecond, subject, workload } of results) {
-  print(`${workload.padEnd(8)} ${subject.padEnd(34)} ${perSecond.toLocaleString("en").padStart(9)}`)
+  print(`${workload.padEnd(8)} ${subject.padEnd(56)} ${perSecond.toLocaleString("en").padStart(9)}`)
 }
 for (const [name, reason] of Object.entries(skipped)) print(`left out: ${name}: ${reason}`)
 
@@ -209,7 +215,7 @@ if (out !== undefined) {
     date: new Date().toISOString(),
     cpus: `${availableParallelism()} x ${cpus()[0]?.model ?? "?"}`,
     node: process.version,
-    versions: subjects.map(({ version }) => version),
+    versions: [...new Set(subjects.map(({ version }) => version))],
     messages: count,
     rounds,
     skipped,

@@ -2,7 +2,7 @@
 import { Subscriber } from "@event-flow/core"
 import { KafkaSubscriber } from "@event-flow/kafka-layer"
 import { Effect } from "effect"
-import { main, Meter } from "./work.ts"
+import { main, maxInFlight, Meter } from "./work.ts"
 
 void main((task) =>
   Effect.runPromise(
@@ -11,7 +11,7 @@ void main((task) =>
       const subscription = yield* subscriber.subscribe({
         topics: [task.topic],
         group: `bench-${task.topic}-${process.pid}`,
-        maxInFlight: 2_000
+        maxInFlight
       })
       const meter = new Meter(task)
       yield* Effect.forkScoped(Effect.forever(Effect.flatMap(subscription.take, (deliveries) =>

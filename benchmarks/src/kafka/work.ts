@@ -5,6 +5,10 @@ export const keys = 5_000
 /** Publishes that wait for their acknowledgement at any time. */
 export const inFlight = 1_000
 
+/** Messages that are handled at once, and those that are taken and not acknowledged. */
+export const concurrency = 16
+export const maxInFlight = 2_000
+
 const padding = "x".repeat(150)
 
 export interface Work {

@@ -1,7 +1,7 @@
 /**
  * What a consumer does with a message that it cannot handle: one value, which
  * decides for each failure. No message is lost by it: it ends handled,
- * dead-lettered, skipped on purpose, or unacknowledged.
+ * postponed, dead-lettered, skipped on purpose, or unacknowledged.
  *
  * @stability unstable
  * @since 0.1.0
@@ -78,7 +78,12 @@ export type Decision =
    * same lane wait. Of failures of one kind (tag, and tag of the error) of a
    * message, the first decision's schedule counts.
    */
-  | { readonly _tag: "Retry"; readonly schedule: Schedule.Schedule<unknown, Failure>; readonly otherwise: Final }
+  | {
+    readonly _tag: "Retry"
+    readonly schedule: Schedule.Schedule<unknown, Failure>
+    readonly otherwise: Final | Postpone
+  }
+  | Postpone
   | Final
 
 /**
@@ -99,6 +104,24 @@ export type Final =
   | { readonly _tag: "Stop" }
 
 /**
+ * Publish it to a topic from which the broker's layer delivers it again after
+ * the delay, then acknowledge it; the headers of `Postponed` say how it came
+ * there. Made by modules of such layers (`KafkaRetry`), which see to it that
+ * the topic is consumed.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Postpone {
+  readonly _tag: "Postpone"
+  readonly topic: string
+  /** Which delay this is; the first is 1. */
+  readonly step: number
+  readonly delay: Duration.Duration
+}
+
+/**
  * The policy of a consumer.
  *
  * @stability unstable
@@ -113,6 +136,27 @@ export type ConsumerPolicy = (failure: Failure) => Decision
  * @since 0.1.0
  */
 export const deadLetter = (topic?: string): Final => ({ _tag: "DeadLetter", topic })
+
+/**
+ * **Gotchas**
+ *
+ * The message waits for ever where nobody consumes the topic: leave this to the
+ * modules of broker layers.
+ *
+ * @stability unstable
+ * @category decisions
+ * @since 0.1.0
+ */
+export const postpone = (options: {
+  readonly topic: string
+  readonly step: number
+  readonly delay: Duration.Input
+}): Postpone => ({
+  _tag: "Postpone",
+  topic: options.topic,
+  step: options.step,
+  delay: Duration.fromInputUnsafe(options.delay)
+})
 
 /**
  * @stability unstable
@@ -140,7 +184,10 @@ export const stop: Final = { _tag: "Stop" }
  * @category decisions
  * @since 0.1.0
  */
-export const retry = (schedule: Schedule.Schedule<unknown, Failure>, otherwise: Final = deadLetter()): Decision => ({
+export const retry = (
+  schedule: Schedule.Schedule<unknown, Failure>,
+  otherwise: Final | Postpone = deadLetter()
+): Decision => ({
   _tag: "Retry",
   schedule,
   otherwise

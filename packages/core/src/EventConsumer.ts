@@ -8,9 +8,10 @@
  */
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -30,14 +31,16 @@ import * as EventProcessor from "./EventProcessor.ts"
 import * as FlowObserver from "./FlowObserver.ts"
 import * as Inbox from "./Inbox.ts"
 import { describe } from "./internal/describe.ts"
+import { Dispatch } from "./internal/dispatch.ts"
 import { TypeId as EventTypeId } from "./internal/eventClass.ts"
 import { DeliveryFlow } from "./internal/flowContext.ts"
-import { Lanes } from "./internal/lanes.ts"
+import { Lanes, type Runner } from "./internal/lanes.ts"
 import type { Mediator } from "./internal/mediatorId.ts"
 import * as Traceparent from "./internal/traceparent.ts"
 import * as Message from "./Message.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
+import * as Postponed from "./Postponed.ts"
 import * as Subscriber from "./Subscriber.ts"
 import * as Telemetry from "./Telemetry.ts"
 
@@ -79,8 +82,8 @@ export interface Options<Dedupe extends boolean = boolean> {
 }
 
 /**
- * The consumer ended by itself: the policy said `Stop`, or a dead letter could
- * not be published. The message is unacknowledged.
+ * The consumer ended by itself: the policy said `Stop`, or a dead letter or a
+ * retry could not be published. The message is unacknowledged.
  *
  * @stability unstable
  * @category errors
@@ -269,22 +272,17 @@ const start = Effect.fnUntraced(function*<Dedupe extends boolean>(options: Optio
     maxInFlight
   })
   const failed = yield* Deferred.make<never, ConsumerError>()
-  const handler = yield* makeHandler(options, known, subscriber.name)
   const lanes: Lanes<Subscriber.Delivery> = new Lanes({
     concurrency,
     fork: Effect.runForkWith(yield* Effect.context<never>()),
-    run: (delivery) =>
-      handler(delivery).pipe(
-        Effect.onExit((exit) => {
-          if (Exit.isSuccess(exit)) return Effect.void
-          if (Cause.hasInterrupts(exit.cause)) return delivery.nack
-          // At once: what waits behind this message must not be handled before it
-          lanes.halt()
-          return Effect.andThen(Deferred.failCause(failed, exit.cause), delivery.nack)
-        }),
-        // What ends the consumer has reached `failed`; an interrupted worker must end
-        Effect.catchCause((cause) => Cause.hasInterrupts(cause) ? Effect.interrupt : Effect.void)
-      )
+    runner: yield* makeRunner(options, known, subscriber.name),
+    abandon: (delivery, cause) => {
+      if (Cause.hasInterrupts(cause)) return delivery.nack
+      // At once: what waits behind this message must not be handled before it
+      lanes.halt()
+      // Nothing that runs in a worker fails with anything else
+      return Effect.andThen(Deferred.failCause(failed, cause as Cause.Cause<ConsumerStopped>), delivery.nack)
+    }
   })
   const isRevoked = (delivery: Subscriber.Delivery): boolean => delivery.isRevoked()
   yield* subscription.onRevoked(
@@ -313,7 +311,7 @@ const start = Effect.fnUntraced(function*<Dedupe extends boolean>(options: Optio
   )
   const pump = Effect.forever(
     Effect.map(subscription.take, (deliveries) => {
-      for (const delivery of deliveries) lanes.offer(delivery.lane, delivery)
+      for (const delivery of deliveries) lanes.offer(delivery)
       lanes.start()
     }),
     { disableYield: true }
@@ -346,17 +344,21 @@ const topicsOf = (known: ReadonlyMap<string, NotificationEvent.AnyClass>): Reado
   ...new Set(Array.from(known.values(), (event) => event.route.topic))
 ]
 
-/** Handles one delivery to its end; fails only when the consumer must stop. */
-const makeHandler = Effect.fnUntraced(function*(
+type Processor = EventProcessor.EventProcessor["Service"] & Partial<EventProcessor.HandlesInDispatch>
+
+type Codec = MessageCodec.MessageCodec["Service"] & Partial<MessageCodec.DecodesNow>
+
+/** Handles deliveries, each to its end; fails only when the consumer must stop. */
+const makeRunner = Effect.fnUntraced(function*(
   options: Options,
   known: ReadonlyMap<string, NotificationEvent.AnyClass>,
   system: string
 ) {
-  const processor = yield* EventProcessor.EventProcessor
+  const processor: Processor = yield* EventProcessor.EventProcessor
   // Run in the context of `start`, which requires the mediator
   const handleEvent = processor.handle as (event: Event.Any) => Effect.Effect<void, EventFlowError>
   const broker = yield* Broker.Broker
-  const codec = yield* MessageCodec.MessageCodec
+  const codec: Codec = yield* MessageCodec.MessageCodec
   const observer = yield* FlowObserver.Current
   const { metrics } = yield* Telemetry.Settings
   const inbox = options.dedupe === true
@@ -427,14 +429,7 @@ const makeHandler = Effect.fnUntraced(function*(
           ? Effect.as(handling, "handled" as const)
           : handleOnce(inbox, message, handling)
         // Not run when the consumer interrupts this: an interrupt seen here is a handler's own
-        return Effect.catchCause(handled, (cause) => {
-          const error = Cause.findErrorOption(cause)
-          return Effect.fail<ConsumerPolicy.Failure>(
-            Option.isSome(error) && !Cause.hasDies(cause)
-              ? { _tag: "HandlerFailed", message, event, error: error.value }
-              : { _tag: "HandlerDied", message, event, cause }
-          )
-        })
+        return Effect.catchCause(handled, (cause) => Effect.fail(handlerFailure(message, event, cause)))
       }
     })
 
@@ -484,7 +479,7 @@ const makeHandler = Effect.fnUntraced(function*(
       })
     )
 
-  /** What it gives is why the message was dead-lettered, if it was. */
+  /** What it gives is why the message was put aside, if it was. */
   const handle = (delivery: Subscriber.Delivery): Effect.Effect<Unhandled, ConsumerStopped> => {
     const once = attempt(delivery, delivery.message)
     return Effect.matchEffect(once, {
@@ -526,7 +521,7 @@ const makeHandler = Effect.fnUntraced(function*(
   const conclude = (
     delivery: Subscriber.Delivery,
     failure: ConsumerPolicy.Failure,
-    decision: ConsumerPolicy.Final,
+    decision: ConsumerPolicy.Final | ConsumerPolicy.Postpone,
     attempts: number
   ): Effect.Effect<Unhandled, ConsumerStopped> => {
     const message = delivery.message
@@ -549,8 +544,28 @@ const makeHandler = Effect.fnUntraced(function*(
         )
       case "Stop":
         return Effect.fail(stopped(message, "the policy says so", underlying(failure)))
+      case "Postpone":
+        return Effect.flatMap(
+          Clock.currentTimeMillis,
+          (now) => publishAside(delivery, "retry", toPostponed(delivery, failure, decision, attempts, group, now))
+        ).pipe(
+          Effect.andThen(
+            Effect.logInfo(
+              `Postponed message ${
+                Message.describeId(message)
+              } of topic "${message.topic}" to topic "${decision.topic}"`,
+              describe(underlying(failure))
+            )
+          ),
+          Effect.andThen(settle(delivery, "postponed")),
+          Effect.as(causeOf(failure))
+        )
       case "DeadLetter":
-        return publishDeadLetter(delivery, failure, decision.topic ?? `${message.topic}.dead-letter`, attempts).pipe(
+        return publishAside(
+          delivery,
+          "dead letter",
+          toDeadLetter(delivery, failure, decision.topic ?? `${message.topic}.dead-letter`, attempts, group)
+        ).pipe(
           Effect.andThen(
             Effect.logWarning(
               `Dead-lettered message ${
@@ -560,7 +575,7 @@ const makeHandler = Effect.fnUntraced(function*(
             )
           ),
           Effect.andThen(settle(delivery, "dead_lettered")),
-          Effect.as(failure._tag === "HandlerDied" ? failure.cause : Cause.fail(failure.error))
+          Effect.as(causeOf(failure))
         )
     }
   }
@@ -569,40 +584,31 @@ const makeHandler = Effect.fnUntraced(function*(
     new ConsumerStopped({ group, topic: message.topic, messageId: Message.describeId(message), detail, cause })
 
   /** Retried for as long as that may help: the message stays unacknowledged meanwhile. */
-  const publishDeadLetter = (
+  const publishAside = (
     delivery: Subscriber.Delivery,
-    failure: ConsumerPolicy.Failure,
-    topic: string,
-    attempts: number
+    what: "dead letter" | "retry",
+    aside: Message.Message
   ): Effect.Effect<void, ConsumerStopped> =>
-    broker.publish([toDeadLetter(delivery, failure, topic, attempts, group)]).pipe(
-      Effect.tapError((error) => Effect.logError(`Could not publish a dead letter to "${topic}"`, error)),
+    broker.publish([aside]).pipe(
+      Effect.tapError((error) => Effect.logError(`Could not publish a ${what} to "${aside.topic}"`, error)),
       Effect.retry({
         schedule: deadLetterBackoff,
         while: (error) => error._tag === "PublishError" && error.isRetryable
       }),
-      Effect.mapError((error) =>
-        stopped(delivery.message, `its dead letter cannot be published: ${error.message}`, error)
-      )
+      Effect.mapError((error) => stopped(delivery.message, `its ${what} cannot be published: ${error.message}`, error))
     )
 
-  return (delivery: Subscriber.Delivery): Effect.Effect<void, ConsumerStopped> =>
+  /** Runs an effect in the flow that its message is part of. */
+  const correlated = <A, E>(delivery: Subscriber.Delivery, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    // The context of this very flow, and no copy of it: handlers share their work on it
+    Effect.updateContext(effect, (caller: Context.Context<never>) => flowOf(caller, delivery)?.context ?? caller)
+
+  const handleDelivery = (delivery: Subscriber.Delivery): Effect.Effect<void, ConsumerStopped> =>
     Effect.withFiber((fiber) => {
-      // Says that nobody works on it any more: a rebalance waits for that
-      if (delivery.isRevoked()) return delivery.nack
       const { attributes, topic } = delivery.message
       const { id, traceparent } = attributes
-      const correlationId = attributes["correlationid"] ?? id
-      const handling = observed(delivery, handle(delivery))
-      const correlated = correlationId === undefined
-        ? handling
-        // The context of this very flow, and no copy of it: handlers share their work on it
-        : Effect.updateContext(
-          handling,
-          (caller: Context.Context<never>) => new DeliveryFlow(caller, delivery, correlationId, id).context
-        )
       const tracing = Telemetry.isTracing(fiber)
-      return Effect.asVoid(Telemetry.process(correlated, {
+      return Effect.asVoid(Telemetry.process(correlated(delivery, observed(delivery, handle(delivery))), {
         system,
         topic,
         group,
@@ -613,12 +619,125 @@ const makeHandler = Effect.fnUntraced(function*(
         failureOf: (unhandled) => unhandled ?? undefined
       }))
     })
+
+  const shared: Shared = {
+    handle: handleDelivery,
+    // A decorated codec or processor has no short cut round its decorator
+    decode: metrics || observer !== undefined || inbox !== undefined
+      ? undefined
+      : codec[MessageCodec.decodesNow]?.(known),
+    eventHandler: (dispatch, next) =>
+      // Run in the context of `start`, which requires the mediator
+      processor[EventProcessor.handlesInDispatch]?.(dispatch, next) as EventHandler | undefined,
+    recover: (delivery, event, cause) => {
+      const { message } = delivery
+      const failure = handlerFailure(message, event, cause)
+      return Effect.asVoid(correlated(delivery, afterFailure(delivery, attempt(delivery, message), failure)))
+    }
+  }
+  return (fiber: AnyFiber): Runner<Subscriber.Delivery> => new DeliveryRunner(shared, fiber)
 })
+
+type AnyFiber = Fiber.Fiber<unknown, unknown>
+
+interface EventHandler {
+  readonly handle: (event: Event.Any) => Effect.Effect<void, EventFlowError>
+}
+
+/** What the workers of a consumer share. */
+interface Shared {
+  readonly handle: (delivery: Subscriber.Delivery) => Effect.Effect<void, ConsumerStopped>
+  /** Undefined: somebody watches, or the codec is not ours; `handle` does it all. */
+  readonly decode: ((message: Message.Message) => NotificationEvent.Any | undefined) | undefined
+  readonly eventHandler: (dispatch: Dispatch, next: () => Effect.Effect<void>) => EventHandler | undefined
+  readonly recover: (
+    delivery: Subscriber.Delivery,
+    event: NotificationEvent.Any,
+    cause: Cause.Cause<EventFlowError>
+  ) => Effect.Effect<void, ConsumerStopped>
+}
+
+/**
+ * The deliveries of one worker. What nobody watches, and what is decoded at
+ * once, goes through its handlers in the worker's own dispatch, without a frame
+ * of its own: the worker's are there for all of them. Everything else, and
+ * whatever fails, takes the long way.
+ */
+class DeliveryRunner implements Runner<Subscriber.Delivery> {
+  readonly #shared: Shared
+  readonly #dispatch: Dispatch
+  readonly #handler: EventHandler | undefined
+  #delivery!: Subscriber.Delivery
+  /** The event whose handlers run in the dispatch. */
+  #event: NotificationEvent.Any | undefined = undefined
+
+  constructor(shared: Shared, fiber: AnyFiber) {
+    this.#shared = shared
+    this.#dispatch = new Dispatch(fiber)
+    this.#handler = shared.decode === undefined ? undefined : shared.eventHandler(this.#dispatch, this.#next)
+  }
+
+  run(delivery: Subscriber.Delivery): Effect.Effect<void, unknown> {
+    // Says that nobody works on it any more: a rebalance waits for that
+    if (delivery.isRevoked()) return delivery.nack
+    const { fiber } = this.#dispatch
+    if (this.#handler === undefined || Telemetry.isTracing(fiber)) return this.#shared.handle(delivery)
+    const event = this.#shared.decode!(delivery.message)
+    if (event === undefined) return this.#shared.handle(delivery)
+    this.#delivery = delivery
+    this.#event = event
+    this.#dispatch.enterFlow(flowOf(this.#dispatch.caller, delivery))
+    return this.#handler.handle(event)
+  }
+
+  readonly #next = (): Effect.Effect<void> => {
+    this.#leave()
+    return this.#delivery.ack
+  }
+
+  recover(delivery: Subscriber.Delivery, cause: Cause.Cause<unknown>): Effect.Effect<void, unknown> {
+    const event = this.#event
+    if (event === undefined) return Effect.failCause(cause)
+    this.#leave()
+    // Nothing else fails while there is an event
+    return this.#shared.recover(delivery, event, cause as Cause.Cause<EventFlowError>)
+  }
+
+  #leave(): void {
+    this.#event = undefined
+    this.#dispatch.leaveFlow()
+  }
+
+  end(): void {
+    this.#dispatch.end()
+  }
+}
+
+/** The flow of a message that says which one it is part of. */
+const flowOf = (caller: Context.Context<never>, delivery: Subscriber.Delivery): DeliveryFlow | undefined => {
+  const id = Message.attribute(delivery.message, "id")
+  const correlationId = Message.attribute(delivery.message, "correlationid") ?? id
+  return correlationId === undefined ? undefined : new DeliveryFlow(caller, delivery, correlationId, id)
+}
+
+const handlerFailure = (
+  message: Message.Message,
+  event: NotificationEvent.Any,
+  cause: Cause.Cause<EventFlowError | Inbox.InboxError>
+): ConsumerPolicy.Failure => {
+  const error = Cause.findErrorOption(cause)
+  return Option.isSome(error) && !Cause.hasDies(cause)
+    ? { _tag: "HandlerFailed", message, event, error: error.value }
+    : { _tag: "HandlerDied", message, event, cause }
+}
 
 const deadLetterBackoff = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("30 seconds")])
 
 const underlying = (failure: ConsumerPolicy.Failure): unknown =>
   failure._tag === "HandlerDied" ? Cause.squash(failure.cause) : failure.error
+
+const causeOf = (failure: ConsumerPolicy.Failure): Cause.Cause<unknown> =>
+  failure._tag === "HandlerDied" ? failure.cause : Cause.fail(failure.error)
 
 /** Retries are counted for each kind by itself: a policy may make a new schedule every time it is asked. */
 const kindOf = (failure: ConsumerPolicy.Failure): string => {
@@ -628,7 +747,7 @@ const kindOf = (failure: ConsumerPolicy.Failure): string => {
   return [failure._tag, error._tag, Predicate.hasProperty(cause, "_tag") ? cause._tag : typeof cause].join("/")
 }
 
-/** Why a message was dead-lettered. */
+/** Why a message was put aside. */
 type Unhandled = Cause.Cause<unknown> | void
 
 /** Bounded: the text of a schema's error has the whole value in it, and a message that is too large is stuck. */
@@ -652,15 +771,47 @@ const toDeadLetter = (
 ): Message.Message => {
   const { message, origin } = delivery
   const headers: Record<string, Message.HeaderValue> = {
-    ...message.headers,
+    ...Postponed.withoutHeaders(message),
     "dead-letter-reason": failure._tag,
     "dead-letter-error": shortened(describe(underlying(failure))),
     "dead-letter-topic": message.topic,
     "dead-letter-group": group,
-    "dead-letter-attempts": String(attempts)
+    "dead-letter-attempts": String(attempts + attemptsBefore(message, group))
   }
   for (const name in origin) {
     if (name !== "topic") headers[`dead-letter-${name}`] = origin[name]!
   }
   return Message.make({ topic, key: message.key, attributes: message.attributes, headers, body: message.body })
 }
+
+/** The message as it came, under the topic where it waits, with headers that say why and for how long. */
+const toPostponed = (
+  delivery: Subscriber.Delivery,
+  failure: ConsumerPolicy.Failure,
+  decision: ConsumerPolicy.Postpone,
+  attempts: number,
+  group: string,
+  now: number
+): Message.Message => {
+  const { message, origin } = delivery
+  const { topic: _, ...place } = origin
+  return Message.copy(message, {
+    topic: decision.topic,
+    headers: {
+      ...Postponed.withoutHeaders(message),
+      ...Postponed.toHeaders({
+        group,
+        step: decision.step,
+        due: now + Math.ceil(Duration.toMillis(decision.delay)),
+        attempts: attempts + attemptsBefore(message, group),
+        topic: message.topic,
+        reason: failure._tag,
+        error: shortened(describe(underlying(failure))),
+        origin: place
+      })
+    }
+  })
+}
+
+const attemptsBefore = (message: Message.Message, group: string): number =>
+  Postponed.read(message, group)?.attempts ?? 0

@@ -20,7 +20,6 @@ import * as EventMap from "./EventMap.ts"
 import * as FlowObserver from "./FlowObserver.ts"
 import { Collector } from "./internal/collector.ts"
 import { type Dispatch, inDispatch } from "./internal/dispatch.ts"
-import { handlerContext } from "./internal/flowContext.ts"
 import { observeHandler } from "./internal/observe.ts"
 import { nothing, reporting } from "./internal/reporting.ts"
 import { withShortcut } from "./internal/shortcut.ts"
@@ -292,7 +291,7 @@ class HandlerRuns<A, E> {
     const handler = this.#handlers[this.#index++]!
     const dispatch = this.#dispatch
     this.#collector = new Collector(dispatch)
-    dispatch.fiber.setContext(handlerContext(handler.context, dispatch.context))
+    dispatch.fiber.setContext(dispatch.handlerContext(handler.context))
     return Effect.matchCauseEffect(this.#run(handler, this.#event, this.#collector), this)
   }
 

@@ -120,13 +120,20 @@ export const layer = (options?: Options): Layer.Layer<EventProcessor, never, Eve
             )
           })
       })
-      return withShortcut(
-        processor,
-        processInDispatch,
-        ((dispatch, events, next) => drain(dispatch, events, failuresOf(), next)) satisfies InDispatch[
-          typeof processInDispatch
-        ]
-      )
+      const process: InDispatch[typeof processInDispatch] = (dispatch, events, next) =>
+        drain(dispatch, events, failuresOf(), next)
+      const handlerOf: HandlesInDispatch[typeof handlesInDispatch] = (dispatch, next) =>
+        // What is accumulated is the failures of one event, and no business of the next one's
+        policy !== "failFast" ? undefined : emitter[EventEmitter.inDispatchOf]?.handlerOf(
+          dispatch,
+          undefined,
+          (followUps) => {
+            if (followUps.length === 0) return next()
+            dispatch.context = dispatch.flow?.context ?? dispatch.context
+            return drain(dispatch, followUps, failFast, next)
+          }
+        )
+      return withShortcut(withShortcut(processor, processInDispatch, process), handlesInDispatch, handlerOf)
     })
   )
 
@@ -154,6 +161,31 @@ export interface InDispatch {
  * @since 0.1.0
  */
 export const processInDispatch: unique symbol = Symbol("@event-flow/core/EventProcessor/inDispatch")
+
+/**
+ * How our own consumer has our own processor handle one event after another in
+ * the dispatch of a worker.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface HandlesInDispatch {
+  /** `next` comes after the follow-ups of an event. Undefined: use `handle`. */
+  readonly [handlesInDispatch]: <A, E>(
+    dispatch: Dispatch,
+    next: () => Effect.Effect<A, E>
+  ) => { readonly handle: (event: Event.Any) => Effect.Effect<A, E | EventFlowError> } | undefined
+}
+
+/**
+ * The key of `HandlesInDispatch`.
+ *
+ * @stability unstable
+ * @category getters
+ * @since 0.1.0
+ */
+export const handlesInDispatch: unique symbol = Symbol("@event-flow/core/EventProcessor/handlesInDispatch")
 
 // --- internal ---
 

@@ -52,13 +52,14 @@ export interface FlowObserver {
 
 /**
  * What became of a delivery. `"returned"`: not acknowledged, so the broker
- * delivers the message again.
+ * delivers the message again. `"postponed"`: published to where it waits for a
+ * retry.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export type DeliveryOutcome = "handled" | "duplicate" | "skipped" | "dead_lettered" | "returned"
+export type DeliveryOutcome = "handled" | "duplicate" | "skipped" | "postponed" | "dead_lettered" | "returned"
 
 /**
  * The observer of the flows built below it; read when layers are built.

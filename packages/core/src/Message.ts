@@ -42,6 +42,43 @@ export interface Message {
   /** Everything else: headers that are not CloudEvents attributes. */
   readonly headers: Readonly<Record<string, HeaderValue>>
   readonly body: Uint8Array
+  /** One of `attributes` without the others, where a layer reads them when asked: see `attribute`. */
+  readonly [quickAttribute]?: ((name: string) => string | undefined) | undefined
+  /** `body` as text, where a layer reads it quicker than by decoding bytes; undefined: decode them. */
+  readonly [quickText]?: (() => string | undefined) | undefined
+}
+
+/**
+ * The key under which a message of a layer has a function that reads one
+ * attribute by its name, as `attributes` would give it.
+ *
+ * @stability unstable
+ * @category getters
+ * @since 0.1.0
+ */
+export const quickAttribute: unique symbol = Symbol("@event-flow/core/Message/quickAttribute")
+
+/**
+ * The key under which a message of a layer has a function that gives its body
+ * as text, if that is what it certainly is.
+ *
+ * @stability unstable
+ * @category getters
+ * @since 0.1.0
+ */
+export const quickText: unique symbol = Symbol("@event-flow/core/Message/quickText")
+
+/**
+ * One attribute. The same as to read it from `attributes`, and less work on a
+ * message from a broker, all of whose headers are then parsed.
+ *
+ * @stability unstable
+ * @category getters
+ * @since 0.1.0
+ */
+export const attribute = (message: Message, name: string): string | undefined => {
+  const quick = message[quickAttribute]
+  return quick === undefined ? message.attributes[name] : quick.call(message, name)
 }
 
 /**

@@ -15,8 +15,10 @@ import * as Schema from "effect/Schema"
 import * as Broker from "./Broker.ts"
 import * as Correlation from "./Correlation.ts"
 import { jsonIdentityFields } from "./internal/fastPath.ts"
+import { jsonPick } from "./internal/jsonFields.ts"
+import { withShortcut } from "./internal/shortcut.ts"
 import * as Traceparent from "./internal/traceparent.ts"
-import type { Message } from "./Message.ts"
+import { attribute, type Message, quickText } from "./Message.ts"
 import * as NotificationEvent from "./NotificationEvent.ts"
 
 /**
@@ -83,6 +85,29 @@ export class MessageCodec extends Context.Service<MessageCodec, {
 }>()("@event-flow/core/MessageCodec") {}
 
 /**
+ * How our own consumer has our own codec decode: at once, and without an
+ * Effect. Undefined: ask `decode`, which says what is wrong, if anything is.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface DecodesNow {
+  readonly [decodesNow]: (
+    known: ReadonlyMap<string, NotificationEvent.AnyClass>
+  ) => (message: Message) => NotificationEvent.Any | undefined
+}
+
+/**
+ * The key of `DecodesNow`.
+ *
+ * @stability unstable
+ * @category getters
+ * @since 0.1.0
+ */
+export const decodesNow: unique symbol = Symbol("@event-flow/core/MessageCodec/decodesNow")
+
+/**
  * The `type` attribute of an event class: its tag and version.
  *
  * @stability unstable
@@ -99,6 +124,8 @@ interface ClassCodec {
   readonly identity: ReadonlyArray<readonly [name: string, quoted: string]> | undefined
   readonly toJson: (event: NotificationEvent.Any) => Exit.Exit<unknown, Schema.SchemaError>
   readonly fromJson: (json: unknown) => Effect.Effect<NotificationEvent.Any, Schema.SchemaError>
+  /** The event without a schema pass, or undefined when a value needs one. */
+  readonly fromPlain: (json: unknown) => NotificationEvent.Any | undefined
   readonly steps: ReadonlyArray<(json: unknown) => Effect.Effect<unknown, Schema.SchemaError>>
 }
 
@@ -111,12 +138,18 @@ const classCodec = (event: NotificationEvent.AnyClass): ClassCodec => {
   const schema = Schema.toCodecJson(event as unknown as Schema.Codec<NotificationEvent.Any, unknown>)
   const decode = Schema.decodeUnknownEffect(schema)
   const steps = event.route.upcast?.steps ?? []
+  const pick = jsonPick(event.fields)
+  const Event = event as unknown as new(fields: object) => NotificationEvent.Any
   const codec: ClassCodec = {
     type: typeOf(event),
     identity: jsonIdentityFields(event.fields)?.map((name) => [name, `${JSON.stringify(name)}:`]),
     toJson: Schema.encodeExit(schema),
     // The tag is in the type attribute and not in the body
     fromJson: (json) => decode(isRecord(json) ? { ...json, _tag: event.tag } : json),
+    fromPlain: (json) => {
+      const fields = isRecord(json) ? pick?.(json) : undefined
+      return fields === undefined ? undefined : new Event(fields)
+    },
     steps: steps.map((step, i) => {
       const decodeStep = Schema.decodeUnknownEffect(Schema.toCodecJson(step.schema))
       const make = (fields: unknown) =>
@@ -228,7 +261,21 @@ class CloudEvent implements Message {
 
 const typePattern = /^(.+)\.v([1-9][0-9]*)$/
 
-const make = (source: string): MessageCodec["Service"] => ({
+const decodeNow: DecodesNow[typeof decodesNow] = (known) => {
+  const codecs = new Map(Array.from(known.values(), (event) => [typeOf(event), classCodec(event)]))
+  return (message) => {
+    const codec = codecs.get(attribute(message, "type") ?? "")
+    if (codec === undefined) return undefined
+    try {
+      return codec.fromPlain(JSON.parse(message[quickText]?.() ?? decoder.decode(message.body)))
+    } catch {
+      // `decode` comes upon it as well, and says so
+      return undefined
+    }
+  }
+}
+
+const makeService = (source: string): MessageCodec["Service"] => ({
   encode: (event, context) => {
     const definition = NotificationEvent.classOf(event)
     const codec = classCodec(definition)
@@ -285,12 +332,17 @@ const make = (source: string): MessageCodec["Service"] => ({
       } catch (error) {
         return fail("InvalidBody", error instanceof Error ? error.message : String(error))
       }
+      const event = version === current ? codec.fromPlain(json) : undefined
+      if (event !== undefined) return Effect.succeed(event)
       return Effect.catch(
         decode(json) as Effect.Effect<NotificationEvent.Any, Schema.SchemaError>,
         (error) => fail("InvalidBody", error.message)
       )
     })
 })
+
+const make = (source: string): MessageCodec["Service"] & DecodesNow =>
+  withShortcut(makeService(source), decodesNow, decodeNow)
 
 const encodeFailed = (
   definition: NotificationEvent.AnyClass,

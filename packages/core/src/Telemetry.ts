@@ -120,7 +120,7 @@ export const sentMessages = Metric.counter("messaging.client.sent.messages", {
 
 /**
  * Messages consumed. Attribute `event_flow.outcome`: `handled`, `duplicate`,
- * `skipped` (what a policy ignores too) or `dead_lettered`.
+ * `skipped` (what a policy ignores too), `postponed` or `dead_lettered`.
  *
  * @stability unstable
  * @category metrics

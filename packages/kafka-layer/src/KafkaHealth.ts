@@ -30,6 +30,8 @@ export interface PartitionHealth {
   readonly committed: number
   /** Messages that are out and not acknowledged. */
   readonly inFlight: number
+  /** In a retry topic, when the next message is due that waits: milliseconds since 1970. */
+  readonly heldUntil: number | undefined
   /** The end of the partition as of the last fetch; undefined before the first. */
   readonly end: number | undefined
   /** Messages between the two; undefined before the first fetch. */

@@ -14,9 +14,20 @@ import { consumerSettings } from "./internal/settings.ts"
 import * as Subscription from "./internal/subscription.ts"
 import * as KafkaConfig from "./KafkaConfig.ts"
 import * as KafkaHealth from "./KafkaHealth.ts"
+import * as KafkaRetry from "./KafkaRetry.ts"
 
 /**
- * A `Subscriber` on Kafka's consumer groups, and its `KafkaHealth`.
+ * What the layers provide.
+ *
+ * @stability unstable
+ * @category services
+ * @since 0.1.0
+ */
+export type Services = Subscriber.Subscriber | KafkaHealth.KafkaHealth | KafkaRetry.RetrySubscriber
+
+/**
+ * A `Subscriber` on Kafka's consumer groups, and its `KafkaHealth`; with the
+ * `RetrySubscriber` that `KafkaRetry` builds on.
  *
  * **Details**
  *
@@ -49,8 +60,7 @@ import * as KafkaHealth from "./KafkaHealth.ts"
  */
 export const layer = (
   options: KafkaConfig.Consumer
-): Layer.Layer<Subscriber.Subscriber | KafkaHealth.KafkaHealth, KafkaConfig.KafkaConfigError> =>
-  Layer.effectContext(make(options))
+): Layer.Layer<Services, KafkaConfig.KafkaConfigError> => Layer.effectContext(make(options))
 
 // --- internal ---
 
@@ -60,12 +70,25 @@ const make = Effect.fnUntraced(function*(options: KafkaConfig.Consumer) {
   const registry = new Set<() => KafkaHealth.SubscriptionHealth>()
   const subscriber = Subscriber.Subscriber.of({
     name: "kafka",
-    subscribe: (subscribe) => Subscription.make({ settings, subscribe, metrics, registry })
+    subscribe: (subscribe) => Subscription.make({ settings, subscribe, retryTopics: [], metrics, registry })
+  })
+  const retrySubscriber = KafkaRetry.RetrySubscriber.of({
+    subscribe: ({ retryTopics, ...subscribe }) =>
+      Subscription.make({
+        settings,
+        subscribe: { ...subscribe, topics: [...subscribe.topics, ...retryTopics.map(({ topic }) => topic)] },
+        retryTopics,
+        metrics,
+        registry
+      })
   })
   const health = KafkaHealth.KafkaHealth.of({
     subscriptions: Effect.sync(() => Array.from(registry, (subscription) => subscription()))
   })
-  return Context.make(Subscriber.Subscriber, subscriber).pipe(Context.add(KafkaHealth.KafkaHealth, health))
+  return Context.make(Subscriber.Subscriber, subscriber).pipe(
+    Context.add(KafkaHealth.KafkaHealth, health),
+    Context.add(KafkaRetry.RetrySubscriber, retrySubscriber)
+  )
 })
 
 // --- layers, below what they are made of ---
@@ -78,7 +101,6 @@ const make = Effect.fnUntraced(function*(options: KafkaConfig.Consumer) {
  * @category layers
  * @since 0.1.0
  */
-export const layerConfig: Layer.Layer<
-  Subscriber.Subscriber | KafkaHealth.KafkaHealth,
-  KafkaConfig.KafkaConfigError | Config.ConfigError
-> = Layer.unwrap(Effect.map(KafkaConfig.consumer, layer))
+export const layerConfig: Layer.Layer<Services, KafkaConfig.KafkaConfigError | Config.ConfigError> = Layer.unwrap(
+  Effect.map(KafkaConfig.consumer, layer)
+)

@@ -4,7 +4,8 @@
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type { Flow } from "./flowContext.ts"
+import type { CapturedContext } from "./capturedContext.ts"
+import { type Flow, handlerContext } from "./flowContext.ts"
 import type { Sending } from "./inFlight.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
@@ -34,8 +35,23 @@ export class Dispatch implements Sending {
 
   end(): void {
     this.isEnded = true
+    this.leaveFlow()
+  }
+
+  /** For a fiber that handles one delivery after another in one dispatch: the next has a flow of its own. */
+  leaveFlow(): void {
     this.flow?.release()
     this.fiber.setContext(this.caller)
+  }
+
+  enterFlow(flow: Flow | undefined): void {
+    this.flow = flow
+    this.context = this.caller
+  }
+
+  /** The context to run a handler in; that of a flow is not made for it. */
+  handlerContext(captured: CapturedContext): Context.Context<never> {
+    return this.flow === undefined ? handlerContext(captured, this.context) : this.flow.handlerContext(captured)
   }
 }
 

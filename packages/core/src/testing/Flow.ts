@@ -268,7 +268,7 @@ const isFailure = (step: Step): boolean => {
     case "Event":
       return false
     case "Delivery":
-      return step.outcome === "dead_lettered" || step.outcome === "skipped" || step.outcome === "returned"
+      return step.outcome !== undefined && step.outcome !== "handled" && step.outcome !== "duplicate"
     default:
       return step.outcome !== undefined && Exit.isFailure(step.outcome)
   }

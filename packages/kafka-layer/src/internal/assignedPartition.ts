@@ -5,10 +5,13 @@
  * Offsets have gaps (compaction, control records), so positions are compared and
  * never counted. They are numbers here: exact up to 2^53.
  */
+import type * as Message from "@event-flow/core/Message"
 import type * as Subscriber from "@event-flow/core/Subscriber"
 import type { KafkaRecord } from "@platformatic/kafka"
 import * as Effect from "effect/Effect"
 import { Deque } from "./deque.ts"
+import { FetchedRecord, latin1 } from "./fetchedRecord.ts"
+import type { Hold } from "./hold.ts"
 import { KafkaMessage } from "./kafkaMessage.ts"
 
 /** A record and its place in the partition. */
@@ -16,7 +19,6 @@ export class Slot {
   readonly partition: AssignedPartition
   readonly offset: number
   record: KafkaRecord | undefined
-  readonly lane: string | undefined
   attempt = 0
   isDone = false
   /** The delivery that is out; another than that one counts no more. */
@@ -26,28 +28,43 @@ export class Slot {
     this.partition = partition
     this.offset = offset
     this.record = record
-    this.lane = record.key === null ? undefined : partition.lanePrefix + record.key.toString("latin1")
+  }
+
+  /** Only while it is not done. */
+  get lane(): string | undefined {
+    return laneOf(this.partition, this.record!)
   }
 }
 
 export class Delivery implements Subscriber.Delivery {
   readonly #slot: Slot
-  readonly message: KafkaMessage
+  /** The slot lets go of it when it is done. */
+  readonly #record: KafkaRecord
+  readonly message: Message.Message
   readonly attempt: number
+  /** Where a message of a retry topic came from. */
+  readonly #origin: Readonly<Record<string, string>> | undefined
 
   constructor(slot: Slot, record: KafkaRecord) {
     this.#slot = slot
-    this.message = new KafkaMessage(slot.partition.topic, record)
+    this.#record = record
     this.attempt = slot.attempt
+    const { hold, topic } = slot.partition
+    if (hold === undefined) {
+      this.message = new KafkaMessage(topic, record)
+    } else {
+      const restored = hold.restore(record, placeOf(slot))
+      this.message = restored.message
+      this.#origin = restored.origin
+    }
   }
 
   get origin(): Readonly<Record<string, string>> {
-    const { offset, partition } = this.#slot
-    return { topic: partition.topic, partition: String(partition.index), offset: String(offset) }
+    return this.#origin ?? placeOf(this.#slot)
   }
 
   get lane(): string | undefined {
-    return this.#slot.lane
+    return laneOf(this.#slot.partition, this.#record)
   }
 
   get ack(): Effect.Effect<void> {
@@ -61,6 +78,20 @@ export class Delivery implements Subscriber.Delivery {
   isRevoked(): boolean {
     return this.#slot.current !== this || this.#slot.partition.isTaken(this.#slot)
   }
+}
+
+const placeOf = ({ offset, partition }: Slot): Readonly<Record<string, string>> => ({
+  topic: partition.topic,
+  partition: String(partition.index),
+  offset: String(offset)
+})
+
+/** With the bytes of the key, each as a character. */
+const laneOf = ({ lanePrefix }: AssignedPartition, record: KafkaRecord): string | undefined => {
+  if (record instanceof FetchedRecord) {
+    return record.keyEnd < 0 ? undefined : lanePrefix + latin1(record.buffer, record.keyStart, record.keyEnd)
+  }
+  return record.key === null ? undefined : lanePrefix + record.key.toString("latin1")
 }
 
 /** What a partition tells its owner. */
@@ -80,6 +111,8 @@ export class AssignedPartition {
   readonly topic: string
   readonly index: number
   readonly lanePrefix: string
+  /** Set for a retry topic: what was fetched waits here until it is due, and is not out. */
+  readonly hold: Hold | undefined
   readonly #owner: Owner
   readonly #limits: Limits
   /** Fetched and not taken. */
@@ -107,7 +140,16 @@ export class AssignedPartition {
   failures = 0
   isFetching = false
 
-  constructor(topic: string, index: number, position: number, committed: number, limits: Limits, owner: Owner) {
+  constructor(
+    topic: string,
+    index: number,
+    position: number,
+    committed: number,
+    limits: Limits,
+    owner: Owner,
+    hold?: Hold
+  ) {
+    this.hold = hold
     this.topic = topic
     this.index = index
     this.lanePrefix = `${topic}/${index}/`
@@ -139,6 +181,7 @@ export class AssignedPartition {
 
   /** Takes what a fetch brought. */
   append(offset: number, record: KafkaRecord): void {
+    if (this.hold?.isOfOthers(record) === true) return
     this.#buffered.push(new Slot(this, offset, record))
   }
 
@@ -178,7 +221,7 @@ export class AssignedPartition {
     const lane = slot.lane
     if (lane !== undefined) {
       for (const later of this.#window) {
-        if (later.offset <= slot.offset || later.lane !== lane || later.isDone) continue
+        if (later.offset <= slot.offset || later.isDone || later.lane !== lane) continue
         if (later.current !== undefined) {
           this.#recall(later)
           // Nobody has tried it
@@ -219,6 +262,7 @@ export class AssignedPartition {
     this.#buffered.clear()
     this.#again.clear()
     this.#blocked.clear()
+    this.hold?.clear()
   }
 
   /** Second step: what is still out must not be handled any more, either. */
@@ -245,9 +289,11 @@ export class AssignedPartition {
 
   #nextBuffered(): Slot | undefined {
     while (this.#buffered.length > 0 && this.#window.length < this.#limits.maxUncommitted) {
+      if (this.hold !== undefined && !this.hold.isDue(this.#buffered.peek()!.record!)) return undefined
       const slot = this.#buffered.shift()!
       this.#window.push(slot)
-      const waiting = slot.lane === undefined ? undefined : this.#blocked.get(slot.lane)
+      const lane = this.#blocked.size === 0 ? undefined : slot.lane
+      const waiting = lane === undefined ? undefined : this.#blocked.get(lane)
       if (waiting === undefined) return slot
       waiting.push(slot)
     }

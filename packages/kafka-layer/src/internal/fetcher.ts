@@ -114,7 +114,9 @@ class Fetcher {
       }
       partition.leaderEpoch = info.leaderEpoch
       if (!partition.hasRoom) {
-        full.add(info.leader)
+        // What waits until it is due gets no room before
+        const until = partition.hold?.until
+        if (until === undefined || until <= now + settings.fetchWait) full.add(info.leader)
       } else if (!this.#busy.has(info.leader)) {
         const partitions = byNode.get(info.leader)
         if (partitions === undefined) byNode.set(info.leader, [partition])
@@ -205,10 +207,12 @@ class Fetcher {
 
   #partitionFailed(partition: AssignedPartition, code: number): Effect.Effect<void> {
     const { consumer, settings } = this.#options
-    const { index, topic } = partition
+    const { hold, index, topic } = partition
+    // A message that waits for a retry must not be skipped
+    const startFrom = hold === undefined ? settings.startFrom : "earliest"
     switch (KafkaError.kindOfCode(code)) {
       case "outOfRange":
-        return Effect.matchEffect(Offsets.edge(consumer, topic, [index], settings.startFrom), {
+        return Effect.matchEffect(Offsets.edge(consumer, topic, [index], startFrom), {
           onSuccess: (edges) => {
             const from = partition.position
             partition.position = edges.get(index)!

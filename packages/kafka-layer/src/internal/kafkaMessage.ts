@@ -1,6 +1,7 @@
 /** A record as a message; attributes and headers are read when somebody asks. */
-import type * as Message from "@event-flow/core/Message"
+import * as Message from "@event-flow/core/Message"
 import type { KafkaRecord } from "@platformatic/kafka"
+import { Cursor, FetchedRecord, latin1, utf8 } from "./fetchedRecord.ts"
 import { headerPrefix } from "./recordBatch.ts"
 
 export class KafkaMessage implements Message.Message {
@@ -30,6 +31,22 @@ export class KafkaMessage implements Message.Message {
   get headers(): Message.Message["headers"] {
     return (this.#parsed ??= parse(this.#record)).headers
   }
+
+  [Message.quickAttribute](name: string): string | undefined {
+    const record = this.#record
+    // The one attribute with a header that is not named after it
+    return this.#parsed === undefined && record instanceof FetchedRecord && name !== "datacontenttype"
+      ? findAttribute(record, name)
+      : this.attributes[name]
+  }
+
+  [Message.quickText](): string | undefined {
+    const record = this.#record
+    if (!(record instanceof FetchedRecord) || record.valueEnd < 0) return undefined
+    const content = utf8(record.buffer, record.valueStart, record.valueEnd)
+    // It may stand for bytes that are no text
+    return content.includes("\ufffd") ? undefined : content
+  }
 }
 
 // --- internal ---
@@ -38,16 +55,17 @@ const empty = new Uint8Array(0)
 const decoder = new TextDecoder("utf-8", { fatal: true })
 
 /** What bytes say in UTF-8; undefined when they are no text. */
-const text = (bytes: Buffer): string | undefined => {
-  const length = bytes.length
+const text = (bytes: Buffer): string | undefined => textAt(bytes, 0, bytes.length)
+
+const textAt = (buffer: Buffer, start: number, end: number): string | undefined => {
   // Most is ASCII, for which there is a fast way
-  if (length <= 128) {
-    let i = 0
-    while (i < length && bytes[i]! < 0x80) i++
-    if (i === length) return bytes.toString("latin1")
+  if (end - start <= 128) {
+    let i = start
+    while (i < end && buffer[i]! < 0x80) i++
+    if (i === end) return latin1(buffer, start, end)
   }
   try {
-    return decoder.decode(bytes)
+    return decoder.decode(buffer.subarray(start, end))
   } catch {
     return undefined
   }
@@ -94,4 +112,45 @@ const parse = (record: KafkaRecord): Pick<Message.Message, "attributes" | "heade
     else headers[name] = content ?? value!
   }
   return { attributes, headers }
+}
+
+/** What `parse` finds, without reading the other headers: the last of that name whose value is text. */
+const findAttribute = (record: FetchedRecord, name: string): string | undefined => {
+  const wanted = attributeHeader(name)
+  const { buffer, end } = record
+  const cursor = new Cursor(buffer, record.headersStart)
+  const count = cursor.varInt()
+  let found: string | undefined
+  for (let i = 0; i < count && cursor.position < end; i++) {
+    const nameLength = cursor.varInt()
+    const nameStart = cursor.position
+    if (nameLength > 0) cursor.position += nameLength
+    const valueLength = cursor.varInt()
+    const valueStart = cursor.position
+    if (valueLength > 0) cursor.position += valueLength
+    if (nameLength === wanted.length && isHeader(buffer, nameStart, wanted)) {
+      found = textAt(buffer, valueStart, cursor.position) ?? found
+    }
+  }
+  return found
+}
+
+/** Whether this is the name of the header, in upper or lower case. */
+const isHeader = (buffer: Buffer, start: number, wanted: Buffer): boolean => {
+  for (let i = 0; i < wanted.length; i++) {
+    const byte = buffer[start + i]!
+    if (byte !== wanted[i] && (byte < 0x41 || byte > 0x5a || byte + 0x20 !== wanted[i])) return false
+  }
+  return true
+}
+
+const attributeHeaders = new Map<string, Buffer>()
+
+const attributeHeader = (name: string): Buffer => {
+  let header = attributeHeaders.get(name)
+  if (header === undefined) {
+    header = Buffer.from(headerPrefix + name)
+    if (attributeHeaders.size < maxNames) attributeHeaders.set(name, header)
+  }
+  return header
 }

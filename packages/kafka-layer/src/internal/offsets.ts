@@ -28,7 +28,7 @@ export interface Start {
 export const starts = Effect.fnUntraced(function*(
   consumer: Consumer,
   assignments: ReadonlyArray<Assignment>,
-  startFrom: "earliest" | "latest"
+  startFrom: (topic: string) => "earliest" | "latest"
 ) {
   const result = new Map<string, Start>()
   const wanted = assignments.filter(({ partitions }) => partitions.length > 0)
@@ -40,7 +40,7 @@ export const starts = Effect.fnUntraced(function*(
   )
   for (const { partitions, topic } of wanted) {
     const fresh = partitions.filter((partition) => (committed.get(topic)?.[partition] ?? -1n) < 0n)
-    const fallback = fresh.length === 0 ? undefined : yield* edge(consumer, topic, fresh, startFrom)
+    const fallback = fresh.length === 0 ? undefined : yield* edge(consumer, topic, fresh, startFrom(topic))
     for (const partition of partitions) {
       const offset = Number(committed.get(topic)?.[partition] ?? -1n)
       result.set(

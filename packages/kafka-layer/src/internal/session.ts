@@ -8,12 +8,13 @@
  * of lost partitions in the one, and the other can move a group back.
  */
 import type * as Subscriber from "@event-flow/core/Subscriber"
-import { ConnectionPool, Consumer } from "@platformatic/kafka"
+import { Consumer } from "@platformatic/kafka"
 import type { GroupAssignment } from "@platformatic/kafka"
 import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
@@ -21,12 +22,16 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type * as KafkaHealth from "../KafkaHealth.ts"
 import * as KafkaMetrics from "../KafkaMetrics.ts"
+import type * as KafkaRetry from "../KafkaRetry.ts"
+import { Alarm } from "./alarm.ts"
 import { AssignedPartition } from "./assignedPartition.ts"
 import { assignPartitions } from "./assignor.ts"
 import { baseOptions, call, promise } from "./client.ts"
 import type { ClusterMetadata } from "./client.ts"
 import * as Committer from "./committer.ts"
 import * as Fetcher from "./fetcher.ts"
+import { FetchPool } from "./fetchPool.ts"
+import { Hold } from "./hold.ts"
 import type { Intake } from "./intake.ts"
 import * as KafkaError from "./kafkaError.ts"
 import * as Offsets from "./offsets.ts"
@@ -34,7 +39,9 @@ import type { ConsumerSettings } from "./settings.ts"
 
 export interface Options {
   readonly settings: ConsumerSettings
+  /** Retry topics are among its topics. */
   readonly subscribe: Subscriber.SubscribeOptions
+  readonly retryTopics: ReadonlyArray<KafkaRetry.RetryTopic>
   readonly intake: Intake
   readonly clock: Clock.Clock
   readonly metrics: boolean
@@ -75,7 +82,7 @@ export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure,
     )
     const pool = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        new ConnectionPool(settings.clientId, {
+        new FetchPool(settings.clientId, {
           ...baseOptions(settings),
           requestTimeout: settings.requestTimeout + settings.fetchWait
         })
@@ -93,7 +100,7 @@ export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure,
       ({ assignments, generationId, memberId }) =>
         session.joined({ groupId: subscribe.group, generationId: generationId ?? -1, memberId }, assignments ?? [])
     )
-    yield* topicsExist(consumer, subscribe.topics, options.clock)
+    yield* topicsExist(consumer, options)
     return yield* Effect.raceFirst(
       Effect.andThen(session.join, Effect.never),
       Effect.raceFirst(Deferred.await(session.lost), session.watch)
@@ -112,8 +119,10 @@ interface Generation {
 class Session {
   readonly #options: Options
   readonly #consumer: Consumer
-  readonly #pool: ConnectionPool
+  readonly #pool: FetchPool
   readonly #fork: (effect: Effect.Effect<void>) => unknown
+  /** Rings when a message of a retry topic is due. */
+  readonly #alarm: Alarm
   /** Assigning and revoking exclude each other. */
   readonly #turn = Semaphore.makeUnsafe(1)
   readonly lost = Deferred.makeUnsafe<never, KafkaError.Failure>()
@@ -129,13 +138,14 @@ class Session {
   constructor(
     options: Options,
     consumer: Consumer,
-    pool: ConnectionPool,
-    fork: (effect: Effect.Effect<void>) => unknown
+    pool: FetchPool,
+    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   ) {
     this.#options = options
     this.#consumer = consumer
     this.#pool = pool
     this.#fork = fork
+    this.#alarm = new Alarm(options.clock, fork, () => options.intake.wake())
     this.#joiningSince = this.#now()
   }
 
@@ -219,7 +229,11 @@ class Session {
     assignments: ReadonlyArray<GroupAssignment>
   ) {
     const { clock, intake, onState, settings, subscribe } = this.#options
-    const starts = yield* Offsets.starts(this.#consumer, assignments, settings.startFrom).pipe(
+    const starts = yield* Offsets.starts(
+      this.#consumer,
+      assignments,
+      (topic) => this.#retryTopic(topic) === undefined ? settings.startFrom : "earliest"
+    ).pipe(
       Effect.tapError((failure) => Effect.logWarning("Could not read the offsets of the group", failure.detail)),
       Effect.retry({
         schedule: Schedule.spaced(settings.reconnectDelay),
@@ -233,7 +247,7 @@ class Session {
     intake.assign(assignments.flatMap(({ partitions, topic }) =>
       partitions.map((index) => {
         const { committed, position } = starts.get(`${topic}/${index}`)!
-        return new AssignedPartition(topic, index, position, committed, limits, intake.owner)
+        return new AssignedPartition(topic, index, position, committed, limits, intake.owner, this.#hold(topic))
       })
     ))
     const fetching = Fetcher.run({
@@ -254,6 +268,21 @@ class Session {
     })
     return yield* Effect.raceFirst(fetching, committer.forEver)
   })
+
+  #retryTopic(name: string): KafkaRetry.RetryTopic | undefined {
+    return this.#options.retryTopics.find(({ topic }) => topic === name)
+  }
+
+  #hold(name: string): Hold | undefined {
+    const retryTopic = this.#retryTopic(name)
+    return retryTopic === undefined ? undefined : new Hold({
+      group: this.#options.subscribe.group,
+      source: retryTopic.source,
+      delay: retryTopic.delay,
+      now: () => this.#now(),
+      onHeld: (until) => this.#alarm.set(until)
+    })
+  }
 
   /** Joins again when a topic has got more partitions: the group does not notice by itself. */
   #onMetadata(metadata: ClusterMetadata): Effect.Effect<void> {
@@ -303,20 +332,35 @@ class Session {
   }
 }
 
-/** Fails where a topic does not exist, which joining would not say. */
+/** Fails where a topic does not exist, which joining would not say, with the names of those. */
 const topicsExist = (
   consumer: Consumer,
-  topics: ReadonlyArray<string>,
-  clock: Clock.Clock
+  { clock, retryTopics, subscribe: { topics } }: Options
 ): Effect.Effect<void, KafkaError.Failure> =>
   Effect.suspend(() => {
     const end = clock.currentTimeMillisUnsafe() + Fetcher.unknownTopicPatience
-    return Effect.retry(
-      promise(() => consumer.metadata({ topics: [...topics], forceUpdate: true, retries: 0 })),
-      {
+    const retries = new Set(retryTopics.map(({ topic }) => topic))
+    const lookUp = (topics: ReadonlyArray<string>) =>
+      promise(() => consumer.metadata({ topics: [...topics], forceUpdate: true, retries: 0 }))
+    const isUnknown = (topic: string) =>
+      Effect.match(lookUp([topic]), {
+        onSuccess: () => false,
+        onFailure: ({ kind }) => kind === "unknownTopic"
+      })
+    return lookUp(topics).pipe(
+      Effect.retry({
         schedule: Schedule.spaced(200),
         while: (failure) => failure.kind === "unknownTopic" && clock.currentTimeMillisUnsafe() < end
-      }
+      }),
+      Effect.catchIf(({ kind }) => kind === "unknownTopic", (failure) =>
+        Effect.flatMap(Effect.filter(topics, isUnknown), (unknown) => {
+          const names = unknown.map((topic) =>
+            `"${topic}"${retries.has(topic) ? " (a retry topic)" : ""}`
+          )
+          return Effect.fail(
+            names.length === 0 ? failure : { ...failure, detail: `there is no topic ${names.join(", ")}` }
+          )
+        }))
     )
   })
 
@@ -328,7 +372,7 @@ const close = (consumer: Consumer, timeout: number): Effect.Effect<void> =>
   )
 
 /** Closes connections whether or not the other side answers. */
-const destroy = (pool: ConnectionPool): void => {
+const destroy = (pool: FetchPool): void => {
   for (const [, connection] of pool) connection.socket?.destroy()
   pool.close(() => undefined)
 }

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import type * as KafkaHealth from "../KafkaHealth.ts"
+import type * as KafkaRetry from "../KafkaRetry.ts"
 import { Intake } from "./intake.ts"
 import type * as KafkaError from "./kafkaError.ts"
 import * as Session from "./session.ts"
@@ -13,7 +14,9 @@ import type { ConsumerSettings } from "./settings.ts"
 
 export interface Options {
   readonly settings: ConsumerSettings
+  /** Retry topics are among its topics. */
   readonly subscribe: Subscriber.SubscribeOptions
+  readonly retryTopics: ReadonlyArray<KafkaRetry.RetryTopic>
   readonly metrics: boolean
   /** Where the subscription is listed while it is open. */
   readonly registry: Set<() => KafkaHealth.SubscriptionHealth>
@@ -23,7 +26,7 @@ export interface Options {
 export const make: (
   options: Options
 ) => Effect.Effect<Subscriber.Subscription, Subscriber.SubscribeError, Scope.Scope> = Effect.fnUntraced(
-  function*({ metrics, registry, settings, subscribe }) {
+  function*({ metrics, registry, retryTopics, settings, subscribe }) {
     const clock = yield* Clock.Clock
     const joined = yield* Deferred.make<void, Subscriber.SubscribeError>()
     const listeners = new Set<Effect.Effect<void>>()
@@ -46,11 +49,12 @@ export const make: (
       state,
       isConnected: state === "stable",
       detail,
-      partitions: intake.partitions.map(({ committed, highWatermark, index, outstanding, topic }) => ({
+      partitions: intake.partitions.map(({ committed, highWatermark, hold, index, outstanding, topic }) => ({
         topic,
         partition: index,
         committed: Math.max(0, committed),
         inFlight: outstanding,
+        heldUntil: hold?.until,
         end: highWatermark,
         lag: highWatermark === undefined ? undefined : Math.max(0, highWatermark - Math.max(0, committed))
       }))
@@ -63,6 +67,7 @@ export const make: (
     const session = Effect.scoped(Session.run({
       settings,
       subscribe,
+      retryTopics,
       intake,
       clock,
       metrics,
