@@ -6,7 +6,7 @@
  * @since 0.1.0
  */
 import * as CoreInbox from "@event-flow/core/Inbox"
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

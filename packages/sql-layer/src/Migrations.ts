@@ -49,7 +49,7 @@ export const run: Effect.Effect<
  * **Example** (Before everything that needs the tables)
  *
  * ```ts
- * const Database = Migrations.layer.pipe(Layer.provideMerge(PgClient.layerConfig({ url: Config.redacted("DATABASE_URL") })))
+ * const Database = Migrations.layer.pipe(Layer.provideMerge(PgClient.layerConfig({ url: Config.Redacted("DATABASE_URL") })))
  * ```
  *
  * @stability unstable

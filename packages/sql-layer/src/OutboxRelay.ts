@@ -264,8 +264,12 @@ const make = Effect.fnUntraced(function*(options: Options) {
     return [...Dialect.allSlots.slice(first), ...Dialect.allSlots.slice(0, first)]
   }
 
+  /** A broker that comes to the database itself must not do so in the relay's transaction. */
+  const outside = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.updateContext(effect, Context.omit(sql.transactionService, SqlClient.BeginTransaction))
+
   const batch: RunBatch = (onWork) =>
-    sql.withTransaction(Effect.gen(function*() {
+    Effect.gen(function*() {
       const locked = yield* dialect.lockSlots(nextOrder(), slotsPerBatch)
       if (locked.length === 0) return nothing
       const perSlot = Math.ceil(batchSize / locked.length)
@@ -273,7 +277,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
       if (rows.length === 0) return nothing
       yield* onWork
       const { failed, published } = yield* Effect.mapError(
-        publishRows(rows),
+        outside(publishRows(rows)),
         ({ cause }) => new BrokerUnavailable({ broker: broker.name, cause })
       )
       if (published.length > 0) yield* markDone(published)
@@ -286,10 +290,11 @@ const make = Effect.fnUntraced(function*(options: Options) {
       return {
         rows: rows.length,
         published: published.length,
-        isMore: locked.length === slotsPerBatch || rows.length >= perSlot,
+        // With more workers, one of them may have been woken for rows in a slot that this one had locked
+        isMore: concurrency > 1 || locked.length === slotsPerBatch || rows.length >= perSlot,
         retryIn
       }
-    }))
+    }).pipe(sql.withTransaction, Effect.provideService(SqlClient.BeginTransaction, dialect.beginBatch))
 
   const settings: Settings = {
     concurrency,

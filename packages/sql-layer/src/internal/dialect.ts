@@ -21,6 +21,8 @@ export interface FailedRow {
 }
 
 export interface Dialect {
+  /** Begins a relay's transaction, in which each statement sees what was committed before it. */
+  readonly beginBatch: string
   /** Inserts rows in their order. */
   readonly insert: (rows: ReadonlyArray<NewRow>) => Effect.Effect<void, SqlError>
   /** Tells the listeners, over a connection of its own. */
@@ -111,6 +113,9 @@ const postgres = (
   /** The table as a value, quoted. */
   const outboxName = sql`${outbox}`.compile(true)[0]
 
+  /** By the table itself and not its name, which can be written in several ways. Object ids go beyond an int. */
+  const lockClass = sql.literal(`('${outboxName.replaceAll("'", "''")}'::regclass::oid::bigint % 2147483647)::int`)
+
   // An earlier row of the key that waits, which is rare: the index of rows that have failed is small
   const isFree = sql.literal(`(o.next_attempt_at IS NULL OR o.next_attempt_at <= now()) AND NOT EXISTS (
     SELECT 1 FROM ${outboxName} b WHERE b.topic = o.topic AND b.key = o.key AND b.id < o.id AND b.attempts > 0
@@ -121,6 +126,7 @@ const postgres = (
   })`)
 
   return {
+    beginBatch: "BEGIN ISOLATION LEVEL READ COMMITTED",
     insert: (rows) =>
       // One statement whatever the number of rows: it is parsed once. Ordered, so that ids are in the order of the rows
       Effect.asVoid(sql`
@@ -145,7 +151,7 @@ const postgres = (
             WHERE EXISTS (SELECT 1 FROM ${outbox} o WHERE o.slot = s AND o.state = 'pending' AND ${isFree})
             OFFSET 0
           ) ready
-          WHERE pg_try_advisory_xact_lock(hashtext(${outboxName}), slot) LIMIT ${limit}
+          WHERE pg_try_advisory_xact_lock(${lockClass}, slot) LIMIT ${limit}
         `,
         (rows) => rows.map((row) => row.slot)
       ),

@@ -161,7 +161,6 @@ const toFailure = (cause: Cause.Cause<Broker.PublishError | Broker.BrokerNotFoun
   return { error, text: describe(error), isRetryable }
 }
 
-// eslint-disable-next-line no-control-regex -- NUL is what it looks for
 const unstorable = /[\0\p{Surrogate}]/gu
 
 const describe = (error: unknown): string => {

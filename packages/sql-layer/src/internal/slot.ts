@@ -17,7 +17,6 @@ export const keyText = (message: Message.Message): string | null => {
 /** Whether a text column takes it as it is: no NUL, no half of a surrogate pair. */
 export const isStorable = (text: string): boolean => !unstorable.test(text)
 
-// eslint-disable-next-line no-control-regex -- NUL is what it looks for
 const unstorable = /[\0\p{Surrogate}]/u
 
 /** FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/) over UTF-16 code units, both bytes of each in one step. */
