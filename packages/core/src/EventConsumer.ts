@@ -11,14 +11,13 @@ import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
-import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
@@ -30,17 +29,16 @@ import * as EventMap from "./EventMap.ts"
 import * as EventProcessor from "./EventProcessor.ts"
 import * as FlowObserver from "./FlowObserver.ts"
 import * as Inbox from "./Inbox.ts"
+import { causeOf, kindOf, toDeadLetter, toPostponed, underlying } from "./internal/aside.ts"
+import { type AnyFiber, DeliveryRunner, type EventHandler, flowOf, type Shared } from "./internal/deliveryRunner.ts"
 import { describe } from "./internal/describe.ts"
-import { Dispatch } from "./internal/dispatch.ts"
 import { TypeId as EventTypeId } from "./internal/eventClass.ts"
-import { DeliveryFlow } from "./internal/flowContext.ts"
 import { Lanes, type Runner } from "./internal/lanes.ts"
 import type { Mediator } from "./internal/mediatorId.ts"
 import * as Traceparent from "./internal/traceparent.ts"
 import * as Message from "./Message.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
-import * as Postponed from "./Postponed.ts"
 import * as Subscriber from "./Subscriber.ts"
 import * as Telemetry from "./Telemetry.ts"
 
@@ -638,88 +636,6 @@ const makeRunner = Effect.fnUntraced(function*(
   return (fiber: AnyFiber): Runner<Subscriber.Delivery> => new DeliveryRunner(shared, fiber)
 })
 
-type AnyFiber = Fiber.Fiber<unknown, unknown>
-
-interface EventHandler {
-  readonly handle: (event: Event.Any) => Effect.Effect<void, EventFlowError>
-}
-
-/** What the workers of a consumer share. */
-interface Shared {
-  readonly handle: (delivery: Subscriber.Delivery) => Effect.Effect<void, ConsumerStopped>
-  /** Undefined: somebody watches, or the codec is not ours; `handle` does it all. */
-  readonly decode: ((message: Message.Message) => NotificationEvent.Any | undefined) | undefined
-  readonly eventHandler: (dispatch: Dispatch, next: () => Effect.Effect<void>) => EventHandler | undefined
-  readonly recover: (
-    delivery: Subscriber.Delivery,
-    event: NotificationEvent.Any,
-    cause: Cause.Cause<EventFlowError>
-  ) => Effect.Effect<void, ConsumerStopped>
-}
-
-/**
- * The deliveries of one worker. What nobody watches, and what is decoded at
- * once, goes through its handlers in the worker's own dispatch, without a frame
- * of its own: the worker's are there for all of them. Everything else, and
- * whatever fails, takes the long way.
- */
-class DeliveryRunner implements Runner<Subscriber.Delivery> {
-  readonly #shared: Shared
-  readonly #dispatch: Dispatch
-  readonly #handler: EventHandler | undefined
-  #delivery!: Subscriber.Delivery
-  /** The event whose handlers run in the dispatch. */
-  #event: NotificationEvent.Any | undefined = undefined
-
-  constructor(shared: Shared, fiber: AnyFiber) {
-    this.#shared = shared
-    this.#dispatch = new Dispatch(fiber)
-    this.#handler = shared.decode === undefined ? undefined : shared.eventHandler(this.#dispatch, this.#next)
-  }
-
-  run(delivery: Subscriber.Delivery): Effect.Effect<void, unknown> {
-    // Says that nobody works on it any more: a rebalance waits for that
-    if (delivery.isRevoked()) return delivery.nack
-    const { fiber } = this.#dispatch
-    if (this.#handler === undefined || Telemetry.isTracing(fiber)) return this.#shared.handle(delivery)
-    const event = this.#shared.decode!(delivery.message)
-    if (event === undefined) return this.#shared.handle(delivery)
-    this.#delivery = delivery
-    this.#event = event
-    this.#dispatch.enterFlow(flowOf(this.#dispatch.caller, delivery))
-    return this.#handler.handle(event)
-  }
-
-  readonly #next = (): Effect.Effect<void> => {
-    this.#leave()
-    return this.#delivery.ack
-  }
-
-  recover(delivery: Subscriber.Delivery, cause: Cause.Cause<unknown>): Effect.Effect<void, unknown> {
-    const event = this.#event
-    if (event === undefined) return Effect.failCause(cause)
-    this.#leave()
-    // Nothing else fails while there is an event
-    return this.#shared.recover(delivery, event, cause as Cause.Cause<EventFlowError>)
-  }
-
-  #leave(): void {
-    this.#event = undefined
-    this.#dispatch.leaveFlow()
-  }
-
-  end(): void {
-    this.#dispatch.end()
-  }
-}
-
-/** The flow of a message that says which one it is part of. */
-const flowOf = (caller: Context.Context<never>, delivery: Subscriber.Delivery): DeliveryFlow | undefined => {
-  const id = Message.attribute(delivery.message, "id")
-  const correlationId = Message.attribute(delivery.message, "correlationid") ?? id
-  return correlationId === undefined ? undefined : new DeliveryFlow(caller, delivery, correlationId, id)
-}
-
 const handlerFailure = (
   message: Message.Message,
   event: NotificationEvent.Any,
@@ -733,85 +649,5 @@ const handlerFailure = (
 
 const deadLetterBackoff = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("30 seconds")])
 
-const underlying = (failure: ConsumerPolicy.Failure): unknown =>
-  failure._tag === "HandlerDied" ? Cause.squash(failure.cause) : failure.error
-
-const causeOf = (failure: ConsumerPolicy.Failure): Cause.Cause<unknown> =>
-  failure._tag === "HandlerDied" ? failure.cause : Cause.fail(failure.error)
-
-/** Retries are counted for each kind by itself: a policy may make a new schedule every time it is asked. */
-const kindOf = (failure: ConsumerPolicy.Failure): string => {
-  if (failure._tag === "HandlerDied") return failure._tag
-  const { error } = failure
-  const cause = error._tag === "EventHandlerError" ? error.cause : undefined
-  return [failure._tag, error._tag, Predicate.hasProperty(cause, "_tag") ? cause._tag : typeof cause].join("/")
-}
-
 /** Why a message was put aside. */
 type Unhandled = Cause.Cause<unknown> | void
-
-/** Bounded: the text of a schema's error has the whole value in it, and a message that is too large is stuck. */
-const maxErrorLength = 1000
-
-const shortened = (text: string): string =>
-  text.length <= maxErrorLength
-    ? text
-    // Not in the middle of a surrogate pair
-    : `${text.slice(0, maxErrorLength - 1).replace(/[\ud800-\udbff]$/, "")}…`
-
-/**
- * The message as it came, under another topic, with headers that say why.
- */
-const toDeadLetter = (
-  delivery: Subscriber.Delivery,
-  failure: ConsumerPolicy.Failure,
-  topic: string,
-  attempts: number,
-  group: string
-): Message.Message => {
-  const { message, origin } = delivery
-  const headers: Record<string, Message.HeaderValue> = {
-    ...Postponed.withoutHeaders(message),
-    "dead-letter-reason": failure._tag,
-    "dead-letter-error": shortened(describe(underlying(failure))),
-    "dead-letter-topic": message.topic,
-    "dead-letter-group": group,
-    "dead-letter-attempts": String(attempts + attemptsBefore(message, group))
-  }
-  for (const name in origin) {
-    if (name !== "topic") headers[`dead-letter-${name}`] = origin[name]!
-  }
-  return Message.make({ topic, key: message.key, attributes: message.attributes, headers, body: message.body })
-}
-
-/** The message as it came, under the topic where it waits, with headers that say why and for how long. */
-const toPostponed = (
-  delivery: Subscriber.Delivery,
-  failure: ConsumerPolicy.Failure,
-  decision: ConsumerPolicy.Postpone,
-  attempts: number,
-  group: string,
-  now: number
-): Message.Message => {
-  const { message, origin } = delivery
-  const { topic: _, ...place } = origin
-  return Message.copy(message, {
-    topic: decision.topic,
-    headers: {
-      ...Postponed.withoutHeaders(message),
-      ...Postponed.toHeaders({
-        group,
-        step: decision.step,
-        due: now + Math.ceil(Duration.toMillis(decision.delay)),
-        attempts: attempts + attemptsBefore(message, group),
-        topic: message.topic,
-        reason: failure._tag,
-        error: shortened(describe(underlying(failure))),
-        origin: place
-      })
-    }
-  })
-}
-
-const attemptsBefore = (message: Message.Message, group: string): number =>
-  Postponed.read(message, group)?.attempts ?? 0
