@@ -1,6 +1,7 @@
 /**
  * `npm run postgres`: starts the PostgreSQL server that the tests use, prints its
- * address, and ends it with Ctrl-C.
+ * address, and ends it with Ctrl-C. `--durable`: commits survive a power failure,
+ * and cost what they cost.
  */
 import { find, start } from "../packages/sql-layer/test/support/postgresServer.ts"
 
@@ -9,7 +10,7 @@ if (found._tag === "None") {
   console.error(`No PostgreSQL: ${found.reason}`)
   process.exit(1)
 }
-const server = await start(found)
+const server = await start(found, { durable: process.argv.includes("--durable") })
 // Alone on its line and first: programs read it
 console.log(`DATABASE_URL=${server.url}`)
 console.log(`${server.description}; Ctrl-C ends it`)

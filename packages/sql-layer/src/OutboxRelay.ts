@@ -7,6 +7,7 @@
 import * as Broker from "@event-flow/core/Broker"
 import * as Telemetry from "@event-flow/core/Telemetry"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -229,6 +230,12 @@ type RunBatch = (onWork: Effect.Effect<void>) => Effect.Effect<Batch, SqlError |
 
 const defaultRetryDelay = (attempts: number): Duration.Input => Math.min(1000 * 2 ** (attempts - 1), 300_000)
 
+/** What the column takes: a failure after publishing would have all of the batch published again. */
+const wholeMillis = (millis: number): number => Math.min(Math.max(Math.round(millis), 0), maxDelay)
+
+/** 24 days. */
+const maxDelay = 2 ** 31 - 1
+
 const requireCount = (option: string, value: number): Effect.Effect<number, RelayConfigError> =>
   Number.isInteger(value) && value >= 1
     ? Effect.succeed(value)
@@ -254,13 +261,16 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const publishRows = Publishing.make(broker, {
     timeout: Duration.fromInputUnsafe(options.publishTimeout ?? "1 minute"),
     delay: (attempts, isRetryable) =>
-      !isRetryable && attempts >= maxAttempts ? null : Duration.toMillis(Duration.fromInputUnsafe(retryDelay(attempts)))
+      !isRetryable && attempts >= maxAttempts
+        ? null
+        : wholeMillis(Duration.toMillis(Duration.fromInputUnsafe(retryDelay(attempts))))
   })
 
+  const slotsAtOnce = Math.min(slotsPerBatch, batchSize)
   // Where to begin with the slots: every batch elsewhere, and every relay
   let first = yield* Random.nextIntBetween(0, slots)
   const nextOrder = (): ReadonlyArray<number> => {
-    first = (first + slotsPerBatch) % slots
+    first = (first + slotsAtOnce) % slots
     return [...Dialect.allSlots.slice(first), ...Dialect.allSlots.slice(0, first)]
   }
 
@@ -270,9 +280,9 @@ const make = Effect.fnUntraced(function*(options: Options) {
 
   const batch: RunBatch = (onWork) =>
     Effect.gen(function*() {
-      const locked = yield* dialect.lockSlots(nextOrder(), slotsPerBatch)
+      const locked = yield* dialect.lockSlots(nextOrder(), slotsAtOnce)
       if (locked.length === 0) return nothing
-      const perSlot = Math.ceil(batchSize / locked.length)
+      const perSlot = Math.floor(batchSize / locked.length)
       const rows = yield* dialect.pending(locked, perSlot)
       if (rows.length === 0) return nothing
       yield* onWork
@@ -291,7 +301,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
         rows: rows.length,
         published: published.length,
         // With more workers, one of them may have been woken for rows in a slot that this one had locked
-        isMore: concurrency > 1 || locked.length === slotsPerBatch || rows.length >= perSlot,
+        isMore: concurrency > 1 || locked.length === slotsAtOnce || rows.length >= perSlot,
         retryIn
       }
     }).pipe(sql.withTransaction, Effect.provideService(SqlClient.BeginTransaction, dialect.beginBatch))
@@ -325,18 +335,22 @@ const start = Effect.fnUntraced(function*(batch: RunBatch, settings: Settings) {
   const wake = Effect.asVoid(Queue.offer(tokens, undefined))
   const onWork = settings.concurrency === 1 ? Effect.void : wake
   let isClosing = false
+  // When to look, at the latest: whatever else wakes a worker before must not make it forget
+  let retryAt = Infinity
 
   const work = Effect.gen(function*() {
     let pause = settings.pollInterval
     let failures = 0
     while (!isClosing) {
+      if (retryAt <= (yield* Clock.currentTimeMillis)) retryAt = Infinity
       const exit = yield* Effect.exit(batch(onWork))
       if (exit._tag === "Success") {
         failures = 0
+        const now = yield* Clock.currentTimeMillis
+        retryAt = Math.min(retryAt, now + (exit.value.retryIn ?? Infinity))
         if (exit.value.isMore) continue
-        pause = earlier(settings.pollInterval, exit.value.retryIn)
+        pause = Duration.min(settings.pollInterval, Duration.millis(retryAt - now))
       } else {
-        if (Cause.hasInterrupts(exit.cause)) return
         failures++
         pause = outageDelay(failures)
         yield* Effect.logWarning(`The outbox relay tries again in ${Duration.format(pause)}`, exit.cause)
@@ -376,9 +390,6 @@ const start = Effect.fnUntraced(function*(batch: RunBatch, settings: Settings) {
     })
   )
 })
-
-const earlier = (interval: Duration.Duration, millis: number | undefined): Duration.Duration =>
-  millis === undefined ? interval : Duration.min(interval, Duration.millis(millis))
 
 const outageDelay = (failures: number): Duration.Duration =>
   Duration.millis(Math.min(100 * 2 ** (failures - 1), 10_000))

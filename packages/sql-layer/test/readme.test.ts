@@ -1,5 +1,5 @@
-import { Migrations } from "@event-flow/sql-layer"
 import { assert, it } from "@effect/vitest"
+import { Migrations } from "@event-flow/sql-layer"
 import { readFileSync } from "node:fs"
 
 it("the SQL of the README is that of the migrations", () => {

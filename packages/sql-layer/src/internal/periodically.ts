@@ -1,5 +1,4 @@
 /** Work that is done again and again in the background of a layer. */
-import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
@@ -14,10 +13,7 @@ export const fork = <E, R>(
   if (!Duration.isFinite(duration)) return Effect.void
   return Effect.sleep(duration).pipe(
     Effect.andThen(
-      Effect.catchCause(
-        work,
-        (cause) => Cause.hasInterrupts(cause) ? Effect.interrupt : Effect.logWarning(`${what} failed`, cause)
-      )
+      Effect.catchCause(work, (cause) => Effect.logWarning(`${what} failed`, cause))
     ),
     Effect.forever,
     Effect.forkScoped,

@@ -1,6 +1,5 @@
 /** Publishes the rows of a batch, and finds out which of them are at fault when that fails. */
 import * as Broker from "@event-flow/core/Broker"
-import type { Message } from "@event-flow/core/Message"
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
@@ -41,23 +40,28 @@ export const make = (
   broker: Broker.Broker["Service"],
   options: Options
 ): (rows: ReadonlyArray<PendingRow>) => Effect.Effect<Outcome, NothingGetsThrough> => {
-  /** A failure of any kind: a broker that dies on a message must not end the relay. */
-  const publish = (messages: ReadonlyArray<Message>): Effect.Effect<void, Failure> =>
+  /**
+   * A failure of any kind: a broker that dies on a message, throws, or interrupts
+   * itself must not end the relay, nor must a row that cannot be read. An
+   * interruption of the relay does not come here.
+   */
+  const publish = (rows: ReadonlyArray<PendingRow>): Effect.Effect<void, Failure> =>
     Effect.catchCause(
-      Effect.timeoutOrElse(
-        Arr.isReadonlyArrayNonEmpty(messages) ? broker.publish(messages) : Effect.void,
-        {
+      Effect.suspend(() => {
+        const messages = rows.map(toMessage)
+        if (!Arr.isReadonlyArrayNonEmpty(messages)) return Effect.void
+        return Effect.timeoutOrElse(broker.publish(messages), {
           duration: options.timeout,
           orElse: () =>
             Effect.fail(
               Broker.publishError(
-                messages[0]!,
+                messages[0],
                 new Broker.Timeout({ detail: "the broker did not answer within the relay's publishTimeout" })
               )
             )
-        }
-      ),
-      (cause) => Cause.hasInterrupts(cause) ? Effect.interrupt : Effect.fail(toFailure(cause))
+        })
+      }),
+      (cause) => Effect.fail(toFailure(cause))
     )
 
   return Effect.fnUntraced(function*(rows) {
@@ -66,7 +70,7 @@ export const make = (
     const { fresh, suspects } = split(rows)
     let lastFailure: Failure | undefined
     if (fresh.length > 0) {
-      const failure = yield* failureOf(publish(fresh.map(toMessage)))
+      const failure = yield* failureOf(publish(fresh))
       if (failure === undefined) {
         for (const row of fresh) published.push(row.id)
       } else {
@@ -78,7 +82,7 @@ export const make = (
     const publishGroup = (group: Group): Effect.Effect<void> =>
       Effect.gen(function*() {
         for (const row of group) {
-          const failure = yield* failureOf(publish([toMessage(row)]))
+          const failure = yield* failureOf(publish([row]))
           if (failure === undefined) {
             published.push(row.id)
           } else {
@@ -89,15 +93,18 @@ export const make = (
               delay: options.delay(row.attempts + 1, failure.isRetryable)
             })
             if (failure.isRetryable) retryable++
+            if (row.attempts === 0) first++
             // The rest of the key waits behind it, dead or not, until the next batch
             return
           }
         }
       })
     let retryable = 0
+    let first = 0
     const publishGroups = (groups: ReadonlyArray<Group>) =>
       Effect.forEach(groups, publishGroup, { concurrency: groupConcurrency, discard: true })
-    const nothingGetsThrough = () => published.length === 0 && failed.length > 0 && retryable === failed.length
+    // Rows that have failed before, when others did get through, are no sign of it: they wait as they did then
+    const nothingGetsThrough = () => published.length === 0 && first > 0 && retryable === failed.length
 
     if (suspects.length > 0) {
       // Any of them: the first ones may be those at fault
@@ -155,9 +162,10 @@ interface Failure {
 const toFailure = (cause: Cause.Cause<Broker.PublishError | Broker.BrokerNotFound>): Failure => {
   const failed = cause.reasons.find(Cause.isFailReason)
   const error = failed === undefined ? Cause.squash(cause) : failed.error
-  // Without a broker at all it is not the row's fault, whatever it is
-  const isRetryable = failed !== undefined &&
-    (failed.error._tag === "BrokerNotFound" || failed.error.isRetryable || failed.error.reason._tag === "Closed")
+  // Without a broker at all it is not the row's fault, whatever it is; nor with one that interrupts itself as it closes
+  const isRetryable = failed === undefined
+    ? Cause.hasInterruptsOnly(cause)
+    : failed.error._tag === "BrokerNotFound" || failed.error.isRetryable || failed.error.reason._tag === "Closed"
   return { error, text: describe(error), isRetryable }
 }
 

@@ -23,7 +23,10 @@ const isConflictBelow = (error: unknown): boolean => {
   const queue: Array<readonly [unknown, number]> = [[error, 0]]
   for (const [one, depth] of queue) {
     if (Predicate.isObject(one) && depth < maxDepth) {
-      if (isSqlError(one)) return one.reason._tag === "SerializationError" || one.reason._tag === "DeadlockError"
+      // Another failure of the database may stand before it in a list
+      if (isSqlError(one) && (one.reason._tag === "SerializationError" || one.reason._tag === "DeadlockError")) {
+        return true
+      }
       for (const name of ["cause", "reason"] as const) {
         if (Predicate.hasProperty(one, name)) queue.push([one[name], depth + 1])
       }

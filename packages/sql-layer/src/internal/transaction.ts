@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
-import type { SqlError } from "effect/sql/SqlError"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import { isConflict } from "./sqlFailure.ts"
 
 /** `unknown`: the connection broke while it was committed. */
@@ -56,7 +56,8 @@ const once = <A, E, R, E2>(
   effect: Effect.Effect<A, E, R>,
   options: Options<E2>
 ): Effect.Effect<A, E | E2, R> =>
-  Effect.suspend(() => {
+  Effect.withFiber((fiber) => {
+    const isNested = isInTransaction(sql, fiber.context)
     let body: Exit.Exit<A, E> | undefined
     const transaction = sql.withTransaction(Effect.onExit(effect, (exit) =>
       Effect.sync(() => {
@@ -65,15 +66,18 @@ const once = <A, E, R, E2>(
     return Effect.catchCause(transaction, (cause): Effect.Effect<never, E | E2> => {
       // Rolling back may fail as well, with the connection: the server does it then
       if (body !== undefined && Exit.isFailure(body)) return Effect.failCause(body.cause)
-      const failed = cause.reasons.find(Cause.isFailReason)
       // Of an effect that has not failed, what fails is beginning or committing
-      const error = failed?.error as SqlError | undefined
+      const error = sqlErrorOf(cause)
       if (error === undefined) return Effect.failCause(cause as Cause.Cause<never>)
-      return Effect.fail(options.onError(error, outcomeOf(error, body !== undefined)))
+      const outcome = body === undefined ? "notStarted" : isNested ? "rolledBack" : outcomeOfCommit(error)
+      return Effect.fail(options.onError(error, outcome))
     })
   })
 
-const outcomeOf = (error: SqlError, isCommitting: boolean): Outcome => {
-  if (!isCommitting) return "notStarted"
-  return error.reason._tag === "ConnectionError" ? "unknown" : "rolledBack"
-}
+/** The client makes a defect of it where a savepoint cannot be released, as after a failed statement. */
+const sqlErrorOf = (cause: Cause.Cause<unknown>): SqlError | undefined =>
+  cause.reasons
+    .map((reason) => Cause.isFailReason(reason) ? reason.error : Cause.isDieReason(reason) ? reason.defect : undefined)
+    .find(isSqlError)
+
+const outcomeOfCommit = (error: SqlError): Outcome => error.reason._tag === "ConnectionError" ? "unknown" : "rolledBack"

@@ -1,0 +1,457 @@
+/** What `Outbox.layer` writes, when it refuses to, and that a relay reads back what was published. */
+import { PgClient } from "@effect/sql-pg"
+import { assert, it, layer } from "@effect/vitest"
+import { Broker, Command, EventFlow, Mediator, Message } from "@event-flow/core"
+import { RecordingBroker } from "@event-flow/core/testing"
+import { Outbox, Tables } from "@event-flow/sql-layer"
+import { Array as Arr, Deferred, Effect, Fiber, Layer, Queue, Schema } from "effect"
+import { SqlClient } from "effect/sql"
+import {
+  Announced,
+  announced,
+  Boom,
+  database,
+  emits,
+  Failure,
+  flow,
+  nothing,
+  OnChecked,
+  onChecked,
+  OnPlaced,
+  onPlaced,
+  Place,
+  place,
+  recorder,
+  write,
+  written
+} from "./support/orders.ts"
+import { eventually, freshDatabaseLayer, withServer } from "./support/support.ts"
+
+const encoder = new TextEncoder()
+const send = Mediator.send(new Place({ id: "a" }))
+
+const message = (options: Partial<Parameters<typeof Message.make>[0]> = {}): Message.Message =>
+  Message.make({ topic: "t", body: encoder.encode("body"), ...options })
+
+const publish = (...messages: Arr.NonEmptyReadonlyArray<Message.Message>) =>
+  Broker.Broker.use((broker) => broker.publish(messages))
+
+/** In a transaction. */
+const put = (...messages: Arr.NonEmptyReadonlyArray<Message.Message>) =>
+  Effect.flatMap(SqlClient.SqlClient, (sql) => sql.withTransaction(publish(...messages)))
+
+/** Through the table and a relay; in the order in which they were published. */
+const through = (messages: ReadonlyArray<Message.Message>) =>
+  Effect.gen(function*() {
+    const numbered = messages.map((message, i) =>
+      Message.copy(message, { attributes: { ...message.attributes, position: String(i) } })
+    )
+    const outbox = recorder()
+    const [first, ...others] = numbered
+    if (first !== undefined) yield* put(first, ...others)
+    yield* outbox.drain
+    return outbox.messages
+      .toSorted((a, b) => Number(a.attributes["position"]) - Number(b.attributes["position"]))
+      .map(({ attributes: { position: _, ...attributes }, body, headers, key, topic }) =>
+        plain({ topic, key, attributes, headers, body })
+      )
+  })
+
+/** For comparisons: bytes as arrays, whatever class they are of. */
+const plain = (message: Message.Message) => ({
+  topic: message.topic,
+  key: bytesOrText(message.key),
+  attributes: { ...message.attributes },
+  headers: Object.fromEntries(Object.entries(message.headers).map(([name, value]) => [name, bytesOrText(value)])),
+  body: [...message.body]
+})
+const bytesOrText = (value: string | Uint8Array | undefined) =>
+  typeof value === "string" || value === undefined ? value : [...value]
+
+const over = (options?: Outbox.Options) => Outbox.layer(options).pipe(Layer.provideMerge(database()))
+
+const direct = EventFlow.layer({ handlers: [OnPlaced, OnChecked] }).pipe(
+  Layer.provideMerge(Place.toLayer(place)),
+  Layer.provide([OnPlaced.toLayer(onPlaced), OnChecked.toLayer(onChecked)]),
+  Layer.provideMerge(RecordingBroker.layer),
+  Layer.provideMerge(database())
+)
+
+withServer("a row of the outbox", () => {
+  it.live("has all columns as documented", () =>
+    Effect.gen(function*() {
+      yield* send
+      const sql = yield* SqlClient.SqlClient
+      const rows = yield* sql<Record<string, unknown>>`
+        SELECT *, created_at BETWEEN now() - interval '1 minute' AND now() AS "isNew",
+          pg_typeof(id)::text AS "idType"
+        FROM event_flow_outbox ORDER BY id LIMIT 1
+      `
+      const { attributes, body, created_at: _, id, slot, ...row } = rows[0]!
+      assert.strictEqual(id, 1n)
+      assert.isTrue(Number.isInteger(slot) && Number(slot) >= 0 && Number(slot) < 64)
+      assert.deepStrictEqual(row, {
+        topic: "orders",
+        key: "a handler",
+        key_bytes: null,
+        headers: null,
+        state: "pending",
+        attempts: 0,
+        next_attempt_at: null,
+        published_at: null,
+        last_error: null,
+        isNew: true,
+        idType: "bigint"
+      })
+      assert.deepStrictEqual(JSON.parse(new TextDecoder().decode(body as Uint8Array)), { id: "a handler" })
+      const { id: messageId, time, ...rest } = attributes as Record<string, string>
+      assert.match(messageId!, /^[0-9a-f]{8}-[0-9a-f]{4}-7/)
+      assert.isFalse(Number.isNaN(Date.parse(time!)))
+      assert.deepInclude(rest, {
+        specversion: "1.0",
+        type: "Announced.v1",
+        subject: "a handler",
+        datacontenttype: "application/json"
+      })
+    }).pipe(Effect.provide(flow())))
+
+  it.live("is of the same attributes as a message that goes to a broker directly", () =>
+    Effect.gen(function*() {
+      const outbox = recorder()
+      yield* Effect.andThen(send, outbox.drain).pipe(Effect.provide(flow()))
+      const published = yield* Effect.andThen(send, RecordingBroker.RecordingBroker.use(({ published }) => published))
+        .pipe(
+          Effect.provide(direct)
+        )
+      const constant = (messages: ReadonlyArray<Message.Message>) =>
+        messages.map(plain).map((
+          { attributes: { causationid, correlationid, id, time, traceparent, ...rest }, ...all }
+        ) => ({
+          ...all,
+          attributes: rest,
+          has: [causationid, correlationid, id, time, traceparent].map((value) => value !== undefined)
+        })).sort((a, b) => String(a.key) < String(b.key) ? -1 : 1)
+      assert.strictEqual(published.length, 3)
+      assert.deepStrictEqual(constant(outbox.messages), constant(published))
+      // One flow
+      assert.strictEqual(new Set(outbox.messages.map((message) => message.attributes["correlationid"])).size, 1)
+    }))
+
+  it.live("stands in the order of publishing, which is that of the ids", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const keys = Array.from({ length: 2000 }, (_, i) => `k${(i * 7919) % 2000}`)
+      yield* put(...keys.map((key) => message({ key })) as unknown as Arr.NonEmptyReadonlyArray<Message.Message>)
+      yield* put(message({ key: "last" }))
+      const rows = yield* sql<{ key: string }>`SELECT key FROM event_flow_outbox ORDER BY id`
+      assert.deepStrictEqual(rows.map((row) => row.key), [...keys, "last"])
+    }).pipe(Effect.provide(over())))
+
+  it.live("is inserted with all adjacent notifications in one statement", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`CREATE SEQUENCE inserts`
+      yield* sql.unsafe(`CREATE FUNCTION counted() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM nextval('inserts'); RETURN NULL; END $$`)
+      yield* sql`CREATE TRIGGER counted AFTER INSERT ON event_flow_outbox FOR EACH STATEMENT EXECUTE FUNCTION counted()`
+      yield* send
+      assert.deepStrictEqual(yield* announced, Array.from({ length: 10 }, (_, i) => String(i)))
+      assert.deepStrictEqual(yield* sql`SELECT last_value::int AS inserts FROM inserts`, [{ inserts: 1 }])
+    }).pipe(Effect.provide(flow({
+      place: (_, { collectAll }) =>
+        Effect.as(collectAll(Array.from({ length: 10 }, (_, i) => new Announced({ id: String(i) }))), "a")
+    }))))
+
+  it.live("of one key is always in one slot; without a key they are spread", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      for (let i = 0; i < 5; i++) yield* put(message({ key: "k" }), message({ key: encoder.encode("k") }))
+      yield* put(...Arr.makeBy(200, (i) => message({ attributes: { id: `id ${i}` } })))
+      const slots = yield* sql<{ key: string | null; slots: number }>`
+        SELECT key, count(DISTINCT slot)::int AS slots FROM event_flow_outbox GROUP BY key ORDER BY key NULLS LAST
+      `
+      assert.deepStrictEqual(slots.slice(0, 2), [{ key: "0x6b", slots: 1 }, { key: "k", slots: 1 }])
+      assert.isAtLeast(slots[2]!.slots, 50)
+    }).pipe(Effect.provide(over())))
+
+  it.live("is in a table of another name, in a schema of its own", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* put(message())
+      assert.deepStrictEqual(yield* sql`SELECT topic FROM "my app"."out""box"`, [{ topic: "t" }])
+    }).pipe(Effect.provide(
+      Outbox.layer().pipe(
+        Layer.provide(Layer.effectDiscard(Effect.gen(function*() {
+          const sql = yield* SqlClient.SqlClient
+          yield* sql`CREATE SCHEMA "my app"`
+          yield* sql`CREATE TABLE "my app"."out""box" (LIKE event_flow_outbox INCLUDING ALL)`
+        }))),
+        Layer.provide(Tables.layer({ outbox: "my app.out\"box" })),
+        Layer.provideMerge(database())
+      )
+    )))
+})
+
+// The relay needs a clock that runs
+const readable = layer(over(), { excludeTestServices: true })
+
+withServer("what a relay reads", () => {
+  readable("is what was published", (it) => {
+    const keys: Record<string, Message.Message["key"]> = {
+      none: undefined,
+      text: "key",
+      "empty text": "",
+      "no bytes": new Uint8Array(),
+      bytes: Uint8Array.of(0, 1, 254, 255),
+      "text with NUL": "a\0b",
+      "half of a surrogate pair": "a\ud83d",
+      "the other half": "\ude00b",
+      "both, whole": "😀",
+      "text that looks like bytes": "0x6b6579",
+      "bytes of that text": encoder.encode("key"),
+      long: "x".repeat(100_000)
+    }
+    for (const [name, key] of Object.entries(keys)) {
+      it.effect(`with its key: ${name}`, () =>
+        Effect.gen(function*() {
+          const sent = message({ key })
+          assert.deepStrictEqual(yield* through([sent]), [plain(sent)])
+        }))
+    }
+
+    it.effect("with its headers and attributes", () =>
+      Effect.gen(function*() {
+        const sent = message({
+          headers: { text: "ü", empty: "", bytes: Uint8Array.of(0, 255), none: new Uint8Array(), "with NUL": "a\0b" },
+          attributes: { id: "1", subject: "a\0b", half: "\ud83d", "": "empty name" }
+        })
+        assert.deepStrictEqual(yield* through([sent]), [plain(sent)])
+      }))
+
+    for (const [name, size] of [["empty", 0], ["large", 5_000_000]] as const) {
+      it.effect(`with its body: ${name}`, () =>
+        Effect.gen(function*() {
+          const body = Uint8Array.from({ length: size }, (_, i) => (i * 31) % 256)
+          const [read] = yield* through([message({ body })])
+          assert.isTrue(Buffer.from(read!.body).equals(body))
+        }))
+    }
+
+    const Text = Schema.Array(
+      Schema.Literals(["a", "ü", "\0", "\ud83d", "\ude00", "0x", "\\", "\"", "'", "{", ",", "NULL", "\n"])
+    )
+      .check(Schema.isMaxLength(4))
+    const Bytes = Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 255 }))).check(
+      Schema.isMaxLength(8)
+    )
+    const Value = Schema.Union([Text, Bytes])
+    const Any = Schema.Struct({
+      topic: Schema.Literals(["t", "topic.two", "ü"]),
+      key: Schema.Union([Schema.Undefined, Value]),
+      attributes: Schema.Array(Schema.Tuple([Text, Text])).check(Schema.isMaxLength(3)),
+      headers: Schema.Array(Schema.Tuple([Text, Value])).check(Schema.isMaxLength(3)),
+      body: Bytes
+    })
+    const isBytes = (value: typeof Value.Type): value is typeof Bytes.Type => typeof value[0] === "number"
+    const valueOf = (value: typeof Value.Type) => isBytes(value) ? Uint8Array.from(value) : value.join("")
+
+    it.effect.prop(
+      "whatever it is",
+      [Schema.Array(Any).check(Schema.isMaxLength(6))],
+      ([all]) =>
+        Effect.gen(function*() {
+          const sent = all.map(({ attributes, body, headers, key, topic }) =>
+            Message.make({
+              topic,
+              key: key === undefined ? undefined : valueOf(key),
+              attributes: Object.fromEntries(attributes.map(([name, value]) => [name.join(""), value.join("")])),
+              headers: Object.fromEntries(headers.map(([name, value]) => [name.join(""), valueOf(value)])),
+              body: Uint8Array.from(body)
+            })
+          )
+          assert.deepStrictEqual(yield* through(sent), sent.map(plain))
+        }),
+      { arbitrary: { runs: 100 }, timeout: 100_000 }
+    )
+  })
+})
+
+const reasonOf = <A, E, R>(effect: Effect.Effect<A, E | Broker.PublishError, R>) =>
+  Effect.flatMap(
+    Effect.flip(effect),
+    (error) => error instanceof Broker.PublishError ? Effect.succeed(error.reason) : Effect.die(error)
+  )
+
+/** While another transaction has locked the outbox. */
+const whileLocked = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.scoped(Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const isLocked = yield* Deferred.make<void>()
+    yield* sql`LOCK TABLE event_flow_outbox`.pipe(
+      Effect.andThen(Deferred.succeed(isLocked, undefined)),
+      Effect.andThen(Effect.never),
+      sql.withTransaction,
+      Effect.forkScoped
+    )
+    yield* Deferred.await(isLocked)
+    return yield* effect
+  }))
+
+withServer("the outbox refuses", () => {
+  class Careless extends Command.Class<Careless>()("Careless", { error: Failure, emits }) {}
+  const careless = Careless.toLayer((_, { collect }) => collect(new Announced({ id: "careless" })))
+
+  it.live("messages outside of a transaction, and says what to do", () =>
+    Effect.gen(function*() {
+      const reason = yield* reasonOf(Mediator.send(new Careless()))
+      assert.strictEqual(reason._tag, "TransactionRequired")
+      assert.isFalse(reason.isRetryable)
+      for (const remedy of ["Transactional.make()", "sql.withTransaction", "allowOutsideTransaction"]) {
+        assert.include(reason.detail, remedy)
+      }
+      assert.deepStrictEqual(yield* nothing, [])
+    }).pipe(Effect.provide(careless.pipe(Layer.provideMerge(flow())))))
+
+  it.live("not so where that is allowed: they are there whatever becomes of the rest", () =>
+    Effect.gen(function*() {
+      yield* Mediator.send(new Careless())
+      assert.deepStrictEqual(yield* announced, ["careless"])
+    }).pipe(Effect.provide(careless.pipe(Layer.provideMerge(flow({ outbox: { allowOutsideTransaction: true } }))))))
+
+  it.live("a transaction of another client", () =>
+    Effect.gen(function*() {
+      const other = yield* Layer.build(Layer.fresh(database()))
+      const reason = yield* reasonOf(Effect.flatMap(
+        Effect.provide(SqlClient.SqlClient, other),
+        (sql) => sql.withTransaction(publish(message()))
+      ))
+      assert.strictEqual(reason._tag, "TransactionRequired")
+    }).pipe(Effect.provide(over())))
+
+  it.live("UnknownTopic where the table is missing, and asks for the migrations", () =>
+    Effect.gen(function*() {
+      const reason = yield* reasonOf(put(message()))
+      assert.strictEqual(reason._tag, "UnknownTopic")
+      assert.include(reason.detail, "Migrations")
+    }).pipe(Effect.provide(Outbox.layer().pipe(Layer.provideMerge(freshDatabaseLayer())))))
+
+  it.live("NotAuthorised where it may not write", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`SET SESSION AUTHORIZATION pg_monitor`
+      const reason = yield* reasonOf(put(message()))
+      assert.strictEqual(reason._tag, "NotAuthorised")
+    }).pipe(Effect.provide(Outbox.layer().pipe(Layer.provideMerge(database({ maxConnections: 1 }))))))
+
+  it.live("Timeout where a statement takes too long", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      for (const setting of ["lock_timeout", "statement_timeout"]) {
+        const reason = yield* reasonOf(
+          sql.withTransaction(Effect.andThen(sql.unsafe(`SET LOCAL ${setting} = '50ms'`), publish(message())))
+        )
+        assert.strictEqual(reason._tag, "Timeout")
+        assert.isTrue(reason.isRetryable)
+      }
+    }).pipe(whileLocked, Effect.provide(over())))
+
+  it.live("Unreachable where an administrator ends its session, as a server does that stops", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const publishing = yield* Effect.forkChild(reasonOf(send), { startImmediately: true })
+      yield* eventually(
+        "it waits, and is ended",
+        Effect.map(
+          sql`SELECT pg_terminate_backend(pid) FROM pg_locks
+            WHERE NOT granted AND relation = 'event_flow_outbox'::regclass`,
+          (rows) => rows.length > 0
+        )
+      )
+      const reason = yield* Fiber.join(publishing)
+      assert.strictEqual(reason._tag, "Unreachable")
+      assert.isTrue(reason.isRetryable)
+    }).pipe(whileLocked, Effect.provide(flow())))
+
+  it.live("Rejected for anything else", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`ALTER TABLE event_flow_outbox ADD CHECK (topic <> 'forbidden')`
+      const reason = yield* reasonOf(put(message({ topic: "forbidden" })))
+      assert.strictEqual(reason._tag, "Rejected")
+    }).pipe(Effect.provide(over())))
+
+  it.live("a message that lost its attributes in a copy, with a defect", () =>
+    Effect.gen(function*() {
+      const { attributes: _, ...broken } = message()
+      const exit = yield* Effect.exit(put(broken as Message.Message))
+      assert.include(String(exit), "lost its attributes")
+    }).pipe(Effect.provide(over())))
+})
+
+withServer("relays are told", () => {
+  const listening = Effect.flatMap(PgClient.PgClient, (sql) => sql.listen("event_flow_outbox"))
+  /** Behind all notifications that are on their way. */
+  const mark = Effect.flatMap(PgClient.PgClient, (sql) => sql.notify("event_flow_outbox", "mark"))
+
+  it.live("after a commit", () =>
+    Effect.gen(function*() {
+      const told = yield* listening
+      yield* send
+      assert.strictEqual((yield* Queue.take(told)).payload, "")
+    }).pipe(Effect.scoped, Effect.provide(flow())))
+
+  it.live("neither before it nor after a roll-back", () =>
+    Effect.gen(function*() {
+      const told = yield* listening
+      const sql = yield* SqlClient.SqlClient
+      const broken = yield* Effect.flip(sql.withTransaction(
+        Effect.gen(function*() {
+          yield* publish(message())
+          yield* Effect.forkDetach(mark).pipe(Effect.flatMap(Fiber.join))
+          return yield* new Boom({ id: "a" })
+        })
+      ))
+      assert.strictEqual(broken._tag, "Boom")
+      yield* mark
+      assert.deepStrictEqual((yield* Queue.takeN(told, 2)).map(({ payload }) => payload), ["mark", "mark"])
+      assert.deepStrictEqual(yield* announced, [])
+    }).pipe(Effect.scoped, Effect.provide(over())))
+
+  it.live("not where that is switched off", () =>
+    Effect.gen(function*() {
+      const told = yield* listening
+      yield* put(message())
+      yield* mark
+      assert.strictEqual((yield* Queue.take(told)).payload, "mark")
+    }).pipe(Effect.scoped, Effect.provide(over({ notify: false }))))
+
+  it.live("once for many commits of a moment, and again for later ones", () =>
+    Effect.gen(function*() {
+      const told = yield* listening
+      yield* Effect.forEach(Arr.range(1, 100), (i) => Mediator.send(new Place({ id: String(i) })), { concurrency: 50 })
+      yield* Queue.take(told)
+      yield* mark
+      const before: Array<string> = []
+      while (before.at(-1) !== "mark") before.push((yield* Queue.take(told)).payload)
+      assert.isBelow(before.length, 60)
+      yield* Queue.clear(told)
+      yield* send
+      assert.strictEqual((yield* Queue.take(told)).payload, "")
+      assert.strictEqual((yield* written).length, 101)
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(flow({
+        client: { maxConnections: 20 },
+        place: ({ id }, { collect }) => write(id).pipe(Effect.andThen(collect(new Announced({ id }))), Effect.as(id))
+      }))
+    ))
+
+  it.live("and a listener that cannot be told does no harm", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`REVOKE EXECUTE ON FUNCTION pg_notify FROM PUBLIC`
+      yield* send
+      yield* send
+      assert.strictEqual((yield* announced).length, 6)
+    }).pipe(Effect.scoped, Effect.provide(flow())))
+})
