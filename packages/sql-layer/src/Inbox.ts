@@ -14,6 +14,7 @@ import type * as Option from "effect/Option"
 import type * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import { createHash } from "node:crypto"
 import * as Dialect from "./internal/dialect.ts"
 import * as Periodically from "./internal/periodically.ts"
 import { isStorable } from "./internal/slot.ts"
@@ -92,7 +93,7 @@ export const layer = (options?: Options): Layer.Layer<CoreInbox.Inbox, never, Sq
           return Transaction.run(
             sql,
             Effect.flatMap(
-              Effect.mapError(remember(consumer, storable(messageId)), failed),
+              Effect.mapError(remember(storable(consumer), storable(messageId)), failed),
               (isNew) => isNew ? Effect.asSome(handle) : Effect.succeedNone
             ),
             { begin: undefined, schedule, onError: failed }
@@ -119,5 +120,14 @@ export const prune = (olderThan: Duration.Input): Effect.Effect<number, SqlError
 
 // --- internal ---
 
+/** In UTF-16 units. What an index takes is bounded, by 2,704 bytes for both columns of this one. */
+const maxLength = 300
+
+/** Marks what is not the id itself; an id that begins with it is hashed, too. */
+const hashed = "sha256:"
+
 /** Foreign ids may be anything. */
-const storable = (id: string): string => isStorable(id) ? id : `0x${Buffer.from(id, "utf16le").toString("hex")}`
+const storable = (id: string): string =>
+  id.length <= maxLength && isStorable(id) && !id.startsWith(hashed)
+    ? id
+    : hashed + createHash("sha256").update(id, "utf16le").digest("hex")

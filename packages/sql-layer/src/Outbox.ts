@@ -9,10 +9,11 @@ import * as Broker from "@event-flow/core/Broker"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Dialect from "./internal/dialect.ts"
-import { toRow } from "./internal/row.ts"
+import { type NewRow, sizeOf, toRow } from "./internal/row.ts"
 import { publishReason } from "./internal/sqlFailure.ts"
 import { isInTransaction } from "./internal/transaction.ts"
 import * as Tables from "./Tables.ts"
@@ -54,8 +55,9 @@ export interface Options {
  *
  * The messages of one publish are one `INSERT`. Fails with a `PublishError`:
  * `TransactionRequired` outside of a transaction, `Unreachable`, `Timeout`,
- * `NotAuthorised`, `UnknownTopic` where the table is missing, `Rejected` for
- * anything else that the database says.
+ * `NotAuthorised`, `UnknownTopic` where the table is missing, `MessageTooLarge`
+ * for a row that the client could not read again (`maxMessageSize` of `PgClient`,
+ * 16 MiB), `Rejected` for anything else that the database says.
  *
  * After a commit the relays are told by `NOTIFY`, over another connection and
  * once for all commits of a moment: a `NOTIFY` within the transaction would
@@ -84,6 +86,7 @@ export const layer = (options?: Options): Layer.Layer<Broker.Broker, never, SqlC
       const sql = yield* SqlClient.SqlClient
       const dialect = Dialect.make(sql, yield* Tables.Tables)
       const isAllowed = options?.allowOutsideTransaction ?? false
+      const maxRowSize = maxMessageSizeOf(sql)
       const committed = options?.notify === false ? undefined : yield* notifier(dialect.notify)
 
       return Broker.Broker.of({
@@ -93,10 +96,19 @@ export const layer = (options?: Options): Layer.Layer<Broker.Broker, never, SqlC
             if (!isAllowed && !isInTransaction(sql, fiber.context)) {
               return Effect.fail(Broker.publishError(messages[0], outsideTransaction))
             }
-            const inserted = Effect.mapError(
-              Effect.suspend(() => dialect.insert(messages.map(toRow))),
-              (error) => Broker.publishError(messages[0], publishReason(error))
-            )
+            const inserted = Effect.suspend(() => {
+              const rows = messages.map(toRow)
+              const tooLarge = rows.findIndex((row) => sizeOf(row) > maxRowSize)
+              if (tooLarge >= 0) {
+                return Effect.fail(
+                  Broker.publishError(messages[tooLarge]!, messageTooLarge(rows[tooLarge]!, maxRowSize))
+                )
+              }
+              return Effect.mapError(
+                dialect.insert(rows),
+                (error) => Broker.publishError(messages[0], publishReason(error))
+              )
+            })
             return committed === undefined ? inserted : Effect.andThen(inserted, sql.afterCommit(committed))
           })
       })
@@ -109,6 +121,21 @@ const outsideTransaction = new Broker.TransactionRequired({
   detail: "the outbox takes messages in a transaction only: put Transactional.make() into the command's middleware, " +
     "or sql.withTransaction around the publish; Outbox.layer({ allowOutsideTransaction: true }) allows it"
 })
+
+/**
+ * How large a row a relay can read: `maxMessageSize` of `PgClient`, its default
+ * where it is not known. A larger one would be in the way of all others for ever.
+ */
+const maxMessageSizeOf = (sql: SqlClient.SqlClient & { readonly config?: unknown }): number =>
+  Predicate.hasProperty(sql.config, "maxMessageSize") && typeof sql.config.maxMessageSize === "number"
+    ? sql.config.maxMessageSize
+    : 16 * 1024 * 1024
+
+const messageTooLarge = (row: NewRow, bound: number) =>
+  new Broker.MessageTooLarge({
+    detail: `its row would have ${sizeOf(row)} bytes; the database's client reads at most ${bound}, ` +
+      "which is maxMessageSize of PgClient: that of the relay's client, too"
+  })
 
 /**
  * Runs `notify` after a signal; signals that come while it runs are one. Lost

@@ -101,9 +101,10 @@ export const list = (options?: {
 }): Effect.Effect<ReadonlyArray<Row>, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {
     const { outbox, sql } = yield* table
-    const rows = yield* sql<{ readonly [K in keyof Row]: Row[K] | null }>`
+    // PostgreSQL reads no attribute of a row that has a NUL in one of them
+    const rows = yield* sql<{ readonly attributes: Record<string, string> } & Stored>`
       SELECT
-        id, attributes->>'id' AS "messageId", attributes->>'type' AS "messageType", topic, key, state, attempts,
+        id, attributes, topic, key, state, attempts,
         created_at AS "createdAt", next_attempt_at AS "nextAttemptAt", published_at AS "publishedAt",
         last_error AS "lastError"
       FROM ${outbox}
@@ -116,9 +117,15 @@ export const list = (options?: {
     }
       ORDER BY id LIMIT ${options?.limit ?? 100}
     `
-    return rows.map((row) =>
-      Object.fromEntries(Object.entries(row).map(([name, value]) => [name, value ?? undefined])) as unknown as Row
-    )
+    return rows.map(({ attributes, ...row }) => ({
+      ...row,
+      messageId: attributes["id"],
+      messageType: attributes["type"],
+      key: row.key ?? undefined,
+      nextAttemptAt: row.nextAttemptAt ?? undefined,
+      publishedAt: row.publishedAt ?? undefined,
+      lastError: row.lastError ?? undefined
+    }))
   })
 
 /**
@@ -172,6 +179,13 @@ export const prune = (options: {
   })
 
 // --- internal ---
+
+/** A row as the database gives it. */
+type Stored =
+  & { readonly [K in Exclude<keyof Row, "messageId" | "messageType">]-?: Exclude<Row[K], undefined> | null }
+  & {
+    readonly [K in "id" | "topic" | "state" | "attempts" | "createdAt"]: Row[K]
+  }
 
 const table = Effect.gen(function*() {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()

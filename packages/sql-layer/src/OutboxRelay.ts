@@ -42,7 +42,7 @@ export interface Options {
    * holds a connection of the client's pool. A whole number from 1. Default: 1.
    */
   readonly concurrency?: number | undefined
-  /** How long a relay that nobody tells of new rows waits until it looks. Default: 1 second. */
+  /** How long a relay that nobody tells of new rows, or of those that are due again, waits until it looks. Default: 1 second. */
   readonly pollInterval?: Duration.Input | undefined
   /** How long one publish may take. Default: 1 minute. */
   readonly publishTimeout?: Duration.Input | undefined
@@ -154,7 +154,10 @@ export class OutboxRelay extends Context.Service<OutboxRelay, {
  * **Gotchas**
  *
  * The transaction is open while the broker is slow: an
- * `idle_in_transaction_session_timeout` must be longer than `publishTimeout`.
+ * `idle_in_transaction_session_timeout` must be longer than `publishTimeout`. A
+ * broker has taken responsibility when it acknowledges: `MemoryBroker` does so
+ * for messages that die with the process, so give the relay one that waits until
+ * they are handled (`MemoryBroker.awaitIdle`), or a real broker.
  *
  * @stability unstable
  * @category layers
@@ -347,7 +350,8 @@ const start = Effect.fnUntraced(function*(batch: RunBatch, settings: Settings) {
       if (exit._tag === "Success") {
         failures = 0
         const now = yield* Clock.currentTimeMillis
-        retryAt = Math.min(retryAt, now + (exit.value.retryIn ?? Infinity))
+        // The database counts finer than milliseconds: not before the row is due
+        retryAt = Math.min(retryAt, now + (exit.value.retryIn ?? Infinity) + 1)
         if (exit.value.isMore) continue
         pause = Duration.min(settings.pollInterval, Duration.millis(retryAt - now))
       } else {

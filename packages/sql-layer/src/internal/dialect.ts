@@ -116,15 +116,17 @@ const postgres = (
   /** By the table itself and not its name, which can be written in several ways. Object ids go beyond an int. */
   const lockClass = sql.literal(`('${outboxName.replaceAll("'", "''")}'::regclass::oid::bigint % 2147483647)::int`)
 
-  // An earlier row of the key that waits, which is rare: the index of rows that have failed is small
+  // An earlier row of the key that waits, which is rare: the index of rows that have failed is small. Written in the
+  // words of its condition, so that no index of all pending rows will do. A dead row has no next attempt.
   const isFree = sql.literal(`(o.next_attempt_at IS NULL OR o.next_attempt_at <= now()) AND NOT EXISTS (
-    SELECT 1 FROM ${outboxName} b WHERE b.topic = o.topic AND b.key = o.key AND b.id < o.id AND b.attempts > 0
-      AND ${
-    options.holdAfterDead
-      ? "(b.state = 'dead' OR (b.state = 'pending' AND b.next_attempt_at > now()))"
-      : "b.state = 'pending' AND b.next_attempt_at > now()"
+    SELECT 1 FROM ${outboxName} b WHERE b.topic = o.topic AND hashtext(b.key) = hashtext(o.key) AND b.key = o.key
+      AND b.id < o.id AND b.attempts > 0
+      AND b.state <> 'published' AND ${
+    options.holdAfterDead ? "(b.state = 'dead' OR b.next_attempt_at > now())" : "b.next_attempt_at > now()"
   })`)
 
+  // What relays run is planned each time, `unprepared`: a plan that was made while the outbox was empty, and kept,
+  // scans the table, and with some thousands of rows takes a second
   return {
     beginBatch: "BEGIN ISOLATION LEVEL READ COMMITTED",
     insert: (rows) =>
@@ -144,15 +146,19 @@ const postgres = (
     listen: isListening(sql) ? sql.listen(channel) : undefined,
     lockSlots: (order, limit) =>
       Effect.map(
-        // The lock is tried outside of the subquery, which OFFSET 0 keeps apart: only where there is work
+        // The lock is tried outside of the subquery, which OFFSET 0 keeps apart: only where there is work. LIMIT
+        // keeps it from becoming a join with all pending rows.
         sql<{ slot: number }>`
           SELECT slot FROM (
             SELECT s AS slot FROM unnest(${order}::int[]) s
-            WHERE EXISTS (SELECT 1 FROM ${outbox} o WHERE o.slot = s AND o.state = 'pending' AND ${isFree})
+            WHERE (
+              SELECT true FROM ${outbox} o WHERE o.slot = s AND o.state = 'pending' AND ${isFree}
+              ORDER BY o.slot, o.id LIMIT 1
+            )
             OFFSET 0
           ) ready
           WHERE pg_try_advisory_xact_lock(${lockClass}, slot) LIMIT ${limit}
-        `,
+        `.unprepared,
         (rows) => rows.map((row) => row.slot)
       ),
     pending: (slots, limitPerSlot) =>
@@ -162,13 +168,13 @@ const postgres = (
           WHERE o.slot = s.slot AND o.state = 'pending' AND ${isFree}
           ORDER BY o.slot, o.id LIMIT ${limitPerSlot}
         ) p
-      `,
-    remove: (ids) => Effect.asVoid(sql`DELETE FROM ${outbox} WHERE id = ANY(${ids}::bigint[])`),
+      `.unprepared,
+    remove: (ids) => Effect.asVoid(sql`DELETE FROM ${outbox} WHERE id = ANY(${ids}::bigint[])`.unprepared),
     markPublished: (ids) =>
       Effect.asVoid(sql`
         UPDATE ${outbox} SET state = 'published', published_at = now(), attempts = attempts + 1
         WHERE id = ANY(${ids}::bigint[])
-      `),
+      `.unprepared),
     markFailed: (rows) =>
       Effect.asVoid(sql`
         UPDATE ${outbox} o SET
@@ -181,7 +187,7 @@ const postgres = (
           ${nullable(rows.map((row) => row.delay))}::int[]
         ) f(id, error, delay)
         WHERE o.id = f.id
-      `),
+      `.unprepared),
     remember: (consumer, messageId) =>
       Effect.map(
         sql`INSERT INTO ${inbox} (consumer, message_id) VALUES (${consumer}, ${messageId})

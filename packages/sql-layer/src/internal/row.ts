@@ -44,6 +44,16 @@ export const toRow = (message: Message.Message): NewRow => {
   }
 }
 
+/** About how many bytes a relay reads for it, which its client bounds. */
+export const sizeOf = (row: NewRow): number =>
+  row.body.length + (row.keyBytes?.length ?? 0) + bytesOf(row.attributes) + bytesOf(row.headers) + bytesOf(row.key) +
+  bytesOf(row.topic) + columnOverhead
+
+/** Numbers, and the length before each column. */
+const columnOverhead = 100
+
+const bytesOf = (text: string | null): number => text === null ? 0 : Buffer.byteLength(text)
+
 export const toMessage = (row: PendingRow): Message.Message =>
   Message.make({
     topic: row.topic,

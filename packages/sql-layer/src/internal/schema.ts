@@ -32,9 +32,10 @@ export const statements = (tables: Names): ReadonlyArray<Migration> => {
   last_error text
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02)`,
       `CREATE INDEX ${index(tables.outbox, "pending")} ON ${outbox} (slot, id) WHERE state = 'pending'`,
+      // The key hashed: an index takes none of more than some thousand bytes
       `CREATE INDEX ${
         index(tables.outbox, "failing")
-      } ON ${outbox} (topic, key, id) WHERE attempts > 0 AND state <> 'published'`,
+      } ON ${outbox} (topic, hashtext(key), id) WHERE attempts > 0 AND state <> 'published'`,
       `CREATE INDEX ${index(tables.outbox, "published")} ON ${outbox} (published_at) WHERE state = 'published'`,
       `CREATE TABLE ${inbox} (
   consumer text NOT NULL,

@@ -41,9 +41,13 @@ const isConflictBelow = (error: unknown): boolean => {
   return false
 }
 
+/** What the database said; the client's own message is that a query has failed. */
+export const describe = (error: SqlError): string =>
+  error.reason.cause instanceof Error ? error.reason.cause.message : error.message
+
 /** The reason of a `PublishError` into the outbox. */
 export const publishReason = (error: SqlError): Broker.PublishReason => {
-  const detail = { detail: `The outbox could not be written: ${error.message}`, cause: error }
+  const detail = { detail: `The outbox could not be written: ${describe(error)}`, cause: error }
   switch (error.reason._tag) {
     case "ConnectionError":
       return new Broker.Unreachable(detail)

@@ -1,0 +1,95 @@
+/**
+ * The one place that chooses what carries messages from the outbox to the totals.
+ */
+import { Broker, MemoryBroker, Message, Subscriber } from "@event-flow/core"
+import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
+import { Array, Config, ConfigProvider, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { SqlClient } from "effect/sql"
+import { topic } from "./domain.ts"
+
+export const brokers = ["memory", "kafka"] as const
+export type BrokerName = (typeof brokers)[number]
+
+/** Nobody has said where a server is. */
+export class NotConfigured extends Schema.TaggedError<NotConfigured>()("NotConfigured", {
+  setting: Schema.String,
+  script: Schema.String
+}) {
+  override get message() {
+    return `${this.setting} is not set. To start a server, run "npm run ${this.script}", which prints ` +
+      `${this.setting}=...: set it where the example runs`
+  }
+}
+
+/** A setting of the environment. */
+export const required = Effect.fnUntraced(function*(setting: string, script: string) {
+  const value = Option.getOrUndefined(yield* Config.option(Config.Redacted(setting)))
+  if (value === undefined || Redacted.value(value).trim() === "") return yield* new NotConfigured({ setting, script })
+  return value
+})
+
+/**
+ * What the broker in memory has taken is gone when the process is killed, and the relay has deleted it
+ * from the outbox. So here a message is published when its consumer has done with it, not before.
+ */
+const layerMemory = Layer.effectContext(Effect.gen(function*() {
+  const broker = yield* Broker.Broker
+  const { awaitIdle } = yield* MemoryBroker.MemoryBroker
+  return Context.make(
+    Broker.Broker,
+    Broker.Broker.of({
+      name: broker.name,
+      publish: (messages) => Effect.andThen(broker.publish(messages), awaitIdle)
+    })
+  ).pipe(Context.add(Subscriber.Subscriber, yield* Subscriber.Subscriber))
+})).pipe(Layer.provide(MemoryBroker.layer()))
+
+/** Topic and consumer group of this database's shop: another shop on the same Kafka has its own. */
+const layerOfShop = Effect.fnUntraced(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const [shop] = yield* sql<{ id: string }>`SELECT id FROM shop.identity`
+  const own = (name: string) => `${name}-${shop!.id}`
+  const named = Layer.effectContext(Effect.gen(function*() {
+    const broker = yield* Broker.Broker
+    const subscriber = yield* Subscriber.Subscriber
+    return Context.make(
+      Broker.Broker,
+      Broker.Broker.of({
+        name: broker.name,
+        publish: (messages) =>
+          broker.publish(
+            Array.map(messages, ({ attributes, body, headers, key, topic }) =>
+              Message.make({ topic: own(topic), key, attributes, headers, body }))
+          )
+      })
+    ).pipe(Context.add(
+      Subscriber.Subscriber,
+      Subscriber.Subscriber.of({
+        name: subscriber.name,
+        subscribe: (options) =>
+          subscriber.subscribe({ ...options, topics: Array.map(options.topics, own), group: own(options.group) })
+      })
+    ))
+  }))
+  // Created before anything subscribes or publishes
+  const topics = Layer.effectDiscard(
+    KafkaTopics.KafkaTopics.use((topics) =>
+      // Shorter than the inbox remembers: what it has forgotten does not come again
+      topics.ensure([{ topic: own(topic), partitions: 4, retention: "3 days" }])
+    )
+  ).pipe(Layer.provide(KafkaTopics.layerConfig))
+  return named.pipe(Layer.provide([KafkaBroker.layerConfig, KafkaSubscriber.layerConfig]), Layer.provide(topics))
+})
+
+/** Settings come from the environment: `kafka.bootstrapServers` is KAFKA_BOOTSTRAP_SERVERS. */
+const environment = ConfigProvider.layer(Effect.map(ConfigProvider.ConfigProvider, ConfigProvider.constantCase))
+
+const layerKafka = Layer.unwrap(
+  Effect.andThen(required("KAFKA_BOOTSTRAP_SERVERS", "kafka"), layerOfShop())
+).pipe(Layer.provide(environment))
+
+/** The layer of a broker, by its name. */
+export const layer = {
+  memory: layerMemory,
+  kafka: layerKafka
+} as const

@@ -1,0 +1,53 @@
+/**
+ * A shop on PostgreSQL: orders, stock and money that add up, whenever the process is killed. See README.md
+ * for a picture, `--help` for the options.
+ */
+import { NodeRuntime, NodeServices } from "@effect/platform-node"
+import { Effect, Layer, Logger, References, Schema } from "effect"
+import { CliError, Command, Flag } from "effect/cli"
+import { brokers } from "./broker.ts"
+import { run } from "./run.ts"
+
+const Positive = Schema.Int.check(Schema.isGreaterThan(0))
+
+const count = (name: string, description: string, byDefault: number) =>
+  Flag.Int(name).pipe(
+    Flag.withDescription(`${description} (default: ${byDefault})`),
+    Flag.withSchema(Positive),
+    Flag.withDefault(byDefault)
+  )
+
+/** With the causes: "Failed to connect" alone does not say why. */
+const describe = (error: unknown): string => {
+  const messages = new Set<string>()
+  for (let cause = error; cause instanceof Error && messages.size < 10; cause = cause.cause) messages.add(cause.message)
+  return Array.from(messages).join(": ")
+}
+
+const orders = Command.make("orders", {
+  orders: count("orders", "How many orders there are at the end; those of earlier runs count", 500),
+  customers: count("customers", "How many customers place them", 20),
+  products: count("products", "How many products there are", 10),
+  stock: count("stock", "Units of each product when it is new", 150),
+  money: count("money", "Cents of each customer who is new", 80_000),
+  concurrency: count("concurrency", "How many orders are in the making at once", 16),
+  broker: Flag.Literals("broker", brokers).pipe(
+    Flag.withDescription("What carries notification events (default: memory)"),
+    Flag.withDefault("memory")
+  )
+}, (options) =>
+  run(options).pipe(
+    // To standard error as one line, and exit code 1.
+    Effect.mapError((cause) => new CliError.UserError({ cause, userMessage: describe(cause) }))
+  )).pipe(Command.withDescription("Places and pays orders, and shows that the books balance"))
+
+orders.pipe(
+  Command.run({ version: "0.1.0" }),
+  // Standard output is for progress and books
+  Effect.provide([
+    NodeServices.layer,
+    Layer.succeed(Logger.LogToStderr)(true),
+    Layer.succeed(References.MinimumLogLevel)("Warn")
+  ]),
+  NodeRuntime.runMain
+)

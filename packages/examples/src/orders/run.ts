@@ -1,0 +1,138 @@
+/**
+ * A run: opens the shop, has customers place and pay orders, waits for the totals, and prints the books.
+ */
+import { EventConsumer, Mediator } from "@event-flow/core"
+import { OutboxRelay } from "@event-flow/sql-layer"
+import { Array, Console, Effect, Layer, Schedule, Schema } from "effect"
+import { SqlClient } from "effect/sql"
+import * as Books from "./books.ts"
+import * as Broker from "./broker.ts"
+import * as Database from "./database.ts"
+import { PayOrder, PlaceOrder } from "./domain.ts"
+import { ShopFlow } from "./shop.ts"
+import { TotalsFlow } from "./totals.ts"
+
+export interface Options {
+  /** How many orders there shall be in all; those that exist count. */
+  readonly orders: number
+  readonly customers: number
+  readonly products: number
+  /** Units of each product when the shop opens. */
+  readonly stock: number
+  /** Cents that each customer has then. */
+  readonly money: number
+  /** How many customers are served at once. */
+  readonly concurrency: number
+  readonly broker: Broker.BrokerName
+}
+
+/** Something was lost or counted twice, or the totals have not caught up. */
+export class OutOfBalance extends Schema.TaggedError<OutOfBalance>()("OutOfBalance", {
+  differences: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `The books do not balance:\n${this.differences.map((line) => `  ${line}`).join("\n")}`
+  }
+}
+
+export const run = Effect.fnUntraced(function*(options: Options) {
+  const url = yield* Broker.required("DATABASE_URL", "postgres")
+  // The totals are below the relay: subscribed before it publishes, and closed after it
+  const relay = OutboxRelay.layer().pipe(
+    Layer.provideMerge(TotalsFlow),
+    Layer.provide(Broker.layer[options.broker])
+  )
+  const database = Database.layer(url, {
+    // For every command one, and for relay, its listening, and totals
+    maxConnections: options.concurrency + 8
+  })
+  return yield* trade(options).pipe(
+    Effect.provide(Layer.merge(ShopFlow, relay).pipe(Layer.provideMerge(database)))
+  )
+})
+
+const trade = Effect.fnUntraced(function*(options: Options) {
+  yield* open(options)
+  const settled = new Set(yield* settledOrders)
+  const orders = Array.range(1, options.orders).map((number) => toOrder(number, options))
+    .filter(({ order }) => !settled.has(order))
+  let done = options.orders - orders.length
+  const progress = Effect.suspend(() => Console.log(`progress settled=${done} orders=${options.orders}`))
+
+  yield* progress
+  const consumer = yield* EventConsumer.EventConsumer
+  const books = yield* Effect.forEach(orders, (order) =>
+    Effect.andThen(
+      placeAndPay(order),
+      Effect.suspend(() => ++done % progressEvery === 0 || done === options.orders ? progress : Effect.void)
+    ), { concurrency: options.concurrency, discard: true }).pipe(
+      Effect.andThen(caughtUp),
+      // It would count no more
+      Effect.raceFirst(consumer.join)
+    )
+
+  yield* Console.log(`\n${Books.render(books)}\n`)
+  const differences = Books.differences(books)
+  if (differences.length > 0) return yield* new OutOfBalance({ differences })
+  yield* Console.log("The books balance.")
+})
+
+const progressEvery = 10
+
+/** A customer. Whatever became of a transaction, its command can be sent again: it does nothing twice. */
+const placeAndPay = Effect.fn("placeAndPay")(
+  function*(placing: PlaceOrder) {
+    yield* Mediator.send(placing)
+    yield* Mediator.send(new PayOrder({ order: placing.order }))
+  },
+  Effect.retry({
+    while: ({ _tag }) => _tag === "TransactionError",
+    schedule: Schedule.exponential("100 millis"),
+    times: 5
+  })
+)
+
+/** Products and customers that are not there yet. */
+const open = Effect.fnUntraced(function*({ customers, money, products, stock }: Options) {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`
+    INSERT INTO shop.products (product, price, opening, in_stock)
+    SELECT 'product-' || n, 500 + 137 * (n - 1), ${stock}::int, ${stock}::int FROM generate_series(1, ${products}::int) n
+    ON CONFLICT (product) DO NOTHING
+  `
+  yield* sql`
+    INSERT INTO shop.customers (customer, opening, money)
+    SELECT 'customer-' || n, ${money}::int, ${money}::int FROM generate_series(1, ${customers}::int) n
+    ON CONFLICT (customer) DO NOTHING
+  `
+})
+
+const settledOrders = SqlClient.SqlClient.use((sql) =>
+  Effect.map(
+    sql<{ order_id: string }>`SELECT order_id FROM shop.orders WHERE state <> 'open'`,
+    (rows) => rows.map(({ order_id }) => order_id)
+  )
+)
+
+/** The books when the totals have caught up, or when they have not for long. */
+const caughtUp = Books.read.pipe(
+  Effect.repeat({
+    until: Books.isCaughtUp,
+    schedule: Schedule.spaced("50 millis").pipe(Schedule.upTo({ duration: "2 minutes" }))
+  }),
+  Effect.andThen(Books.read)
+)
+
+/** The so many-th order, the same in every run. */
+const toOrder = (number: number, { customers, products }: Options): PlaceOrder => {
+  const first = number * 7
+  const [line, ...lines] = Array.range(0, Math.min(number % 3, products - 1)).map((i) => ({
+    product: `product-${(first + i) % products + 1}`,
+    quantity: (number + i) % 3 + 1
+  })) as [PlaceOrder["lines"][0], ...Array<PlaceOrder["lines"][0]>]
+  return new PlaceOrder({
+    order: `order-${number}`,
+    customer: `customer-${(number * 5 + Math.floor(number / customers)) % customers + 1}`,
+    lines: [line, ...lines]
+  })
+}
