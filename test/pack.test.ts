@@ -88,11 +88,14 @@ describe("the packed packages", () => {
     assert.strictEqual(output.trimEnd(), quickStart!.output!.trimEnd())
   })
 
-  for (const { json: { name } } of libraries) {
+  for (const { json: { bin = {}, name } } of libraries) {
     describe(name, () => {
+      const programs = Object.entries(bin as Record<string, string>)
+
       it("exports its public modules and hides the internal ones", async () => {
         const built = tarballs[name]!.files.filter((file) => /^dist\/[^/]+\.js$/.test(file))
-        const modules = built.map((file) => basename(file, ".js")).filter((module) => module !== "index")
+        const hidden = ["index", ...programs.map(([, file]) => basename(file, ".js"))]
+        const modules = built.map((file) => basename(file, ".js")).filter((module) => !hidden.includes(module))
         for (const module of ["", ...modules.map((module) => `/${module}`)]) {
           await runOk("node", ["-e", `await import("${name}${module}")`], project)
         }
@@ -103,6 +106,13 @@ describe("the packed packages", () => {
             project
           )
           assert.include(stderr, "ERR_PACKAGE_PATH_NOT_EXPORTED")
+        }
+      })
+
+      it.skipIf(programs.length === 0)("has programs that run", async () => {
+        for (const [program] of programs) {
+          const output = await runOk(join(project, "node_modules", ".bin", program), ["--version"], project)
+          assert.include(output, readJson(`packages/${basename(name)}/package.json`).version)
         }
       })
 

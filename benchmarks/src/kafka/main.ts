@@ -46,9 +46,10 @@ const withSource = [process.execPath, "--conditions=@event-flow/source", "--no-w
 const confluentDirectory = process.env["CONFLUENT_DIRECTORY"]
 const confluentNode = process.env["CONFLUENT_NODE"] ?? process.execPath
 
-const skipped: Record<string, string> = {
-  "effect-kafka": "it is made for Effect 3, which cannot be installed beside Effect 4"
-}
+/** Where effect-kafka is installed, with Effect 3 and the clients that it takes. */
+const effectKafkaDirectory = process.env["EFFECT_KAFKA_DIRECTORY"]
+
+const skipped: Record<string, string> = {}
 const subjects: Array<Subject> = [
   { name: "event-flow", version: versionOf("@event-flow/kafka-layer"), command: [...withSource, here("eventFlow.ts")] },
   {
@@ -89,6 +90,16 @@ if (confluentDirectory === undefined) {
     })`,
     command: [confluentNode, here("confluent.mjs")]
   })
+}
+if (effectKafkaDirectory === undefined) {
+  skipped["effect-kafka"] =
+    "EFFECT_KAFKA_DIRECTORY does not say where it is installed: it is made for Effect 3, which cannot be beside Effect 4"
+} else {
+  const command = [process.execPath, "--no-warnings", here("effectKafka.mjs")]
+  const { publishes, version } = JSON.parse(
+    spawnSync(command[0]!, [...command.slice(1), "describe"], { encoding: "utf8" }).stdout
+  ) as { readonly version: string; readonly publishes: "confluent" | "kafkajs" }
+  subjects.push({ name: "effect-kafka", version, command, share: publishes === "kafkajs" ? 0.2 : 1 })
 }
 const chosen = subjects.filter(({ name }) => options.subject === undefined || options.subject.includes(name))
 const workloads = (["publish", "consume"] as const).filter((workload) =>

@@ -6,6 +6,7 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
@@ -138,8 +139,14 @@ const messageTooLarge = (row: NewRow, bound: number) =>
   })
 
 /**
- * Runs `notify` after a signal; signals that come while it runs are one. Lost
- * ones do no harm, relays look by themselves.
+ * How long a notification is followed by none: each costs about as much as a
+ * statement of a command, and relays are not done with the last one so soon.
+ */
+const notifyPause = Duration.millis(5)
+
+/**
+ * Runs `notify` after a signal; signals that come while it runs, and shortly
+ * after, are one. Lost ones do no harm, relays look by themselves.
  */
 const notifier = Effect.fnUntraced(function*(notify: Effect.Effect<void, SqlError>) {
   const latch = Latch.makeUnsafe(false)
@@ -149,6 +156,7 @@ const notifier = Effect.fnUntraced(function*(notify: Effect.Effect<void, SqlErro
       return notify
     })),
     Effect.catchCause((cause) => Effect.logDebug("Could not tell the relays of new messages", cause)),
+    Effect.andThen(Effect.sleep(notifyPause)),
     Effect.forever,
     Effect.forkScoped
   )

@@ -102,7 +102,7 @@ export const list = (options?: {
   Effect.gen(function*() {
     const { outbox, sql } = yield* table
     // PostgreSQL reads no attribute of a row that has a NUL in one of them
-    const rows = yield* sql<{ readonly attributes: Record<string, string> } & Stored>`
+    const rows = yield* sql<Stored>`
       SELECT
         id, attributes, topic, key, state, attempts,
         created_at AS "createdAt", next_attempt_at AS "nextAttemptAt", published_at AS "publishedAt",
@@ -181,11 +181,13 @@ export const prune = (options: {
 // --- internal ---
 
 /** A row as the database gives it. */
-type Stored =
-  & { readonly [K in Exclude<keyof Row, "messageId" | "messageType">]-?: Exclude<Row[K], undefined> | null }
-  & {
-    readonly [K in "id" | "topic" | "state" | "attempts" | "createdAt"]: Row[K]
-  }
+interface Stored extends Pick<Row, "id" | "topic" | "state" | "attempts" | "createdAt"> {
+  readonly attributes: Readonly<Record<string, string>>
+  readonly key: string | null
+  readonly nextAttemptAt: Date | null
+  readonly publishedAt: Date | null
+  readonly lastError: string | null
+}
 
 const table = Effect.gen(function*() {
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()

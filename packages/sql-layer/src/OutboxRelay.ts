@@ -338,22 +338,23 @@ const start = Effect.fnUntraced(function*(batch: RunBatch, settings: Settings) {
   const wake = Effect.asVoid(Queue.offer(tokens, undefined))
   const onWork = settings.concurrency === 1 ? Effect.void : wake
   let isClosing = false
-  // When to look, at the latest: whatever else wakes a worker before must not make it forget
-  let retryAt = Infinity
+  // When rows are due that have failed here: whatever else wakes a worker before must not make it forget
+  let due: Array<number> = []
 
   const work = Effect.gen(function*() {
     let pause = settings.pollInterval
     let failures = 0
     while (!isClosing) {
-      if (retryAt <= (yield* Clock.currentTimeMillis)) retryAt = Infinity
+      const startedAt = yield* Clock.currentTimeMillis
       const exit = yield* Effect.exit(batch(onWork))
       if (exit._tag === "Success") {
         failures = 0
         const now = yield* Clock.currentTimeMillis
+        due = due.filter((at) => at > startedAt)
         // The database counts finer than milliseconds: not before the row is due
-        retryAt = Math.min(retryAt, now + (exit.value.retryIn ?? Infinity) + 1)
+        if (exit.value.retryIn !== undefined) due.push(now + exit.value.retryIn + 1)
         if (exit.value.isMore) continue
-        pause = Duration.min(settings.pollInterval, Duration.millis(retryAt - now))
+        pause = Duration.min(settings.pollInterval, Duration.millis(earliest(due) - now))
       } else {
         failures++
         pause = outageDelay(failures)
@@ -394,6 +395,9 @@ const start = Effect.fnUntraced(function*(batch: RunBatch, settings: Settings) {
     })
   )
 })
+
+const earliest = (times: ReadonlyArray<number>): number =>
+  times.reduce((first, time) => Math.min(first, time), Infinity)
 
 const outageDelay = (failures: number): Duration.Duration =>
   Duration.millis(Math.min(100 * 2 ** (failures - 1), 10_000))

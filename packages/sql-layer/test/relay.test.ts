@@ -2,18 +2,16 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, it } from "@effect/vitest"
 import { Outbox, OutboxAdmin, OutboxRelay } from "@event-flow/sql-layer"
-import { Deferred, Effect, Exit, Fiber, Layer, Redacted, type Scope } from "effect"
+import { Array as Arr, Deferred, Effect, Exit, Fiber, Layer, Redacted, Schema, type Scope } from "effect"
 import type { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
+import { byKey, message, numbered, textOf } from "./support/messages.ts"
 import {
   brokerLayer,
-  byKey,
   database,
   failingOn,
   left,
   manualRelay,
-  message,
-  numbered,
   outbox,
   put,
   recorder,
@@ -21,7 +19,6 @@ import {
   rows,
   startRelay,
   startRelayOn,
-  textOf,
   unreachable
 } from "./support/relays.ts"
 import { type ClientOptions, eventually, withServer } from "./support/support.ts"
@@ -75,7 +72,7 @@ withServer("publishing", () => {
         yield* startRelay(broker.layer, { batchSize, pollInterval: never })
         yield* empty
         assert.sameMembers([...broker.log()], texts)
-        assert.strictEqual(Math.max(...broker.batches.map((batch) => batch.length)), batchSize)
+        for (const batch of broker.batches) assert.isAtMost(batch.length, batchSize)
       }))
   }
 
@@ -93,26 +90,29 @@ withServer("publishing", () => {
     }))
 
   for (const concurrency of [1, 2, 4]) {
-    live(`by NOTIFY misses no row that came while its key was being published, with concurrency ${concurrency}`, () =>
-      Effect.gen(function*() {
-        const { publish } = yield* outbox()
-        const release = yield* Deferred.make<void>()
-        const broker = recorder((texts) => texts.includes("a:1") ? Deferred.await(release) : Effect.void)
-        yield* startRelay(broker.layer, { pollInterval: never, concurrency })
-        yield* listening
-        yield* publish([message("a:1")])
-        yield* eventually("the first to be on its way", () => broker.calls.length > 0)
-        yield* publish([message("a:2")])
-        if (concurrency > 1) {
-          // Another worker took the signal, and found the key taken
-          yield* publish([message("b:1")])
-          yield* eventually("the other to be published", () => broker.log().includes("b:1"))
-          yield* eventually("the other worker to find nothing", Effect.map(left, (left) => left.length === 2))
-        }
-        yield* Deferred.succeed(release, undefined)
-        yield* empty
-        assert.deepStrictEqual(byKey(broker.log()).get("a"), ["a:1", "a:2"])
-      }))
+    live(
+      `by NOTIFY misses no row that came while its key was being published, with concurrency ${concurrency}`,
+      () =>
+        Effect.gen(function*() {
+          const { publish } = yield* outbox()
+          const release = yield* Deferred.make<void>()
+          const broker = recorder((texts) => texts.includes("a:1") ? Deferred.await(release) : Effect.void)
+          yield* startRelay(broker.layer, { pollInterval: never, concurrency })
+          yield* listening
+          yield* publish([message("a:1")])
+          yield* eventually("the first to be on its way", () => broker.calls.length > 0)
+          yield* publish([message("a:2")])
+          if (concurrency > 1) {
+            // Another worker took the signal, and found the key taken
+            yield* publish([message("b:1")])
+            yield* eventually("the other to be published", () => broker.log().includes("b:1"))
+            yield* eventually("the other worker to find nothing", Effect.map(left, (left) => left.length === 2))
+          }
+          yield* Deferred.succeed(release, undefined)
+          yield* empty
+          assert.deepStrictEqual(byKey(broker.log()).get("a"), ["a:1", "a:2"])
+        })
+    )
   }
 
   live("goes on by looking, where nobody tells it", () =>
@@ -164,14 +164,17 @@ withServer("publishing", () => {
       assert.deepStrictEqual([polling.log(), told.log()], [["a:1"], numbered("b", 3)])
     }))
 
-  live("waits for nobody's poll when it begins: what was committed before is published at once", () =>
-    Effect.gen(function*() {
-      yield* put(numbered("a", 3))
-      const broker = recorder()
-      yield* startRelay(broker.layer, { pollInterval: never })
-      yield* empty
-      assert.deepStrictEqual(broker.log(), numbered("a", 3))
-    }))
+  live(
+    "waits for nobody's poll when it begins: what was committed before is published at once",
+    () =>
+      Effect.gen(function*() {
+        yield* put(numbered("a", 3))
+        const broker = recorder()
+        yield* startRelay(broker.layer, { pollInterval: never })
+        yield* empty
+        assert.deepStrictEqual(broker.log(), numbered("a", 3))
+      })
+  )
 
   live("keeps published rows for as long as is said, and prunes them", () =>
     Effect.gen(function*() {
@@ -340,31 +343,34 @@ withServer("a row that cannot be published", () => {
       assert.lengthOf(broker.calls.filter((texts) => texts.includes("a:1")), 4)
     }))
 
-  live("holds the later ones of its key when it is dead, if so asked, until it is redriven", () =>
-    Effect.gen(function*() {
-      yield* put(inTurns(numbered("a", 3), numbered("b", 3)))
-      let isHealed = false
-      const broker = recorder(
-        failingOn((text) => text === "a:1" && !isHealed ? Effect.fail(rejected(text)) : undefined)
-      )
-      const relay = yield* manualRelay(broker.layer, { maxAttempts: 2, retryDelay: () => 0, afterDead: "hold" })
-      assert.strictEqual(yield* relay.drain, 3)
-      yield* put(["a:4"])
-      assert.strictEqual(yield* relay.drain, 0)
-      assert.deepStrictEqual((yield* rows).map(({ state, text }) => `${text} ${state}`), [
-        "a:1 dead",
-        "a:2 pending",
-        "a:3 pending",
-        "a:4 pending"
-      ])
-      // In vain: it waits again, and they behind it
-      assert.strictEqual(yield* OutboxAdmin.redrive("all"), 1)
-      assert.strictEqual(yield* relay.drain, 0)
-      isHealed = true
-      assert.strictEqual(yield* OutboxAdmin.redrive("all"), 1)
-      assert.strictEqual(yield* relay.drain, 4)
-      assert.deepStrictEqual(byKey(broker.log()).get("a"), numbered("a", 4))
-    }))
+  live(
+    "holds the later ones of its key when it is dead, if so asked, until it is redriven",
+    () =>
+      Effect.gen(function*() {
+        yield* put(inTurns(numbered("a", 3), numbered("b", 3)))
+        let isHealed = false
+        const broker = recorder(
+          failingOn((text) => text === "a:1" && !isHealed ? Effect.fail(rejected(text)) : undefined)
+        )
+        const relay = yield* manualRelay(broker.layer, { maxAttempts: 2, retryDelay: () => 0, afterDead: "hold" })
+        assert.strictEqual(yield* relay.drain, 3)
+        yield* put(["a:4"])
+        assert.strictEqual(yield* relay.drain, 0)
+        assert.deepStrictEqual((yield* rows).map(({ state, text }) => `${text} ${state}`), [
+          "a:1 dead",
+          "a:2 pending",
+          "a:3 pending",
+          "a:4 pending"
+        ])
+        // In vain: it waits again, and they behind it
+        assert.strictEqual(yield* OutboxAdmin.redrive("all"), 1)
+        assert.strictEqual(yield* relay.drain, 0)
+        isHealed = true
+        assert.strictEqual(yield* OutboxAdmin.redrive("all"), 1)
+        assert.strictEqual(yield* relay.drain, 4)
+        assert.deepStrictEqual(byKey(broker.log()).get("a"), numbered("a", 4))
+      })
+  )
 
   live("holds them until it is pruned, too", () =>
     Effect.gen(function*() {
@@ -412,21 +418,25 @@ withServer("a row that cannot be published", () => {
       assert.strictEqual((yield* OutboxAdmin.status).dead, 0)
     }))
 
-  live("for a reason that may pass does not hold up the others, when it is alone in its batch", () =>
-    Effect.gen(function*() {
-      const { publish } = yield* outbox()
-      const broker = recorder(failingOn((text) => text === "a:1" ? Effect.fail(unreachable(text)) : undefined))
-      yield* put(["a:1", "b:1"])
-      yield* startRelay(broker.layer, { retryDelay: () => 10, pollInterval: never })
-      yield* eventually("it to have failed by itself ten times", () =>
-        broker.calls.filter((texts) => texts.length === 1 && texts[0] === "a:1").length > 10)
-      // The relay is not in a pause
-      const before = performance.now()
-      yield* publish([message("c:1")])
-      yield* eventually("another to be published", () =>
-        broker.log().includes("c:1"))
-      assert.isBelow(performance.now() - before, 3_000)
-    }))
+  live(
+    "for a reason that may pass does not hold up the others, when it is alone in its batch",
+    () =>
+      Effect.gen(function*() {
+        const { publish } = yield* outbox()
+        const broker = recorder(failingOn((text) => text === "a:1" ? Effect.fail(unreachable(text)) : undefined))
+        yield* put(["a:1", "b:1"])
+        yield* startRelay(broker.layer, { retryDelay: () => 10, pollInterval: never })
+        yield* eventually(
+          "it to have failed by itself ten times",
+          () => broker.calls.filter((texts) => texts.length === 1 && texts[0] === "a:1").length > 10
+        )
+        // The relay is not in a pause
+        const before = performance.now()
+        yield* publish([message("c:1")])
+        yield* eventually("another to be published", () => broker.log().includes("c:1"))
+        assert.isBelow(performance.now() - before, 3_000)
+      })
+  )
 
   live("as nothing can be read from it, is its own trouble alone", () =>
     Effect.gen(function*() {
@@ -446,20 +456,23 @@ withServer("a row that cannot be published", () => {
 
 withServer("a broker that is away", () => {
   for (const concurrency of [1, 4]) {
-    live(`leaves the rows as they are; they are published when it is back, with concurrency ${concurrency}`, () =>
-      Effect.gen(function*() {
-        const keys = Array.from({ length: 20 }, (_, n) => numbered(`key-${n}`, 3))
-        yield* put(inTurns(...keys))
-        let isAway = true
-        const broker = recorder(([text]) => isAway ? Effect.fail(unreachable(text!)) : Effect.void)
-        yield* startRelay(broker.layer, { maxAttempts: 1, concurrency })
-        yield* eventually("some attempts", () => broker.calls.length > 30)
-        assert.isTrue((yield* rows).every(({ attempts, state }) => attempts === 0 && state === "pending"))
-        isAway = false
-        yield* empty
-        assert.lengthOf(broker.log(), 60)
-        for (const key of keys) assert.deepStrictEqual(byKey(broker.log()).get(key[0]!.split(":")[0]!), key)
-      }))
+    live(
+      `leaves the rows as they are; they are published when it is back, with concurrency ${concurrency}`,
+      () =>
+        Effect.gen(function*() {
+          const keys = Array.from({ length: 20 }, (_, n) => numbered(`key-${n}`, 3))
+          yield* put(inTurns(...keys))
+          let isAway = true
+          const broker = recorder(([text]) => isAway ? Effect.fail(unreachable(text!)) : Effect.void)
+          yield* startRelay(broker.layer, { maxAttempts: 1, concurrency })
+          yield* eventually("some attempts", () => broker.calls.length > 30)
+          assert.isTrue((yield* rows).every(({ attempts, state }) => attempts === 0 && state === "pending"))
+          isAway = false
+          yield* empty
+          assert.lengthOf(broker.log(), 60)
+          for (const key of keys) assert.deepStrictEqual(byKey(broker.log()).get(key[0]!.split(":")[0]!), key)
+        })
+    )
   }
 
   live("is what drain fails with", () =>
@@ -516,9 +529,10 @@ withServer("closing", () => {
       yield* put(["a:1", "b:1"])
       let isInterrupted = false
       const broker = recorder(() =>
-        Effect.onInterrupt(Effect.never, () => Effect.sync(() => {
-          isInterrupted = true
-        }))
+        Effect.onInterrupt(Effect.never, () =>
+          Effect.sync(() => {
+            isInterrupted = true
+          }))
       )
       const relay = yield* startRelay(broker.layer, { drainTimeout: "50 millis" })
       yield* eventually("a batch to be on its way", () => broker.calls.length > 0)
@@ -593,7 +607,9 @@ withServer("relays at once", () => {
       const { publish } = yield* outbox()
       const log: Array<ReadonlyArray<string>> = []
       const brokers = Array.from({ length: relays }, () => recorder(() => Effect.yieldNow, log))
-      for (const { layer } of brokers) yield* startRelayOn(url, layer, { pollInterval: "20 millis", ...options }, client)
+      for (const { layer } of brokers) {
+        yield* startRelayOn(url, layer, { pollInterval: "20 millis", ...options }, client)
+      }
       const keys = Array.from({ length: 30 }, (_, n) => numbered(`key-${n}`, 100))
       yield* Effect.forEach(keys, (key) => Effect.forEach(key, (text) => publish([message(text)])), { concurrency: 8 })
       yield* empty
@@ -604,8 +620,10 @@ withServer("relays at once", () => {
     })
 
   for (const concurrency of [1, 4]) {
-    live(`publish each row once, in the order of each key, with concurrency ${concurrency}`, () =>
-      stress(3, { concurrency, batchSize: 10 }))
+    live(
+      `publish each row once, in the order of each key, with concurrency ${concurrency}`,
+      () => stress(3, { concurrency, batchSize: 10 })
+    )
   }
 
   // A snapshot that is older than the lock would have rows that another relay has published
@@ -613,6 +631,92 @@ withServer("relays at once", () => {
     stress(3, { concurrency: 4, batchSize: 10 }, {
       startupParameters: { default_transaction_isolation: "repeatable read" }
     }))
+})
+
+withServer("relays do what their model does", () => {
+  const between = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
+  const RowSpec = Schema.Struct({
+    /** The last is none. */
+    key: between(0, 3),
+    fails: Schema.Literals(["never", "rejected", "dies", "unreachable", "always"]),
+    /** How often, unless always. */
+    times: between(1, 2)
+  })
+  const Config = Schema.Struct({
+    relays: between(1, 3),
+    concurrency: between(1, 3),
+    batchSize: between(1, 8),
+    inTransaction: between(1, 4),
+    hold: Schema.Boolean
+  })
+
+  it.live.prop(
+    "with any rows, failures and relays",
+    [Schema.Array(RowSpec).check(Schema.isMinLength(1), Schema.isMaxLength(40)), Config],
+    ([specs, { batchSize, concurrency, hold, inTransaction, relays }]) =>
+      Effect.gen(function*() {
+        const names = ["a", "b", "c", ""]
+        const counts = new Map<string, number>()
+        const planned = specs.map((spec) => {
+          const key = names[spec.key]!
+          const n = (counts.get(key) ?? 0) + 1
+          counts.set(key, n)
+          return { ...spec, key, text: `${key}:${n}`, left: spec.fails === "always" ? Infinity : spec.times }
+        })
+        const byText = new Map(planned.map((row) => [row.text, row]))
+
+        // The model: what fails always is dead, and holds the later ones of its key, or does not
+        const dead = new Set<string>()
+        const published: Array<string> = []
+        let held = 0
+        for (const { fails, key, text } of planned) {
+          if (hold && key !== "" && dead.has(key)) {
+            held++
+          } else if (fails === "always") {
+            dead.add(key === "" ? text : key).add(text)
+          } else {
+            published.push(text)
+          }
+        }
+        const deadRows = planned.filter(({ text }) => dead.has(text)).length
+
+        const hook = failingOn((text) => {
+          const row = byText.get(text)!
+          if (row.fails === "never" || row.left-- <= 0) return undefined
+          if (row.fails === "unreachable") return Effect.fail(unreachable(text))
+          return row.fails === "dies" ? Effect.die(new Error(text)) : Effect.fail(rejected(text))
+        })
+        const url = Redacted.value((yield* PgClient.PgClient).config.url!)
+        const log: Array<ReadonlyArray<string>> = []
+        const transactions = Arr.chunksOf(planned.map(({ text }) => text), inTransaction)
+        const before = Math.floor(transactions.length / 2)
+        yield* Effect.forEach(transactions.slice(0, before), (texts) => put(texts))
+        for (let n = 0; n < relays; n++) {
+          yield* startRelayOn(url, recorder(hook, log).layer, {
+            pollInterval: "10 millis",
+            retryDelay: () => 5,
+            maxAttempts: 3,
+            afterDead: hold ? "hold" : "continue",
+            batchSize,
+            concurrency
+          })
+        }
+        yield* Effect.forEach(transactions.slice(before), (texts) => put(texts))
+        yield* eventually(
+          "all to be published, dead or held",
+          Effect.map(OutboxAdmin.status, (status) => status.pending === held && status.dead === deadRows)
+        )
+        assert.deepStrictEqual(
+          (yield* OutboxAdmin.list()).map(({ attempts }) => attempts),
+          Array<number>(deadRows).fill(3)
+        )
+        // Nothing twice, nothing too few, and each key in order
+        assert.deepStrictEqual(log.flat().toSorted(), published.toSorted())
+        const [actual, expected] = [byKey(log.flat()), byKey(published)]
+        for (const key of ["a", "b", "c"]) assert.deepStrictEqual(actual.get(key), expected.get(key), key)
+      }).pipe(Effect.scoped, Effect.provide(database())),
+    { arbitrary: { runs: 25, seed: 1 } }
+  )
 })
 
 withServer("a key that is stuck", () => {

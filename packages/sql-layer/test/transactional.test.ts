@@ -744,13 +744,22 @@ withServer("Transactional commands within each other", () => {
 
   it.live("a conflict of the inner one runs the outer one again, as a whole", () => {
     const conflict = conflicts(2)
+    const transactions = new Set<unknown>()
     return Effect.gen(function*() {
       assert.strictEqual(yield* Mediator.send(new Outer({ recovers: false })), "a")
       assert.strictEqual(conflict.attempts, 3)
+      assert.strictEqual(transactions.size, 3)
       assert.deepStrictEqual(yield* written, ["outer before", ...all, "outer after"])
       assert.deepStrictEqual(yield* announced, [...all, "outer"])
     }).pipe(Effect.provide(outer.pipe(Layer.provideMerge(flow({
-      onChecked: (event, context) => Effect.andThen(onChecked(event, context), conflict.run)
+      onChecked: (event, context) =>
+        Effect.gen(function*() {
+          yield* onChecked(event, context)
+          const sql = yield* SqlClient.SqlClient
+          const [row] = yield* sql`SELECT pg_current_xact_id()::text AS id`
+          transactions.add(row!["id"])
+          yield* conflict.run
+        })
     })))))
   })
 

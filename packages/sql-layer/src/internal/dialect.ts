@@ -116,46 +116,65 @@ const postgres = (
   /** By the table itself and not its name, which can be written in several ways. Object ids go beyond an int. */
   const lockClass = sql.literal(`('${outboxName.replaceAll("'", "''")}'::regclass::oid::bigint % 2147483647)::int`)
 
-  // An earlier row of the key that waits, which is rare: the index of rows that have failed is small. Written in the
-  // words of its condition, so that no index of all pending rows will do. A dead row has no next attempt.
-  const isFree = sql.literal(`(o.next_attempt_at IS NULL OR o.next_attempt_at <= now()) AND NOT EXISTS (
-    SELECT 1 FROM ${outboxName} b WHERE b.topic = o.topic AND hashtext(b.key) = hashtext(o.key) AND b.key = o.key
-      AND b.id < o.id AND b.attempts > 0
-      AND b.state <> 'published' AND ${
-    options.holdAfterDead ? "(b.state = 'dead' OR b.next_attempt_at > now())" : "b.next_attempt_at > now()"
-  })`)
+  // Dead rows have no next attempt. In the words of the index of failing rows, so that no index of all pending ones will do
+  const isWaiting = (row: string) =>
+    `${row}.attempts > 0 AND ${row}.state <> 'published' AND ${
+      options.holdAfterDead
+        ? `(${row}.state = 'dead' OR ${row}.next_attempt_at > now())`
+        : `${row}.next_attempt_at > now()`
+    }`
+  // No earlier row of its key waits. Usually none does at all, which is asked once, by the order of that index.
+  const isFree = `(o.next_attempt_at IS NULL OR o.next_attempt_at <= now()) AND (
+    (
+      SELECT true FROM ${outboxName} f WHERE ${isWaiting("f")} ORDER BY f.topic, hashtext(f.key), f.id LIMIT 1
+    ) IS NULL OR NOT EXISTS (
+      SELECT 1 FROM ${outboxName} b WHERE b.topic = o.topic AND hashtext(b.key) = hashtext(o.key) AND b.key = o.key
+        AND b.id < o.id AND ${isWaiting("b")}
+    )
+  )`
+  // The oldest of a slot that are free. OFFSET 0 keeps the order apart from the condition, and OR keeps this from being
+  // a join: with some hundred rows that failed, the planner joins all pending rows with all of those.
+  // BETWEEN: of an equal slot only the ids need an order, which the primary key has, with every other slot in between.
+  const free = (slot: string) =>
+    sql.literal(`(
+      SELECT * FROM ${outboxName} WHERE slot BETWEEN ${slot} AND ${slot} AND state = 'pending' ORDER BY slot, id OFFSET 0
+    ) o WHERE ${isFree}`)
+
+  // What most commands insert: a third of the work of arrays, for the server
+  const insertOne = (row: NewRow) =>
+    Effect.asVoid(sql`
+      INSERT INTO ${outbox} (slot, topic, key, key_bytes, attributes, headers, body) VALUES (
+        ${row.slot}, ${row.topic}, ${row.key}, ${row.keyBytes}, ${row.attributes}, ${row.headers}, ${row.body}
+      )
+    `)
+
+  const insertAll = (rows: ReadonlyArray<NewRow>) =>
+    // One statement whatever the number of rows: it is parsed once. Ordered, so that ids are in the order of the rows
+    Effect.asVoid(sql`
+      INSERT INTO ${outbox} (slot, topic, key, key_bytes, attributes, headers, body)
+      SELECT r.slot, r.topic, r.key, r.key_bytes, r.attributes::json, r.headers::json, r.body
+      FROM unnest(
+        ${rows.map((row) => row.slot)}::int[], ${rows.map((row) => row.topic)}::text[],
+        ${nullable(rows.map((row) => row.key))}::text[], ${nullable(rows.map((row) => row.keyBytes))}::bytea[],
+        ${rows.map((row) => row.attributes)}::text[], ${nullable(rows.map((row) => row.headers))}::text[],
+        ${rows.map((row) => row.body)}::bytea[]
+      ) WITH ORDINALITY AS r(slot, topic, key, key_bytes, attributes, headers, body, position)
+      ORDER BY r.position
+    `)
 
   // What relays run is planned each time, `unprepared`: a plan that was made while the outbox was empty, and kept,
   // scans the table, and with some thousands of rows takes a second
   return {
     beginBatch: "BEGIN ISOLATION LEVEL READ COMMITTED",
-    insert: (rows) =>
-      // One statement whatever the number of rows: it is parsed once. Ordered, so that ids are in the order of the rows
-      Effect.asVoid(sql`
-        INSERT INTO ${outbox} (slot, topic, key, key_bytes, attributes, headers, body)
-        SELECT r.slot, r.topic, r.key, r.key_bytes, r.attributes::json, r.headers::json, r.body
-        FROM unnest(
-          ${rows.map((row) => row.slot)}::int[], ${rows.map((row) => row.topic)}::text[],
-          ${nullable(rows.map((row) => row.key))}::text[], ${nullable(rows.map((row) => row.keyBytes))}::bytea[],
-          ${rows.map((row) => row.attributes)}::text[], ${nullable(rows.map((row) => row.headers))}::text[],
-          ${rows.map((row) => row.body)}::bytea[]
-        ) WITH ORDINALITY AS r(slot, topic, key, key_bytes, attributes, headers, body, position)
-        ORDER BY r.position
-      `),
+    insert: (rows) => rows.length === 1 ? insertOne(rows[0]!) : insertAll(rows),
     notify: Effect.asVoid(sql`SELECT pg_notify(${channel}, '')`),
     listen: isListening(sql) ? sql.listen(channel) : undefined,
     lockSlots: (order, limit) =>
       Effect.map(
-        // The lock is tried outside of the subquery, which OFFSET 0 keeps apart: only where there is work. LIMIT
-        // keeps it from becoming a join with all pending rows.
+        // The lock is tried outside of the subquery, which OFFSET 0 keeps apart: only where there is work
         sql<{ slot: number }>`
           SELECT slot FROM (
-            SELECT s AS slot FROM unnest(${order}::int[]) s
-            WHERE (
-              SELECT true FROM ${outbox} o WHERE o.slot = s AND o.state = 'pending' AND ${isFree}
-              ORDER BY o.slot, o.id LIMIT 1
-            )
-            OFFSET 0
+            SELECT s AS slot FROM unnest(${order}::int[]) s WHERE (SELECT true FROM ${free("s")} LIMIT 1) OFFSET 0
           ) ready
           WHERE pg_try_advisory_xact_lock(${lockClass}, slot) LIMIT ${limit}
         `.unprepared,
@@ -164,19 +183,21 @@ const postgres = (
     pending: (slots, limitPerSlot) =>
       sql<PendingRow>`
         SELECT p.* FROM unnest(${slots}::int[]) s(slot) CROSS JOIN LATERAL (
-          SELECT o.id, o.topic, o.key, o.key_bytes, o.attributes, o.headers, o.body, o.attempts FROM ${outbox} o
-          WHERE o.slot = s.slot AND o.state = 'pending' AND ${isFree}
-          ORDER BY o.slot, o.id LIMIT ${limitPerSlot}
+          SELECT o.id, o.topic, o.key, o.key_bytes, o.attributes, o.headers, o.body, o.attempts
+          FROM ${free("s.slot")} LIMIT ${limitPerSlot}
         ) p
       `.unprepared,
     remove: (ids) => Effect.asVoid(sql`DELETE FROM ${outbox} WHERE id = ANY(${ids}::bigint[])`.unprepared),
     markPublished: (ids) =>
-      Effect.asVoid(sql`
+      Effect.asVoid(
+        sql`
         UPDATE ${outbox} SET state = 'published', published_at = now(), attempts = attempts + 1
         WHERE id = ANY(${ids}::bigint[])
-      `.unprepared),
+      `.unprepared
+      ),
     markFailed: (rows) =>
-      Effect.asVoid(sql`
+      Effect.asVoid(
+        sql`
         UPDATE ${outbox} o SET
           attempts = o.attempts + 1,
           last_error = f.error,
@@ -187,7 +208,8 @@ const postgres = (
           ${nullable(rows.map((row) => row.delay))}::int[]
         ) f(id, error, delay)
         WHERE o.id = f.id
-      `.unprepared),
+      `.unprepared
+      ),
     remember: (consumer, messageId) =>
       Effect.map(
         sql`INSERT INTO ${inbox} (consumer, message_id) VALUES (${consumer}, ${messageId})

@@ -1,41 +1,10 @@
 /** Relays, what they publish to, and what they publish, for the tests of both. */
-import { Broker, Message } from "@event-flow/core"
+import { Broker } from "@event-flow/core"
 import { Migrations, Outbox, OutboxRelay } from "@event-flow/sql-layer"
 import { Context, Effect, Exit, Layer, References, Scope } from "effect"
 import { SqlClient } from "effect/sql"
-import { type ClientOptions, clientLayer, freshDatabaseLayer, type FreshOptions } from "./support.ts"
-
-const encoder = new TextEncoder()
-const decoder = new TextDecoder()
-let messages = 0
-
-/** `"a:1"` is the first message of key a, `":1"` has no key. */
-export const message = (text: string, topic = "topic"): Message.Message =>
-  Message.make({
-    topic,
-    key: keyOf(text) || undefined,
-    attributes: { specversion: "1.0", id: `${text} ${messages++}`, type: "Note.v1", source: "/test" },
-    body: encoder.encode(text)
-  })
-
-export const keyOf = (text: string): string => text.slice(0, text.indexOf(":"))
-export const numberOf = (text: string): number => Number(text.slice(text.indexOf(":") + 1))
-export const textOf = (message: Message.Message): string => decoder.decode(message.body)
-
-/** `["a:1", "a:2" ...]` */
-export const numbered = (key: string, count: number): Array<string> =>
-  Array.from({ length: count }, (_, n) => `${key}:${n + 1}`)
-
-export const byKey = (texts: ReadonlyArray<string>): Map<string, Array<string>> => {
-  const keys = new Map<string, Array<string>>()
-  for (const text of texts) {
-    const key = keyOf(text)
-    const known = keys.get(key)
-    if (known === undefined) keys.set(key, [text])
-    else known.push(text)
-  }
-  return keys
-}
+import { message, textOf } from "./messages.ts"
+import { clientLayer, type ClientOptions, freshDatabaseLayer, type FreshOptions } from "./support.ts"
 
 export type Publish = Broker.Broker["Service"]["publish"]
 export type Hook = (texts: ReadonlyArray<string>) => ReturnType<Publish>

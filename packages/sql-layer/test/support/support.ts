@@ -96,7 +96,7 @@ export const freshDatabaseLayer = (
 }
 
 /** Waits for a condition, with a bound that a slow machine does not reach. For live tests. */
-export const eventually = <E, R>(
+export const eventually = <E = never, R = never>(
   what: string,
   condition: (() => boolean | Promise<boolean>) | Effect.Effect<boolean, E, R>
 ): Effect.Effect<void, E, R> =>

@@ -1,0 +1,112 @@
+// effect-kafka, made for Effect 3, which cannot be installed beside Effect 4: plain JavaScript, and nothing imported
+// from this repository. It publishes and consumes through another client; each workload takes the one that is faster
+// at it, @confluentinc/kafka-javascript to publish where it is installed and loads, kafkajs to consume. Its instance of
+// @platformatic/kafka drops the records that find its queue full, and ConfluentRdKafka's `send` awaits no
+// acknowledgement: neither does this work.
+import { createRequire } from "node:module"
+
+const require = createRequire(`${process.env.EFFECT_KAFKA_DIRECTORY}/package.json`)
+const { Effect, Logger, LogLevel } = require("effect")
+const { Consumer, MessageRouter, Producer } = require("effect-kafka")
+const { KafkaJS } = require("effect-kafka/KafkaJS")
+
+let ConfluentKafkaJS
+try {
+  ConfluentKafkaJS = require("effect-kafka/ConfluentKafka").ConfluentKafkaJS
+} catch {
+  // Not installed, or compiled for another Node
+}
+
+const padding = "x".repeat(150)
+
+const run = async (task) => {
+  const total = task.warmUp + task.count
+  const brokers = [...task.servers]
+  let seen = 0
+  let start = 0
+  let rss = 0
+  let resolve
+  const done = new Promise((r) => {
+    resolve = r
+  })
+  const tick = () => {
+    seen++
+    if (seen === task.warmUp) start = performance.now()
+    if (seen % 20_000 === 0) rss = Math.max(rss, process.memoryUsage.rss())
+    if (seen === total) {
+      const seconds = (performance.now() - start) / 1_000
+      resolve({ perSecond: Math.round(task.count / seconds), rss: Math.round(rss / 2 ** 20) })
+    }
+  }
+
+  let next = 0
+  const publish = Effect.gen(function*() {
+    const producer = yield* Producer.Producer
+    const worker = Effect.gen(function*() {
+      while (next < total) {
+        const i = next++
+        yield* producer.send({
+          topic: task.topic,
+          messages: [{
+            key: `key-${i % 5_000}`,
+            value: Buffer.from(`{"i":${i},"padding":"${padding}"}`),
+            headers: {
+              "ce_specversion": "1.0",
+              "ce_id": `id-${i}`,
+              "ce_type": "Measured.v1",
+              "ce_source": "/bench",
+              "content-type": "application/json"
+            }
+          }]
+        })
+        tick()
+      }
+    })
+    yield* Effect.all(Array.from({ length: 1_000 }, () => worker), { concurrency: "unbounded", discard: true })
+  }).pipe(
+    // As for the same clients without effect-kafka: kafkajs loses its order if it is idempotent with more than one
+    // request on its way, and acknowledges by all unless told
+    Effect.provide(Producer.layer(ConfluentKafkaJS === undefined ? {} : { acks: -1, idempotent: true })),
+    Effect.provide(
+      ConfluentKafkaJS === undefined
+        ? KafkaJS.layer({ clientId: "bench", brokers })
+        : ConfluentKafkaJS.layer({ clientId: "bench", brokers })
+    )
+  )
+
+  // One message after another. A batch counts as handled when its last message is in the queue, which holds one: what is
+  // committed may be up to two messages ahead of what was handled, and nothing prevents it. Without `autoCommit`
+  // nothing is ever committed: a record's `commit` commits when an interval or a threshold says so, and no option
+  // reaches either
+  const consume = MessageRouter.empty.pipe(
+    MessageRouter.subscribe(task.topic, Effect.sync(tick)),
+    Consumer.serveEffect({
+      groupId: `bench-${task.topic}-${process.pid}`,
+      fromBeginning: true,
+      autoCommit: true,
+      maxBytesPerPartition: 256 * 1024,
+      maxWaitTimeInMs: 500
+    }),
+    Effect.scoped,
+    Effect.provide(KafkaJS.layer({ clientId: "bench", brokers }))
+  )
+
+  // The clients log at the level of debugging, which effect-kafka does not let one change; here nothing prints it
+  const program = (task.workload === "publish" ? publish : consume).pipe(
+    Effect.provide(Logger.minimumLogLevel(LogLevel.None))
+  )
+  return Promise.race([done, Effect.runPromise(program).then(() => done)])
+}
+
+if (process.argv[2] === "describe") {
+  const versionOf = (name) => `${name}@${require(`${name}/package.json`).version}`
+  const versions = ["effect-kafka", "effect", "kafkajs"]
+  if (ConfluentKafkaJS !== undefined) versions.push("@confluentinc/kafka-javascript")
+  const [self, ...rest] = versions.map(versionOf)
+  process.stdout.write(
+    JSON.stringify({ version: `${self} (${rest.join(", ")})`, publishes: ConfluentKafkaJS ? "confluent" : "kafkajs" })
+  )
+} else {
+  const result = await run(JSON.parse(process.argv[2]))
+  process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit(0))
+}
