@@ -90,7 +90,7 @@ describe("the packed packages", () => {
 
   for (const { json: { bin = {}, name } } of libraries) {
     describe(name, () => {
-      const programs = Object.entries(bin as Record<string, string>)
+      const programs = Object.entries(bin)
 
       it("exports its public modules and hides the internal ones", async () => {
         const built = tarballs[name]!.files.filter((file) => /^dist\/[^/]+\.js$/.test(file))

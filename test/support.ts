@@ -39,6 +39,7 @@ export interface Package {
     readonly version: string
     readonly private?: boolean
     readonly dependencies?: Record<string, string>
+    readonly bin?: Record<string, string>
     readonly peerDependencies?: Record<string, string>
   }
 }

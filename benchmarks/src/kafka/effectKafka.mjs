@@ -1,8 +1,8 @@
 // effect-kafka, made for Effect 3, which cannot be installed beside Effect 4: plain JavaScript, and nothing imported
-// from this repository. It publishes and consumes through another client; each workload takes the one that is faster
-// at it, @confluentinc/kafka-javascript to publish where it is installed and loads, kafkajs to consume. Its instance of
-// @platformatic/kafka drops the records that find its queue full, and ConfluentRdKafka's `send` awaits no
-// acknowledgement: neither does this work.
+// from this repository. It publishes and consumes through another client, and each workload takes the one that is
+// faster at it: @confluentinc/kafka-javascript to publish, where it is installed and loads, and kafkajs to consume. Its
+// two other instances cannot do the work: that of @platformatic/kafka drops records that find its queue full, and `send`
+// of ConfluentRdKafka awaits no acknowledgement and leaves the headers out.
 import { createRequire } from "node:module"
 
 const require = createRequire(`${process.env.EFFECT_KAFKA_DIRECTORY}/package.json`)
@@ -74,10 +74,10 @@ const run = async (task) => {
     )
   )
 
-  // One message after another. A batch counts as handled when its last message is in the queue, which holds one: what is
-  // committed may be up to two messages ahead of what was handled, and nothing prevents it. Without `autoCommit`
-  // nothing is ever committed: a record's `commit` commits when an interval or a threshold says so, and no option
-  // reaches either
+  // One message after another. A batch is done when its last message is in the queue, which holds one, and committed
+  // then: what is committed may be two messages ahead of what was handled, also when a handler fails. Nothing prevents
+  // that. Without `autoCommit` nothing is committed at all: a record's `commit` is kafkajs's `commitOffsetsIfNecessary`,
+  // which needs an interval or a threshold, and no option reaches either
   const consume = MessageRouter.empty.pipe(
     MessageRouter.subscribe(task.topic, Effect.sync(tick)),
     Consumer.serveEffect({

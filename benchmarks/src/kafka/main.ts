@@ -97,7 +97,10 @@ if (effectKafkaDirectory === undefined) {
 } else {
   const command = [process.execPath, "--no-warnings", here("effectKafka.mjs")]
   const { publishes, version } = JSON.parse(
-    spawnSync(command[0]!, [...command.slice(1), "describe"], { encoding: "utf8" }).stdout
+    spawnSync(command[0]!, [...command.slice(1), "describe"], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "inherit"]
+    }).stdout
   ) as { readonly version: string; readonly publishes: "confluent" | "kafkajs" }
   subjects.push({ name: "effect-kafka", version, command, share: publishes === "kafkajs" ? 0.2 : 1 })
 }

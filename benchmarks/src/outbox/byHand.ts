@@ -4,6 +4,7 @@
  * the slots' oldest rows in the next statement, publish them and delete them, in
  * one transaction. A row that fails waits, the later ones of its key behind it, and is dead in the end.
  */
+import { Migrations } from "@event-flow/sql-layer"
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 import { makeAccounts } from "./account.ts"
@@ -145,20 +146,27 @@ const relay = (task: Extract<Task, { readonly role: "relay" }>) =>
 
 const padding = "x".repeat(200)
 
-/** The statements of the command alone, with an event that is ready; `notifies` tells relays within the transaction. */
+/**
+ * The statements of the command alone, on the same tables, with an event that is
+ * ready but for its account; `notifies` tells relays within the transaction.
+ */
 const command = (notifies: boolean) => (task: Extract<Task, { readonly role: "command" }>) =>
   Effect.gen(function*() {
-    yield* tables
+    yield* Migrations.run
+    yield* makeAccounts
     const sql = yield* SqlClient.SqlClient
     const attributes = JSON.stringify({ ...work(0).attributes, correlationid: "01234567-89ab-cdef-0123-456789abcdef" })
     const one = Effect.fnUntraced(function*(i: number) {
       const account = i % accounts
-      yield* sql`UPDATE account SET balance = balance + 1 WHERE id = ${account}`
-      yield* sql`INSERT INTO outbox (slot, topic, key, attributes, body) VALUES (
-        ${slotOf(String(account))}, ${topic}, ${String(account)}, ${attributes},
-        ${Buffer.from(`{"account":${account},"amount":1,"padding":"${padding}"}`)}
-      )`
-      if (notifies) yield* sql`SELECT pg_notify('outbox', '')`
+      const key = String(account)
+      yield* sql`UPDATE account SET balance = balance + ${1} WHERE id = ${account}`
+      yield* sql`
+        INSERT INTO event_flow_outbox (slot, topic, key, key_bytes, attributes, headers, body) VALUES (
+          ${slotOf(key)}, ${topic}, ${key}, ${null}, ${attributes}, ${null},
+          ${Buffer.from(`{"account":${account},"amount":1,"padding":"${padding}"}`)}
+        )
+      `
+      if (notifies) yield* sql`SELECT pg_notify('event_flow_outbox', '')`
     })
     return yield* commandsPerSecond(task, (i) => sql.withTransaction(one(i)))
   }).pipe(Effect.provide(clientLayer(task.url, 10)))

@@ -213,7 +213,10 @@ const check = (numbers: ReadonlyArray<ReadonlyArray<number>>, total: number, isO
 const relaySample = async (subject: Subject, url: string, relays: number, count: number): Promise<number> => {
   const warmUp = Math.round(count / 4)
   const total = warmUp + count
-  const workers = Array.from({ length: relays }, () => new Worker(subject, { role: "relay", url, check: options.check }))
+  const workers = Array.from(
+    { length: relays },
+    () => new Worker(subject, { role: "relay", url, check: options.check })
+  )
   try {
     await Promise.all(workers.map(({ ready }) => ready))
     let seen = 0
@@ -247,7 +250,8 @@ const relaySample = async (subject: Subject, url: string, relays: number, count:
 }
 
 const commandSample = async (subject: Subject, url: string, concurrency: number, count: number): Promise<number> => {
-  const worker = new Worker(subject, { role: "command", url, warmUp: Math.round(count / 4), count, concurrency })
+  // Long enough for everything to be compiled: a program sends commands for longer than a benchmark
+  const worker = new Worker(subject, { role: "command", url, warmUp: count, count, concurrency })
   try {
     return await worker.done as number
   } finally {
@@ -324,16 +328,25 @@ try {
     }
     for (const relays of [1, 4]) {
       if (!isOn(`relay-${relays}`)) continue
-      await compare(`relay-${relays}`, relaySubjects, (subject) =>
-        withDatabase(filled.get(subject), (url) => relaySample(subject, url, relays, countOf(subject))))
+      await compare(
+        `relay-${relays}`,
+        relaySubjects,
+        (subject) => withDatabase(filled.get(subject), (url) => relaySample(subject, url, relays, countOf(subject)))
+      )
     }
     for (const name of filled.values()) await execute(server.url, `DROP DATABASE ${name}`)
   }
   for (const concurrency of [1, 8]) {
     if (!isOn(`command-${concurrency}`)) continue
-    await compare(`command-${concurrency}`, commandSubjects, (subject) =>
-      withDatabase(undefined, (url) =>
-        commandSample(subject, url, concurrency, commands * (concurrency === 1 ? 1 : 2))))
+    await compare(
+      `command-${concurrency}`,
+      commandSubjects,
+      (subject) =>
+        withDatabase(
+          undefined,
+          (url) => commandSample(subject, url, concurrency, commands * (concurrency === 1 ? 1 : 2))
+        )
+    )
   }
   if (isOn("lag")) {
     for (const subject of ["relay in the same process", "relay in another process"]) {

@@ -28,8 +28,11 @@ const fill = (task: Extract<Task, { readonly role: "fill" }>) =>
     const sql = yield* SqlClient.SqlClient
     const { offer } = yield* queue
     // In one transaction: what offers cost is no part of this
-    yield* sql.withTransaction(Effect.forEach(Array.from({ length: task.rows }, (_, i) => work(i)), (message) =>
-      offer({ ...message, body: Buffer.from(message.body).toString() }), { discard: true }))
+    yield* sql.withTransaction(Effect.forEach(
+      Array.from({ length: task.rows }, (_, i) => work(i)),
+      (message) => offer({ ...message, body: Buffer.from(message.body).toString() }),
+      { discard: true }
+    ))
   }).pipe(Effect.provide(live(task.url)))
 
 const relay = (task: Extract<Task, { readonly role: "relay" }>) =>

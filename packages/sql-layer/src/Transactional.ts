@@ -88,7 +88,13 @@ export interface Options {
  * refuses to go on in a transaction after a failed statement: a handler that
  * recovers from one does so around a `sql.withTransaction` of its own, which is
  * a savepoint here. The transaction of a streaming command is open for as long
- * as its stream.
+ * as its stream; it is rolled back when the receiver leaves before the end.
+ *
+ * All handlers of a dispatch share one connection, and a savepoint is one in
+ * time: with a processor of `concurrency` above 1, going back to it also undoes
+ * what other handlers wrote meanwhile, who are not told. Where a handler recovers
+ * from the failure of a nested command or of its own `sql.withTransaction`,
+ * process its events one by one.
  *
  * **Example** (All or nothing)
  *

@@ -1,4 +1,5 @@
 /** What an operator sees of the outbox and does with it, and its metrics. */
+import { PgClient } from "@effect/sql-pg"
 import { assert, it } from "@effect/vitest"
 import { Broker, Message, Telemetry } from "@event-flow/core"
 import { Outbox, OutboxAdmin, OutboxMetrics, OutboxRelay } from "@event-flow/sql-layer"
@@ -130,8 +131,22 @@ withServer("an operator", () => {
 
   it.live("wakes the relays by that", () =>
     Effect.gen(function*() {
+      const sql = yield* PgClient.PgClient
+      const isIdle = Effect.map(OutboxAdmin.status, (status) => status.pending === 1)
+      // It looks once when it starts and once when it listens: both are behind it when it publishes this one
+      yield* eventually(
+        "it listens",
+        Effect.map(
+          sql`SELECT FROM pg_stat_activity WHERE query ILIKE 'LISTEN%' AND datname = current_database()`,
+          (rows) => rows.length > 0
+        )
+      )
+      yield* eventually("it has published what waited", isIdle)
+      yield* sql`INSERT INTO event_flow_outbox (slot, topic, attributes, body) VALUES (0, 't', '{}', '')`
+      yield* sql.notify("event_flow_outbox", "")
+      yield* eventually("it is told", isIdle)
       assert.strictEqual(yield* OutboxAdmin.redrive("all"), 5)
-      yield* eventually("they are published", Effect.map(OutboxAdmin.status, (status) => status.pending === 1))
+      yield* eventually("they are published", isIdle)
     }).pipe(Effect.provide(
       OutboxRelay.layer({ pollInterval: "1 hour" }).pipe(Layer.provide(recorder().layer), Layer.provideMerge(withRows))
     )))

@@ -132,7 +132,9 @@ withServer("event-flow-outbox", () => {
         assert.include(err, "their ids, or --topic, or --all")
       }
       for (const id of ["x", "-1", "1.5", "9223372036854775808"]) {
-        assert.strictEqual((yield* run("redrive", "--", id)).code, 1)
+        const { code, err } = yield* run("redrive", "--", id)
+        assert.strictEqual(code, 1)
+        assert.include(err, "the id of a message, which is a number")
       }
       assert.deepStrictEqual(yield* states, before)
     }))

@@ -502,12 +502,26 @@ withServer("relays are told", () => {
       }))
     ))
 
-  it.live("and a listener that cannot be told does no harm", () =>
+  it.live("once for a commit, and not again and again", () =>
     Effect.gen(function*() {
+      const told = yield* listening
       const sql = yield* SqlClient.SqlClient
-      yield* sql`REVOKE EXECUTE ON FUNCTION pg_notify FROM PUBLIC`
-      yield* send
-      yield* send
-      assert.strictEqual((yield* announced).length, 6)
-    }).pipe(Effect.scoped, Effect.provide(flow())))
+      yield* put(message())
+      assert.strictEqual((yield* Queue.take(told)).payload, "")
+      for (let i = 0; i < 200; i++) yield* sql`SELECT 1`
+      yield* mark
+      assert.strictEqual((yield* Queue.take(told)).payload, "mark")
+    }).pipe(Effect.scoped, Effect.provide(over())))
+
+  it.live("again after that has failed, which harms nobody", () =>
+    Effect.gen(function*() {
+      const told = yield* listening
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`ALTER FUNCTION pg_catalog.pg_notify(text, text) RENAME TO pg_notify_away`
+      yield* put(message())
+      // Behind the attempt, on the one connection that is left
+      yield* sql`ALTER FUNCTION pg_catalog.pg_notify_away(text, text) RENAME TO pg_notify`
+      yield* put(message())
+      assert.strictEqual((yield* Queue.take(told)).payload, "")
+    }).pipe(Effect.scoped, Effect.provide(Outbox.layer().pipe(Layer.provideMerge(database({ maxConnections: 2 }))))))
 })

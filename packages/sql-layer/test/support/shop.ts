@@ -1,5 +1,13 @@
 /** A program whose every command counts and announces, and what must be true of it after a fault. */
-import { Broker, Command, EventFlow, type Message, NotificationEvent } from "@event-flow/core"
+import {
+  Broker,
+  Command,
+  DomainEvent,
+  EventFlow,
+  EventHandler,
+  type Message,
+  NotificationEvent
+} from "@event-flow/core"
 import { Outbox, Transactional } from "@event-flow/sql-layer"
 import { Effect, Layer, Schema } from "effect"
 import { SqlClient } from "effect/sql"
@@ -13,15 +21,19 @@ export class Placed extends NotificationEvent.Class<Placed>()("Placed", { key: S
 
 export class Refused extends Schema.TaggedError<Refused>()("Refused", {}) {}
 
+/** Comes after the announcement, which is in the outbox by then. */
+class Settled extends DomainEvent.Class<Settled>()("Settled", { fails: Schema.Boolean }) {}
+const Settle = EventHandler.make("Settle", { on: Settled })
+
 /** Places the next order of a key, and announces it; `fault` is what comes then. */
 export class Place extends Command.Class<Place>()("Place", {
   payload: {
     key: Schema.String,
-    fault: Schema.optionalKey(Schema.Literals(["fail", "die", "hang"]))
+    fault: Schema.optionalKey(Schema.Literals(["fail", "die", "hang", "failLater"]))
   },
   success: Schema.Int,
   error: Refused,
-  emits: [Placed],
+  emits: [Placed, Settled],
   middleware: [Transactional.make()]
 }) {}
 
@@ -44,18 +56,20 @@ export const createTables = Effect.gen(function*() {
 
 /** `onHang` is run by a command that hangs. */
 export const flow = (options: { readonly outbox?: Outbox.Options; readonly onHang?: Effect.Effect<void> } = {}) =>
-  EventFlow.layer({ handlers: [] }).pipe(
+  EventFlow.layer({ handlers: [Settle] }).pipe(
     Layer.provideMerge(Place.toLayer(Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       return Effect.fnUntraced(function*({ fault, key }, { collect }) {
         const n = yield* Effect.provideService(next(key), SqlClient.SqlClient, sql)
         yield* collect(new Placed({ key, n }))
+        yield* collect(new Settled({ fails: fault === "failLater" }))
         if (fault === "fail") return yield* new Refused()
         if (fault === "die") return yield* Effect.die(new Error("fault"))
         if (fault === "hang") return yield* Effect.andThen(options.onHang ?? Effect.void, Effect.never)
         return n
       })
     }))),
+    Layer.provide(Settle.toLayer(({ fails }) => fails ? Effect.die(new Error("fault")) : Effect.void)),
     Layer.provide(Outbox.layer(options.outbox))
   )
 
