@@ -6,7 +6,6 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
@@ -139,10 +138,16 @@ const messageTooLarge = (row: NewRow, bound: number) =>
   })
 
 /**
- * How long a notification is followed by none: each costs about as much as a
+ * How long a notification is followed by none, in milliseconds: each costs about as much as a
  * statement of a command, and relays are not done with the last one so soon.
  */
-const notifyPause = Duration.millis(5)
+const notifyPause = 5
+
+/** Of the machine's clock: a program under a virtual one would tell its relays once and never again. */
+const pause = Effect.callback<void>((resume) => {
+  const timer = setTimeout(() => resume(Effect.void), notifyPause)
+  return Effect.sync(() => clearTimeout(timer))
+})
 
 /**
  * Runs `notify` after a signal; signals that come while it runs, and shortly
@@ -156,7 +161,7 @@ const notifier = Effect.fnUntraced(function*(notify: Effect.Effect<void, SqlErro
       return notify
     })),
     Effect.catchCause((cause) => Effect.logDebug("Could not tell the relays of new messages", cause)),
-    Effect.andThen(Effect.sleep(notifyPause)),
+    Effect.andThen(pause),
     Effect.forever,
     Effect.forkScoped
   )

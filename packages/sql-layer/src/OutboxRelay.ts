@@ -157,7 +157,10 @@ export class OutboxRelay extends Context.Service<OutboxRelay, {
  * `idle_in_transaction_session_timeout` must be longer than `publishTimeout`. A
  * broker has taken responsibility when it acknowledges: `MemoryBroker` does so
  * for messages that die with the process, so give the relay one that waits until
- * they are handled (`MemoryBroker.awaitIdle`), or a real broker.
+ * they are handled (`MemoryBroker.awaitIdle`), or a real broker. Within one
+ * publish a broker may refuse a message and take a later one of its key: that one
+ * is out, and the key waits from then on. Listening takes a connection of the
+ * pool, and each of `concurrency` another.
  *
  * @stability unstable
  * @category layers

@@ -1,9 +1,9 @@
 /** What must not lose a message, nor publish one that was not committed, nor change the order of a key. */
 import { PgClient } from "@effect/sql-pg"
 import { assert, it } from "@effect/vitest"
-import { Broker, Mediator, type Message } from "@event-flow/core"
+import { type Broker, Mediator, type Message } from "@event-flow/core"
 import { Outbox, OutboxAdmin, type OutboxRelay } from "@event-flow/sql-layer"
-import { Deferred, Effect, Fiber, Layer, Random, Redacted, Schedule, type Scope } from "effect"
+import { Deferred, Effect, Fiber, type Layer, Random, Redacted, Schedule, type Scope } from "effect"
 import type { SqlClient } from "effect/sql"
 import { spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"

@@ -1,5 +1,6 @@
 /** The migrations of the tables, for PostgreSQL. One that was released is never changed: add another. */
 import type { Names } from "../Tables.ts"
+import { slots } from "./slot.ts"
 
 export interface Migration {
   readonly name: string
@@ -17,7 +18,7 @@ export const statements = (tables: Names): ReadonlyArray<Migration> => {
       // Rows come and go: what is dead has to leave the table before it slows down the search
       `CREATE TABLE ${outbox} (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  slot smallint NOT NULL,
+  slot smallint NOT NULL CHECK (slot BETWEEN 0 AND ${slots - 1}),
   topic text NOT NULL,
   key text,
   key_bytes bytea,
