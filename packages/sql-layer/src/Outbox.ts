@@ -141,7 +141,7 @@ const messageTooLarge = (row: NewRow, bound: number) =>
  * How long a notification is followed by none, in milliseconds: each costs about as much as a
  * statement of a command, and relays are not done with the last one so soon.
  */
-const notifyPause = 5
+const notifyPause = 10
 
 /** Of the machine's clock: a program under a virtual one would tell its relays once and never again. */
 const pause = Effect.callback<void>((resume) => {
