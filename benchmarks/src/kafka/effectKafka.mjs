@@ -1,9 +1,10 @@
-// effect-kafka, made for Effect 3, which cannot be installed beside Effect 4: plain JavaScript, and nothing imported
-// from this repository. It publishes and consumes through another client, and each workload takes the one that is
-// faster at it: @confluentinc/kafka-javascript to publish, where it is installed and loads, and kafkajs to consume. Its
-// two other instances cannot do the work: that of @platformatic/kafka drops records that find its queue full, and `send`
-// of ConfluentRdKafka awaits no acknowledgement and leaves the headers out.
+// effect-kafka, made for Effect 3, which cannot be installed beside Effect 4: plain JavaScript. It publishes and consumes
+// through another client, and each workload takes the one that is faster at it: @confluentinc/kafka-javascript to publish,
+// where it is installed and loads, and kafkajs to consume. Its two other instances cannot do the work: that of
+// @platformatic/kafka drops records that find its queue full, and `send` of ConfluentRdKafka awaits no acknowledgement and
+// leaves the headers out.
 import { createRequire } from "node:module"
+import { inFlight, main, Meter, work } from "./work.ts"
 
 const require = createRequire(`${process.env.EFFECT_KAFKA_DIRECTORY}/package.json`)
 const { Effect, Logger, LogLevel } = require("effect")
@@ -17,52 +18,25 @@ try {
   // Not installed, or compiled for another Node
 }
 
-const padding = "x".repeat(150)
-
-const run = async (task) => {
+const run = (task) => {
   const total = task.warmUp + task.count
   const brokers = [...task.servers]
-  let seen = 0
-  let start = 0
-  let rss = 0
-  let resolve
-  const done = new Promise((r) => {
-    resolve = r
-  })
-  const tick = () => {
-    seen++
-    if (seen === task.warmUp) start = performance.now()
-    if (seen % 20_000 === 0) rss = Math.max(rss, process.memoryUsage.rss())
-    if (seen === total) {
-      const seconds = (performance.now() - start) / 1_000
-      resolve({ perSecond: Math.round(task.count / seconds), rss: Math.round(rss / 2 ** 20) })
-    }
-  }
+  const meter = new Meter(task)
 
   let next = 0
   const publish = Effect.gen(function*() {
     const producer = yield* Producer.Producer
     const worker = Effect.gen(function*() {
       while (next < total) {
-        const i = next++
+        const { body, headers, key } = work(next++)
         yield* producer.send({
           topic: task.topic,
-          messages: [{
-            key: `key-${i % 5_000}`,
-            value: Buffer.from(`{"i":${i},"padding":"${padding}"}`),
-            headers: {
-              "ce_specversion": "1.0",
-              "ce_id": `id-${i}`,
-              "ce_type": "Measured.v1",
-              "ce_source": "/bench",
-              "content-type": "application/json"
-            }
-          }]
+          messages: [{ key, value: body, headers }]
         })
-        tick()
+        meter.tick()
       }
     })
-    yield* Effect.all(Array.from({ length: 1_000 }, () => worker), { concurrency: "unbounded", discard: true })
+    yield* Effect.all(Array.from({ length: inFlight }, () => worker), { concurrency: "unbounded", discard: true })
   }).pipe(
     // As for the same clients without effect-kafka: kafkajs loses its order if it is idempotent with more than one
     // request on its way, and acknowledges by all unless told
@@ -79,7 +53,7 @@ const run = async (task) => {
   // that. Without `autoCommit` nothing is committed at all: a record's `commit` is kafkajs's `commitOffsetsIfNecessary`,
   // which needs an interval or a threshold, and no option reaches either
   const consume = MessageRouter.empty.pipe(
-    MessageRouter.subscribe(task.topic, Effect.sync(tick)),
+    MessageRouter.subscribe(task.topic, Effect.sync(() => meter.tick())),
     Consumer.serveEffect({
       groupId: `bench-${task.topic}-${process.pid}`,
       fromBeginning: true,
@@ -95,7 +69,7 @@ const run = async (task) => {
   const program = (task.workload === "publish" ? publish : consume).pipe(
     Effect.provide(Logger.minimumLogLevel(LogLevel.None))
   )
-  return Promise.race([done, Effect.runPromise(program).then(() => done)])
+  return Promise.race([meter.done, Effect.runPromise(program).then(() => meter.done)])
 }
 
 if (process.argv[2] === "describe") {
@@ -107,6 +81,5 @@ if (process.argv[2] === "describe") {
     JSON.stringify({ version: `${self} (${rest.join(", ")})`, publishes: ConfluentKafkaJS ? "confluent" : "kafkajs" })
   )
 } else {
-  const result = await run(JSON.parse(process.argv[2]))
-  process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit(0))
+  await main(run)
 }

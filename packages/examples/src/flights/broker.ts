@@ -1,10 +1,11 @@
 /**
  * The one place that chooses the broker. Nothing else of the example knows which one it is.
  */
-import { Broker, MemoryBroker, Message, Subscriber } from "@event-flow/core"
+import { type Broker, MemoryBroker, type Subscriber } from "@event-flow/core"
 import { KafkaBroker, type KafkaConfig, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
 import { RabbitBroker, RabbitConfig, RabbitSubscriber, RabbitTopology } from "@event-flow/rabbitmq-layer"
-import { Array, Config, ConfigProvider, Context, Effect, Layer, Option, Schema } from "effect"
+import { Array, Config, ConfigProvider, Effect, Layer, Option, Schema } from "effect"
+import { layerOwnTopics } from "../ownTopics.ts"
 import { boardGroup } from "./board.ts"
 import { LongDelay, RunEnded } from "./domain.ts"
 
@@ -27,34 +28,7 @@ export class BrokerNotConfigured extends Schema.TaggedError<BrokerNotConfigured>
 const inRun = (run: string, name: string): string => name.startsWith(`${run}.`) ? name : `${run}.${name}`
 
 /** Has the flows built on top of it use the topics and groups of a run. */
-const layerInRun = (run: string) =>
-  Layer.effectContext(Effect.gen(function*() {
-    const broker = yield* Broker.Broker
-    const subscriber = yield* Subscriber.Subscriber
-    return Context.make(
-      Broker.Broker,
-      Broker.Broker.of({
-        name: broker.name,
-        publish: (messages) =>
-          broker.publish(Array.map(messages, ({ attributes, body, headers, key, topic }) =>
-            Message.make({ topic: inRun(run, topic), key, attributes, headers, body })))
-      })
-    ).pipe(
-      Context.add(
-        Subscriber.Subscriber,
-        Subscriber.Subscriber.of({
-          name: subscriber.name,
-          subscribe: (options) =>
-            subscriber.subscribe({
-              ...options,
-              topics: Array.map(options.topics, (topic) =>
-                inRun(run, topic)),
-              group: inRun(run, options.group)
-            })
-        })
-      )
-    )
-  }))
+const layerInRun = (run: string) => layerOwnTopics((name) => inRun(run, name))
 
 const topicsOf = (run: string) =>
   Array.dedupe([LongDelay, RunEnded].map(({ route }) => inRun(run, route.topic))) as Array.NonEmptyArray<string>

@@ -1,10 +1,11 @@
 /**
  * The one place that chooses what carries messages from the outbox to the totals.
  */
-import { Broker, MemoryBroker, Message, Subscriber } from "@event-flow/core"
+import { Broker, MemoryBroker, Subscriber } from "@event-flow/core"
 import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
-import { Array, Config, ConfigProvider, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { Config, ConfigProvider, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
+import { layerOwnTopics } from "../ownTopics.ts"
 import { topic } from "./domain.ts"
 
 export const brokers = ["memory", "kafka"] as const
@@ -49,28 +50,6 @@ const layerOfShop = Effect.fnUntraced(function*() {
   const sql = yield* SqlClient.SqlClient
   const [shop] = yield* sql<{ id: string }>`SELECT id FROM shop.identity`
   const own = (name: string) => `${name}-${shop!.id}`
-  const named = Layer.effectContext(Effect.gen(function*() {
-    const broker = yield* Broker.Broker
-    const subscriber = yield* Subscriber.Subscriber
-    return Context.make(
-      Broker.Broker,
-      Broker.Broker.of({
-        name: broker.name,
-        publish: (messages) =>
-          broker.publish(
-            Array.map(messages, ({ attributes, body, headers, key, topic }) =>
-              Message.make({ topic: own(topic), key, attributes, headers, body }))
-          )
-      })
-    ).pipe(Context.add(
-      Subscriber.Subscriber,
-      Subscriber.Subscriber.of({
-        name: subscriber.name,
-        subscribe: (options) =>
-          subscriber.subscribe({ ...options, topics: Array.map(options.topics, own), group: own(options.group) })
-      })
-    ))
-  }))
   // Created before anything subscribes or publishes
   const topics = Layer.effectDiscard(
     KafkaTopics.KafkaTopics.use((topics) =>
@@ -78,7 +57,10 @@ const layerOfShop = Effect.fnUntraced(function*() {
       topics.ensure([{ topic: own(topic), partitions: 4, retention: "3 days" }])
     )
   ).pipe(Layer.provide(KafkaTopics.layerConfig))
-  return named.pipe(Layer.provide([KafkaBroker.layerConfig, KafkaSubscriber.layerConfig]), Layer.provide(topics))
+  return layerOwnTopics(own).pipe(
+    Layer.provide([KafkaBroker.layerConfig, KafkaSubscriber.layerConfig]),
+    Layer.provide(topics)
+  )
 })
 
 /** Settings come from the environment: `kafka.bootstrapServers` is KAFKA_BOOTSTRAP_SERVERS. */

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type { FailedRow } from "./dialect.ts"
 import { type PendingRow, toMessage } from "./row.ts"
+import { toStorable } from "./slot.ts"
 
 export interface Options {
   /** How long one publish may take. */
@@ -169,9 +170,7 @@ const toFailure = (cause: Cause.Cause<Broker.PublishError | Broker.BrokerNotFoun
   return { error, text: describe(error), isRetryable }
 }
 
-const unstorable = /[\0\p{Surrogate}]/gu
-
 const describe = (error: unknown): string => {
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
-  return text.slice(0, maxErrorLength).replace(unstorable, "\ufffd")
+  return toStorable(text.slice(0, maxErrorLength))
 }

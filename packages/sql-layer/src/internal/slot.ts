@@ -17,7 +17,11 @@ export const keyText = (message: Message.Message): string | null => {
 /** Whether a text column takes it as it is: no NUL, no half of a surrogate pair. */
 export const isStorable = (text: string): boolean => !unstorable.test(text)
 
+/** The text with what no text column takes replaced. */
+export const toStorable = (text: string): string => text.replace(unstorables, "\ufffd")
+
 const unstorable = /[\0\p{Surrogate}]/u
+const unstorables = new RegExp(unstorable, "gu")
 
 /** FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/) over UTF-16 code units, both bytes of each in one step. */
 export const slotOf = (topic: string, key: string): number => {
