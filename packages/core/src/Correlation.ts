@@ -6,6 +6,9 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import { dual } from "effect/Function"
+import { CurrentFlow, Flow } from "./internal/dispatch/flow.ts"
 
 /**
  * The correlation of the running flow.
@@ -27,17 +30,14 @@ export interface Correlation {
  * **Details**
  *
  * `Mediator.send` starts one when there is none, so nested sends share it; the
- * `EventConsumer` restores it from the message that it handles. Provide it
- * yourself to take an id from elsewhere, such as a request header:
- * `Effect.provideService(Correlation.Current, Correlation.make(id))`.
+ * `EventConsumer` restores it from the message that it handles.
  *
  * @stability unstable
- * @category references
+ * @category getters
  * @since 0.1.0
  */
-export const Current: Context.Reference<Correlation | undefined> = Context.Reference<Correlation | undefined>(
-  "@event-flow/core/Correlation/Current",
-  { defaultValue: () => undefined }
+export const current: Effect.Effect<Correlation | undefined> = Effect.withFiber((fiber) =>
+  Effect.succeed(Context.get(fiber.context, CurrentFlow))
 )
 
 /**
@@ -48,3 +48,28 @@ export const Current: Context.Reference<Correlation | undefined> = Context.Refer
  * @since 0.1.0
  */
 export const make = (correlationId: string, causationId?: string): Correlation => ({ correlationId, causationId })
+
+/**
+ * Runs an effect under a correlation that comes from elsewhere, such as a
+ * request header.
+ *
+ * **Example** (The id of a request)
+ *
+ * ```ts
+ * const response = Mediator.send(command).pipe(Correlation.provide(Correlation.make(requestId)))
+ * ```
+ *
+ * @stability unstable
+ * @category combinators
+ * @since 0.1.0
+ */
+export const provide: {
+  (correlation: Correlation): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  <A, E, R>(effect: Effect.Effect<A, E, R>, correlation: Correlation): Effect.Effect<A, E, R>
+} = dual(
+  2,
+  <A, E, R>(effect: Effect.Effect<A, E, R>, correlation: Correlation): Effect.Effect<A, E, R> =>
+    Effect.updateContext(effect, (context: Context.Context<R>) =>
+      // The same services, and the flow
+      Flow.correlated(context, correlation).context as Context.Context<R>)
+)

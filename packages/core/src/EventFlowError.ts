@@ -87,7 +87,7 @@ export class EventsFailed extends Schema.TaggedError<EventsFailed>("@event-flow/
 export type EventFailure = EventHandlerError | BrokerNotFound | PublishError | CascadeTooDeep
 
 /**
- * All of it, as it shows in the error channel of `Mediator.send`.
+ * Every error that processing events can add to `Mediator.send`.
  *
  * @stability unstable
  * @category errors
@@ -109,6 +109,30 @@ export const EventFlowError = Schema.Union([
   CascadeTooDeep,
   EventsFailed
 ])
+
+/**
+ * A command was sent through a flow whose layer is closed: a defect of the
+ * program, which sends from something that outlives the flow (F20). `send` and
+ * `stream` die with it.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class FlowClosed extends Schema.TaggedError<FlowClosed>("@event-flow/core/EventFlowError/FlowClosed")(
+  "FlowClosed",
+  {
+    /** The name of the flow. */
+    flow: Schema.String,
+    /** The tag of the command. */
+    command: Schema.String
+  }
+) {
+  override get message(): string {
+    return `Command "${this.command}" was sent after flow "${this.flow}" was closed: ` +
+      "provide the flow to what sends, so that it is closed later"
+  }
+}
 
 /**
  * Whether an error is one of them: for `Effect.catchIf`.

@@ -12,7 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Broker from "./Broker.ts"
 import { Fifo } from "./internal/fifo.ts"
-import { deliveryOf } from "./internal/flowContext.ts"
+import { deliveryOf } from "./internal/dispatch/flow.ts"
 import * as Message from "./Message.ts"
 import * as Subscriber from "./Subscriber.ts"
 

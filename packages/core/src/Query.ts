@@ -7,7 +7,8 @@
  */
 import type * as Context from "effect/Context"
 import type * as Schema from "effect/Schema"
-import * as Command from "./Command.ts"
+import type * as Command from "./Command.ts"
+import { makeCommand } from "./internal/definition/commandClass.ts"
 import type { MissingSelf } from "./internal/eventClass.ts"
 import type * as Middleware from "./Middleware.ts"
 
@@ -33,12 +34,19 @@ export const Class = <Self = never>() =>
   const Fields extends Schema.Struct.Fields = {},
   Success extends Schema.Top = Schema.Void,
   Error extends Schema.Top = Schema.Never,
+  const Sends extends ReadonlyArray<Command.Target> = readonly [],
   const M extends ReadonlyArray<Middleware.Any> = readonly [],
   const Requires extends ReadonlyArray<Context.Key<unknown, unknown>> = readonly [],
   const Stream extends boolean = false
 >(
   tag: Tag,
-  options: Omit<Command.Options<Fields, Success, Error, readonly [], M, Requires, Stream>, "emits">
-): [Self] extends [never] ? MissingSelf<"Query.Class">
-  : Command.ClassOf<Self, Tag, Fields, Success, Error, readonly [], M, Requires, Stream> =>
-  Command.makeClass("Query", tag, options) as never
+  options: Omit<Command.Options<Fields, Success, Error, readonly [], Sends, M, Requires, Stream>, "emits">
+): [Self] extends [never] ? MissingSelf<"Query.Class"> : Command.Command<Self, Tag, Fields, {
+  readonly success: Success
+  readonly error: Error
+  readonly emits: readonly []
+  readonly sends: Sends
+  readonly middleware: M
+  readonly requires: Requires
+  readonly mode: Stream extends true ? "stream" : "single"
+}> => makeCommand("Query", tag, options) as never

@@ -50,7 +50,7 @@ import * as Schema from "effect/Schema"
 import type { ExcludeTag, ExtractTag, Tags } from "effect/Types"
 import type { Collect } from "./Collect.ts"
 import type * as Event from "./Event.ts"
-import { Collector } from "./internal/collector.ts"
+import { Collector } from "./internal/dispatch/collector.ts"
 
 /**
  * The function of a command handler or of an event handler.

@@ -1,5 +1,8 @@
 /**
  * The sends that are running, so that closing a layer can wait for them (F11).
+ *
+ * A look and what depends on it are one synchronous step: the run loop may
+ * yield between any two effects, and a send may start or end there.
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -20,11 +23,30 @@ class Ring implements Sending {
   next: Sending = this
 }
 
+/** A send around which others run: it waits for its own fiber. */
+export class Tracked implements Sending {
+  readonly fiber: AnyFiber
+  previous: Sending = this
+  next: Sending = this
+
+  constructor(fiber: AnyFiber) {
+    this.fiber = fiber
+  }
+}
+
 export class InFlight {
   readonly #ring = new Ring()
   #onIdle: (() => void) | undefined = undefined
-  isClosed = false
+  #isClosed = false
 
+  /** Takes up a send, unless this is closed. */
+  enter(sending: Sending): boolean {
+    if (this.#isClosed) return false
+    this.add(sending)
+    return true
+  }
+
+  /** Takes up what runs inside of a send that was taken up. */
   add(sending: Sending): void {
     const last = this.#ring.previous
     sending.previous = last
@@ -33,6 +55,7 @@ export class InFlight {
     this.#ring.previous = sending
   }
 
+  /** Nothing happens to what was not taken up. */
   remove(sending: Sending): void {
     sending.previous.next = sending.next
     sending.next.previous = sending.previous
@@ -47,33 +70,31 @@ export class InFlight {
     return true
   }
 
-  /** The running fibers but for `self`. */
-  #fibers(self: AnyFiber): Array<AnyFiber> {
-    const fibers: Array<AnyFiber> = []
-    for (let sending = this.#ring.next; sending !== this.#ring; sending = sending.next) {
-      if (sending.fiber !== undefined && sending.fiber !== self) fibers.push(sending.fiber)
-    }
-    return fibers
+  /** Closes this if nothing runs any more. */
+  #closeIfIdle(self: AnyFiber): boolean {
+    if (!this.#isIdle(self)) return false
+    this.#isClosed = true
+    return true
   }
 
-  /** Waits for what runs, then interrupts what is left and waits for its end. */
-  drain(timeout: Duration.Input): Effect.Effect<void> {
+  /** The running fibers but for `self`. */
+  #fibers(self: AnyFiber): Array<AnyFiber> {
+    const fibers = new Set<AnyFiber>()
+    for (let sending = this.#ring.next; sending !== this.#ring; sending = sending.next) {
+      if (sending.fiber !== undefined && sending.fiber !== self) fibers.add(sending.fiber)
+    }
+    return [...fibers]
+  }
+
+  /** Waits for what runs, then interrupts what is left and waits for its end. Nothing starts any more after it. */
+  drain(timeout: Duration.Input, what: string): Effect.Effect<void> {
     return Effect.withFiber((self) => {
-      const finish = Effect.sync(() => {
-        this.isClosed = true
-      })
-      if (this.#isIdle(self)) return finish
+      if (this.#closeIfIdle(self)) return Effect.void
       const idle = Effect.callback<void>((resume) => {
         // The last one may have ended since
-        if (this.#isIdle(self)) {
-          this.isClosed = true
-          return resume(Effect.void)
-        }
+        if (this.#closeIfIdle(self)) return resume(Effect.void)
         this.#onIdle = () => {
-          if (!this.#isIdle(self)) return
-          // Now and not when this fiber goes on: a send could start in between
-          this.isClosed = true
-          resume(Effect.void)
+          if (this.#closeIfIdle(self)) resume(Effect.void)
         }
         return Effect.sync(() => {
           this.#onIdle = undefined
@@ -81,19 +102,16 @@ export class InFlight {
       })
       const interruptRest = Effect.suspend(() => {
         // Before: what starts now would outlive the layer
-        this.isClosed = true
+        this.#isClosed = true
         const rest = this.#fibers(self)
         return Effect.andThen(
           Effect.logWarning(
-            `${rest.length} command(s) did not end before the mediator's drain timeout: interrupting them`
+            `${rest.length} command(s) of ${what} did not end before its drain timeout: interrupting them`
           ),
           Fiber.interruptAll(rest)
         )
       })
-      return Effect.andThen(
-        Effect.timeoutOrElse(Effect.interruptible(idle), { duration: timeout, orElse: () => interruptRest }),
-        finish
-      )
+      return Effect.timeoutOrElse(Effect.interruptible(idle), { duration: timeout, orElse: () => interruptRest })
     })
   }
 }

@@ -3,8 +3,8 @@
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import type * as Event from "../Event.ts"
-import type { EventFailure } from "../EventFlowError.ts"
+import type * as Event from "../../Event.ts"
+import type { EventFailure } from "../../EventFlowError.ts"
 
 /** No follow-ups. */
 export const nothing: ReadonlyArray<Event.Any> = []

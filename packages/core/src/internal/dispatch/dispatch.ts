@@ -4,11 +4,11 @@
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type { CapturedContext } from "./capturedContext.ts"
-import { type Flow, handlerContext } from "./flowContext.ts"
+import { Flow } from "./flow.ts"
+import type { GivenServices } from "./givenServices.ts"
 import type { Sending } from "./inFlight.ts"
 
-type AnyFiber = Fiber.Fiber<unknown, unknown>
+export type AnyFiber = Fiber.Fiber<unknown, unknown>
 
 /**
  * What mediator, processor and emitter share while they work on one dispatch.
@@ -18,49 +18,48 @@ type AnyFiber = Fiber.Fiber<unknown, unknown>
 export class Dispatch implements Sending {
   readonly fiber: AnyFiber
   readonly caller: Context.Context<never>
-  /** The context in which events are processed. */
-  context: Context.Context<never>
   /** What is collected from now on would be lost. */
   isEnded = false
-  /** The flow that started with this dispatch. */
-  flow: Flow | undefined = undefined
+  /** Set before anything runs in the dispatch. */
+  flow!: Flow
   previous: Sending = this
   next: Sending = this
 
   constructor(fiber: AnyFiber) {
     this.fiber = fiber
     this.caller = fiber.context
-    this.context = fiber.context
   }
 
   end(): void {
     this.isEnded = true
-    this.leaveFlow()
+    this.fiber.setContext(this.caller)
   }
 
-  /** For a fiber that handles one delivery after another in one dispatch: the next has a flow of its own. */
+  /**
+   * Ends a flow that is of this dispatch alone. A fiber that handles one
+   * delivery after another in one dispatch has a flow for each.
+   */
   leaveFlow(): void {
     this.flow?.release()
     this.fiber.setContext(this.caller)
   }
-
-  enterFlow(flow: Flow | undefined): void {
-    this.flow = flow
-    this.context = this.caller
-  }
-
-  /** The context to run a handler in; that of a flow is not made for it. */
-  handlerContext(captured: CapturedContext): Context.Context<never> {
-    return this.flow === undefined ? handlerContext(captured, this.context) : this.flow.handlerContext(captured)
-  }
 }
 
-/** Runs an effect as a dispatch of its own. */
-export const inDispatch = <A, E>(run: (dispatch: Dispatch) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
+/** Runs an effect as a dispatch of its own, in the flow of the fiber's context or in one at another depth. */
+export const inDispatch = <A, E>(
+  run: (dispatch: Dispatch) => Effect.Effect<A, E>,
+  flow?: Flow
+): Effect.Effect<A, E> =>
   Effect.withFiber((fiber) => {
     const dispatch = new Dispatch(fiber)
+    dispatch.flow = flow ?? Flow.continuedIn(fiber.context)
     return Effect.onExitPrimitive(run(dispatch), () => {
       dispatch.end()
       return undefined
     })
   })
+
+/** Lets the fiber of a dispatch run a handler: in the context of the flow, with the services of its layer. */
+export const enterHandler = (dispatch: Dispatch, services: GivenServices): void => {
+  dispatch.fiber.setContext(dispatch.flow.handlerContext(services))
+}

@@ -2,8 +2,8 @@
  * The collection of one run of one handler.
  */
 import * as Effect from "effect/Effect"
-import type * as Event from "../Event.ts"
-import { TypeId } from "./eventClass.ts"
+import type * as Event from "../../Event.ts"
+import { TypeId } from "../eventClass.ts"
 
 /**
  * Where a handler puts the events that its work gave rise to. An array behind a
