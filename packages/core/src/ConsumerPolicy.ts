@@ -239,7 +239,9 @@ export const defaultPolicy: ConsumerPolicy = (failure) =>
  * **Example** (A topic with other people's events)
  *
  * ```ts
- * EventConsumer.layer({ group: "delay-board", policy: ConsumerPolicy.ignoreUnknownTypes() })
+ * import { ConsumerPolicy, EventConsumer } from "@event-flow/core"
+ *
+ * const Board = EventConsumer.layer({ group: "delay-board", policy: ConsumerPolicy.ignoreUnknownTypes() })
  * ```
  *
  * @stability unstable

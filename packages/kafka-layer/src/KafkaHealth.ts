@@ -62,6 +62,9 @@ export interface SubscriptionHealth {
  * **Example** (A readiness check)
  *
  * ```ts
+ * import { KafkaHealth } from "@event-flow/kafka-layer"
+ * import { Effect } from "effect"
+ *
  * const isReady = Effect.map(
  *   KafkaHealth.KafkaHealth.use((health) => health.subscriptions),
  *   (subscriptions) => subscriptions.every((subscription) => subscription.isConnected)

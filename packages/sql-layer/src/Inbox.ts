@@ -62,6 +62,10 @@ export interface Options {
  * **Example** (A consumer whose effects happen once)
  *
  * ```ts
+ * import { EventConsumer } from "@event-flow/core"
+ * import { Inbox } from "@event-flow/sql-layer"
+ * import { Layer } from "effect"
+ *
  * const Consumer = EventConsumer.layer({ group: "orders-view", dedupe: true }).pipe(
  *   Layer.provide(Inbox.layer())
  * )

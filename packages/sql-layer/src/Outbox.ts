@@ -71,6 +71,11 @@ export interface Options {
  * **Example** (State and events cannot disagree)
  *
  * ```ts
+ * import { EventFlow } from "@event-flow/core"
+ * import { KafkaBroker } from "@event-flow/kafka-layer"
+ * import { Outbox, OutboxRelay } from "@event-flow/sql-layer"
+ * import { Layer } from "effect"
+ *
  * const Shop = EventFlow.layer({ handlers: [] }).pipe(Layer.provide(Outbox.layer()))
  * const Relay = OutboxRelay.layer().pipe(Layer.provide(KafkaBroker.layer({ bootstrapServers: ["127.0.0.1:9092"] })))
  * ```

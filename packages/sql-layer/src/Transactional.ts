@@ -99,9 +99,12 @@ export interface Options {
  * **Example** (All or nothing)
  *
  * ```ts
+ * import { Command } from "@event-flow/core"
+ * import { Transactional } from "@event-flow/sql-layer"
+ * import { Schema } from "effect"
+ *
  * class PlaceOrder extends Command.Class<PlaceOrder>()("PlaceOrder", {
  *   payload: { orderId: Schema.String },
- *   emits: [OrderPlaced],
  *   middleware: [Transactional.make({ isolation: "serializable" })]
  * }) {}
  * ```

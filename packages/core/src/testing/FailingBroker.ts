@@ -4,6 +4,10 @@
  * **Example** (The second publish finds the broker gone)
  *
  * ```ts
+ * import { Broker } from "@event-flow/core"
+ * import { FailingBroker, RecordingBroker } from "@event-flow/core/testing"
+ * import { Layer } from "effect"
+ *
  * const layer = FailingBroker.layer(
  *   FailingBroker.nth(2, new Broker.Unreachable({ detail: "connection refused" }))
  * ).pipe(Layer.provideMerge(RecordingBroker.layer))
