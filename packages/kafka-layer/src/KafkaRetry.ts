@@ -46,6 +46,8 @@ export interface Step {
 }
 
 /**
+ * Options of the delayed retries of a consumer group.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0

@@ -130,6 +130,8 @@ export const specs = (
   Array.from(new Set(definitions.map((definition) => definition.route.topic)), (topic) => ({ topic, ...options }))
 
 /**
+ * A `KafkaTopics` with an admin client of its own. It is built without a broker.
+ *
  * @stability unstable
  * @category layers
  * @since 0.1.0

@@ -11,6 +11,8 @@ import * as Duration from "effect/Duration"
 import * as Names from "./internal/names.ts"
 
 /**
+ * Options of the delayed retries of a consumer group.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0

@@ -22,6 +22,8 @@ import * as Transaction from "./internal/transaction.ts"
 import * as Tables from "./Tables.ts"
 
 /**
+ * Options of the inbox.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0

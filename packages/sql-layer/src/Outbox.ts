@@ -28,6 +28,8 @@ import * as Tables from "./Tables.ts"
 export const name = "outbox"
 
 /**
+ * Options of the outbox.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0

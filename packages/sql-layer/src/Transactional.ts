@@ -49,6 +49,8 @@ export class TransactionError
 }
 
 /**
+ * Options of the transaction.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0

@@ -85,6 +85,8 @@ export type Notification =
   | Where<NotificationEvent.Any>
 
 /**
+ * Options of an expectation.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0

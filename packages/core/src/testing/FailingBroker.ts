@@ -141,6 +141,8 @@ export const first = (n: number, failure: Failure): Plan => (call) => call <= n 
 export const always = (failure: Failure): Plan => () => failure
 
 /**
+ * The publish fails with `BrokerNotFound`, as with `Broker.layerNone`.
+ *
  * @stability unstable
  * @category failures
  * @since 0.1.0
@@ -148,6 +150,8 @@ export const always = (failure: Failure): Plan => () => failure
 export const brokerNotFound: BrokerNotFound = { _tag: "BrokerNotFound" }
 
 /**
+ * The publish dies with this defect.
+ *
  * @stability unstable
  * @category failures
  * @since 0.1.0
@@ -155,6 +159,8 @@ export const brokerNotFound: BrokerNotFound = { _tag: "BrokerNotFound" }
 export const die = (defect: unknown): Defect => ({ _tag: "Defect", defect })
 
 /**
+ * The publish never ends by itself: it waits until it is interrupted.
+ *
  * @stability unstable
  * @category failures
  * @since 0.1.0
@@ -162,6 +168,9 @@ export const die = (defect: unknown): Defect => ({ _tag: "Defect", defect })
 export const hang: Hang = { _tag: "Hang" }
 
 /**
+ * The messages are published, and then the publish fails: the sender cannot know
+ * that they arrived.
+ *
  * @stability unstable
  * @category failures
  * @since 0.1.0
