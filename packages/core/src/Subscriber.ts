@@ -96,6 +96,8 @@ export interface Subscription {
 }
 
 /**
+ * What to subscribe to, and how much to take at once.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
