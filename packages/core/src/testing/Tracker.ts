@@ -25,6 +25,7 @@ import * as Semaphore from "effect/Semaphore"
 import type * as Broker from "../Broker.ts"
 import type * as Event from "../Event.ts"
 import * as FlowObserver from "../FlowObserver.ts"
+import { Waiters } from "../internal/waiters.ts"
 import * as MemoryBroker from "../MemoryBroker.ts"
 import type { Message } from "../Message.ts"
 import type * as Subscriber from "../Subscriber.ts"
@@ -189,7 +190,7 @@ class Recorder implements FlowObserver.FlowObserver {
   #origins = new Map<Event.Any, Array<Mutable<Flow.EventStep> | Mutable<Flow.DeliveryStep>>>()
   #messages = new Map<Message, Mutable<Flow.MessageStep>>()
   #messagesById = new Map<string, Mutable<Flow.MessageStep>>()
-  #onIdle = new Set<() => void>()
+  readonly #idle = new Waiters()
 
   begin(): void {
     this.#isRecording = true
@@ -210,15 +211,7 @@ class Recorder implements FlowObserver.FlowObserver {
   }
 
   /** Waits until nothing runs. */
-  readonly awaitIdle: Effect.Effect<void> = Effect.suspend(() =>
-    this.running === 0 ? Effect.void : Effect.callback<void>((resume) => {
-      const wake = () => resume(Effect.void)
-      this.#onIdle.add(wake)
-      return Effect.sync(() => {
-        this.#onIdle.delete(wake)
-      })
-    })
-  )
+  readonly awaitIdle: Effect.Effect<void> = this.#idle.until(() => this.running === 0 ? Effect.void : undefined)
 
   readonly commandStarted: FlowObserver.FlowObserver["commandStarted"] = (run, command, parent) => {
     this.#start()
@@ -369,9 +362,6 @@ class Recorder implements FlowObserver.FlowObserver {
   }
 
   #stop(): void {
-    if (--this.running > 0) return
-    const waiting = [...this.#onIdle]
-    this.#onIdle.clear()
-    for (const wake of waiting) wake()
+    if (--this.running === 0) this.#idle.wakeAll()
   }
 }
