@@ -1,6 +1,15 @@
 /** What a tracked run waits for, wherever its fiber yields and whatever starts a turn later. */
 import { assert, describe, it } from "@effect/vitest"
-import { Command, EventConsumer, EventFlow, EventHandler, Mediator, NotificationEvent } from "@event-flow/core"
+import {
+  Broker,
+  Command,
+  DomainEvent,
+  EventConsumer,
+  EventFlow,
+  EventHandler,
+  Mediator,
+  NotificationEvent
+} from "@event-flow/core"
 import { Tracker } from "@event-flow/core/testing"
 import { Effect, Layer, References, Schema } from "effect"
 
@@ -30,4 +39,39 @@ describe("a tracked run ends", () => {
         assert.deepStrictEqual(flow.consumed.map(({ outcome }) => outcome), ["handled"], `${ops} operations`)
       }
     }))
+})
+
+describe("a tracked run waits for a command that is sent by", () => {
+  class Done extends DomainEvent.Class<Done>()("Done", {}) {}
+  class First extends Command.Class<First>()("First", { emits: [Done] }) {}
+  class Late extends Command.Class<Late>()("Late", {}) {}
+  const OnDone = EventHandler.make("OnDone", { on: Done })
+
+  type Work = Effect.Effect<unknown, never, Mediator.Mediator | Command.Handler<"Late">>
+
+  const ways: Record<string, (send: Work) => Work> = {
+    "a detached fiber, which begins in the next turn": (send) => Effect.forkDetach(send),
+    "a detached fiber of a detached fiber": (send) => Effect.forkDetach(Effect.forkDetach(send)),
+    "a detached fiber that yields first": (send) =>
+      Effect.forkDetach(Effect.andThen(Effect.repeat(Effect.yieldNow, { times: 3 }), send)),
+    "a detached fiber, after a promise": (send) =>
+      Effect.forkDetach(Effect.andThen(Effect.promise(() => Promise.resolve()), send))
+  }
+
+  for (const [name, fork] of Object.entries(ways)) {
+    it.effect(name, () =>
+      Effect.gen(function*() {
+        const ran: Array<string> = []
+        const main = EventFlow.layer({ handlers: [OnDone] }).pipe(
+          Layer.provideMerge(First.toLayer((_, { collect }) => collect(new Done()))),
+          Layer.provide(OnDone.toLayer(() => Effect.asVoid(fork(Mediator.send(new Late()))))),
+          Layer.provideMerge(Late.toLayer(() => Effect.sync(() => ran.push("late")))),
+          Layer.provide(Broker.layerNone),
+          Layer.provideMerge(Tracker.layer)
+        )
+        const { flow } = yield* Effect.provide(Tracker.run(Mediator.send(new First())), main)
+        assert.deepStrictEqual(flow.commands.map(({ command }) => command._tag), ["First", "Late"])
+        assert.deepStrictEqual(ran, ["late"])
+      }))
+  }
 })

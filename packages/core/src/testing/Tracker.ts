@@ -83,7 +83,9 @@ export class Tracker extends Context.Service<Tracker, {
  * will acknowledge keeps it waiting; so do not provide the consumer inside of
  * `effect`, which would end it too early. Interrupted while it waits (by a
  * test's timeout), it logs what it was waiting for. A detached fiber is seen
- * when it sends a command.
+ * when it sends a command. The run waits for fibers that send at once, or after a
+ * few turns of the event loop; one that waits for something else before it sends
+ * may come too late.
  *
  * @stability unstable
  * @category running
@@ -122,6 +124,9 @@ export const layerMemoryBroker = (
 
 // --- internal ---
 
+/** How many turns of the event loop must pass without anything new before a run counts as done. */
+const quietTurns = 10
+
 /** Inside of a tracked run, where another one would wait for itself. */
 const IsTracked = Context.Reference<boolean>("@event-flow/core/testing/Tracker/IsTracked", {
   defaultValue: () => false
@@ -137,8 +142,9 @@ const make = (broker: MemoryBroker.MemoryBroker["Service"] | undefined): Context
     const started = recorder.started
     return recorder.awaitIdle.pipe(
       Effect.andThen(messagesDone),
+      // Whatever ran may have forked a fiber that has not begun yet
+      Effect.andThen(Effect.repeat(Effect.yieldNow, { times: quietTurns, while: () => recorder.started === started })),
       Effect.andThen(pending),
-      // What ran meanwhile may have started more
       Effect.flatMap((messages) =>
         messages === 0 && recorder.running === 0 && recorder.started === started ? Effect.void : allDone
       )
