@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Broker from "./Broker.ts"
 import { Fifo } from "./internal/fifo.ts"
 import { deliveryOf } from "./internal/dispatch/flow.ts"
+import { Waiters } from "./internal/waiters.ts"
 import * as Message from "./Message.ts"
 import * as Subscriber from "./Subscriber.ts"
 
@@ -122,42 +123,6 @@ interface Held extends Subscriber.Delivery {
 }
 
 const served: unique symbol = Symbol("@event-flow/core/MemoryBroker/served")
-
-/** Effects that wait for something to change; each looks again when woken. */
-class Waiters {
-  #resumes = new Set<() => void>()
-  #changes = 0
-
-  /**
-   * Looks, and looks again after each change until there is something. A fiber
-   * may yield between looking and waiting, so a change in between counts too.
-   */
-  until<A, E>(look: () => Effect.Effect<A, E> | undefined): Effect.Effect<A, E> {
-    return Effect.suspend(() => {
-      const seen = this.#changes
-      return look() ?? Effect.andThen(this.#after(seen), this.until(look))
-    })
-  }
-
-  #after(seen: number): Effect.Effect<void> {
-    return Effect.callback<void>((resume) => {
-      const wake = () => resume(Effect.void)
-      if (this.#changes !== seen) return wake()
-      this.#resumes.add(wake)
-      return Effect.sync(() => {
-        this.#resumes.delete(wake)
-      })
-    })
-  }
-
-  wakeAll(): void {
-    this.#changes++
-    if (this.#resumes.size === 0) return
-    const resumes = this.#resumes
-    this.#resumes = new Set()
-    for (const wake of resumes) wake()
-  }
-}
 
 /** One delivery of an entry to a group, made or still to be made. */
 interface Pending {
