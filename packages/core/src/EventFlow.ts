@@ -6,9 +6,11 @@
  * @stability unstable
  * @since 0.1.0
  */
-import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Str from "effect/String"
 import * as Broker from "./Broker.ts"
 import type * as Command from "./Command.ts"
 import type * as Event from "./Event.ts"
@@ -18,6 +20,7 @@ import * as EventMap from "./EventMap.ts"
 import * as EventProcessor from "./EventProcessor.ts"
 import * as FlowLayer from "./internal/dispatch/flowLayer.ts"
 import * as MessageCodec from "./MessageCodec.ts"
+import * as Settings from "./Settings.ts"
 
 const TypeId = "~@event-flow/core/EventFlow"
 
@@ -48,22 +51,32 @@ export interface Any {
 }
 
 /**
+ * The settings of a flow, as fields of a schema; see `Options`.
+ *
+ * @stability unstable
+ * @category settings
+ * @since 0.1.0
+ */
+export const fields = {
+  ...EventProcessor.fields,
+  /**
+   * The CloudEvents `source` of what is published: which program speaks, as a
+   * URI reference. Name it where several programs publish: an id is unique
+   * within a source. Default: that of the `MessageCodec`, `"/event-flow"`.
+   */
+  source: Schema.optional(Schema.NonEmptyString),
+  /** How long closing the layer waits for sends that are running. Default: 30 seconds. */
+  drainTimeout: Settings.withDefault(Settings.duration({ minimum: 0, infinite: true }), "30 seconds")
+}
+
+/**
  * Options of the layer of a flow.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface Options extends EventProcessor.Options {
-  /**
-   * The CloudEvents `source` of what is published: which program speaks, as a
-   * URI reference. Name it where several programs publish: an id is unique
-   * within a source. Default: that of the `MessageCodec`, `"/event-flow"`.
-   */
-  readonly source?: string | undefined
-  /** How long closing the layer waits for sends that are running. Default: 30 seconds. */
-  readonly drainTimeout?: Duration.Input | undefined
-}
+export interface Options extends Schema.Struct.Encoded<typeof fields> {}
 
 /**
  * How often what has happened in a flow since its layer was built. Counting
@@ -120,11 +133,25 @@ export interface EventFlow<Name extends string, C extends Command.AnyClass, H ex
     options?: Options
   ) => Layer.Layer<
     Command.Flows<C> | RunningFlow<Name>,
-    EventMap.DuplicateDefinition,
-    | Implementations<C>
-    | EventMap.Implementations<H>
-    | Publishing<C | DomainHandlers<H>>
-    | ForeignFlows<C, DomainHandlers<H>>
+    EventMap.DuplicateDefinition | Settings.InvalidSetting,
+    Requirements<C, H>
+  >
+
+  /**
+   * The same with options from a `ConfigProvider`.
+   *
+   * **Example** (From the environment)
+   *
+   * ```ts
+   * const ClinicLive = Clinic.layerConfig({ concurrency: Config.Int("CLINIC_CONCURRENCY") })
+   * ```
+   */
+  readonly layerConfig: (
+    options: Config.Wrap<Options>
+  ) => Layer.Layer<
+    Command.Flows<C> | RunningFlow<Name>,
+    EventMap.DuplicateDefinition | Settings.InvalidSetting | Config.ConfigError,
+    Requirements<C, H>
   >
 
   /**
@@ -135,13 +162,26 @@ export interface EventFlow<Name extends string, C extends Command.AnyClass, H ex
     options?: Pick<Options, "drainTimeout">
   ) => Layer.Layer<
     Command.Flows<C> | RunningFlow<Name>,
-    EventMap.DuplicateDefinition,
+    EventMap.DuplicateDefinition | Settings.InvalidSetting,
     EventProcessor.EventProcessor | EventMap.EventMap | Implementations<C> | ForeignFlows<C, DomainHandlers<H>>
   >
 
   /** A snapshot of the counts of the running flow. */
   readonly counts: Effect.Effect<Counts, never, RunningFlow<Name>>
 }
+
+/**
+ * What the layer of a flow requires.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type Requirements<C extends Command.AnyClass, H extends EventHandler.Any> =
+  | Implementations<C>
+  | EventMap.Implementations<H>
+  | Publishing<C | DomainHandlers<H>>
+  | ForeignFlows<C, DomainHandlers<H>>
 
 /**
  * The implementations of commands.
@@ -246,18 +286,19 @@ export const make = <
     key: FlowLayer.keyOf(name)
   }
   FlowLayer.listed(definition)
-  const layerNoDeps = FlowLayer.make(definition)
+  const settings = Settings.make(`EventFlow "${name}"`, { prefix: Str.configCase(name), schema: Schema.Struct(fields) })
+  const layerNoDeps = FlowLayer.make(definition, settings)
   const layer = (layerOptions?: Options) => {
+    const { drainTimeout, source, ...processing } = layerOptions ?? {}
     const emitter = EventEmitter.layer.pipe(
       // Not shared: layers are shared by reference, and a program may hold two flows
       Layer.fresh,
-      layerOptions?.source === undefined
-        ? (layer) => layer
-        : Layer.provide(MessageCodec.layerCloudEvents({ source: layerOptions.source })),
-      FlowLayer.publishes(definition) ? (layer) => layer : Layer.provide(Broker.layerNone)
+      (layer) =>
+        source === undefined ? layer : Layer.provide(layer, MessageCodec.layerCloudEvents({ source })),
+      (layer) => FlowLayer.publishes(definition) ? layer : Layer.provide(layer, Broker.layerNone)
     )
-    return layerNoDeps(layerOptions).pipe(
-      Layer.provide(EventProcessor.layer(layerOptions)),
+    return layerNoDeps({ drainTimeout }).pipe(
+      Layer.provide(EventProcessor.layer(processing)),
       Layer.provide(emitter),
       Layer.provide(EventMap.layer(handlers))
     )
@@ -267,6 +308,7 @@ export const make = <
     [TypeId]: TypeId,
     ...definition,
     layer,
+    layerConfig: (options: Config.Wrap<Options>) => Layer.unwrap(Effect.map(Config.unwrap(options), layer)),
     layerNoDeps,
     counts: FlowLayer.counts(definition)
     // The types of the interface say of the lists what the code above does with them

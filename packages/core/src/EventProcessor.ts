@@ -8,6 +8,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
 import type * as Event from "./Event.ts"
 import * as EventEmitter from "./EventEmitter.ts"
 import type { EventFlowError } from "./EventFlowError.ts"
@@ -16,23 +17,23 @@ import { makeDrain } from "./internal/dispatch/drain.ts"
 import { Collected, failFast, type Failures } from "./internal/dispatch/failures.ts"
 import type { Mediator } from "./internal/dispatch/mediatorId.ts"
 import { processorWays } from "./internal/dispatch/ways.ts"
+import * as Settings from "./Settings.ts"
 
 /**
- * How events are processed. The bound and the policy belong to one dispatch:
- * nested sends and unrelated requests each have their own (F5).
+ * The settings of a processor, as fields of a schema; see `Options`.
  *
  * @stability unstable
- * @category models
+ * @category settings
  * @since 0.1.0
  */
-export interface Options {
+export const fields = {
   /**
-   * How many emissions of one dispatch run at once, over all its levels (F4).
-   * Publishing is one of them at a time, in the order of collection, so that
-   * messages of one key keep their order.
+   * How many emissions of one dispatch run at once, over all its levels (F4): a
+   * whole number from 1, or `"unbounded"`. Publishing is one of them at a time,
+   * in the order of collection, so that messages of one key keep their order.
    * Default: 1, breadth first in the order of collection (F3).
    */
-  readonly concurrency?: number | "unbounded" | undefined
+  concurrency: Settings.withDefault(Schema.Union([Settings.wholeNumber(), Schema.Literal("unbounded")]), 1),
   /**
    * What a failure does (F6). A defect is never turned into one of these: it
    * passes through as a defect (F13).
@@ -42,17 +43,30 @@ export interface Options {
    * - `"accumulate"`: every event is processed; one `EventsFailed` lists all
    *   failures.
    * - `"log"`: every event is processed; each failure is logged and counted
-   *   (`event_flow.event.failures`), and the dispatch succeeds. An event that
-   *   came from a broker is no dispatch to log and forget: its failures reach
-   *   the `EventConsumer` as with `"accumulate"`, whose policy decides.
+   *   (`event_flow.event.failures`), and the dispatch succeeds. Events consumed
+   *   from a broker are never only logged: their failures reach the
+   *   `EventConsumer` as with `"accumulate"`, and its policy decides.
    */
-  readonly onFailure?: "failFast" | "accumulate" | "log" | undefined
+  onFailure: Settings.withDefault(Schema.Literals(["failFast", "accumulate", "log"]), "failFast"),
   /**
-   * How many follow-ups an event may be away from its command, before the
-   * dispatch fails with `CascadeTooDeep` (F10). Default: 1000.
+   * How many follow-ups an event may be away from the first command, nested
+   * sends included, before the dispatch fails with `CascadeTooDeep` (F10, F18).
+   * A whole number from 0. Default: 1000.
    */
-  readonly maxDepth?: number | undefined
+  maxDepth: Settings.withDefault(Settings.wholeNumber({ minimum: 0 }), 1000)
 }
+
+/**
+ * How events are processed. The bound and the policy belong to one dispatch:
+ * nested sends and unrelated requests each have their own (F5).
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options extends Schema.Struct.Encoded<typeof fields> {}
+
+const settings = Settings.make("EventProcessor", { prefix: "EVENT_FLOW", schema: Schema.Struct(fields) })
 
 /**
  * Processes events. A flow has a processor of its own.
@@ -78,15 +92,15 @@ export class EventProcessor extends Context.Service<EventProcessor, {
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options?: Options): Layer.Layer<EventProcessor, never, EventEmitter.EventEmitter> =>
+export const layer = (
+  options?: Options
+): Layer.Layer<EventProcessor, Settings.InvalidSetting, EventEmitter.EventEmitter> =>
   Layer.effect(
     EventProcessor,
-    Effect.map(EventEmitter.EventEmitter, (emitter) => {
-      const policy = options?.onFailure ?? "failFast"
-      const drain = makeDrain(emitter, {
-        concurrency: options?.concurrency === "unbounded" ? Infinity : options?.concurrency ?? 1,
-        maxDepth: options?.maxDepth ?? 1000
-      })
+    Effect.gen(function*() {
+      const { concurrency, maxDepth, onFailure: policy } = yield* settings.check(options ?? {})
+      const emitter = yield* EventEmitter.EventEmitter
+      const drain = makeDrain(emitter, { concurrency, maxDepth })
       const failuresOf = (): Failures => policy === "failFast" ? failFast : new Collected(policy)
       // Never only logged: the consumer would acknowledge the message, and it would be lost
       const failuresOfConsumed = (): Failures => policy === "failFast" ? failFast : new Collected("accumulate")

@@ -38,7 +38,8 @@ import * as Layer from "effect/Layer"
 import * as Semaphore from "effect/Semaphore"
 import type * as Broker from "../Broker.ts"
 import type * as Event from "../Event.ts"
-import * as FlowObserver from "../FlowObserver.ts"
+import type * as FlowObserver from "../FlowObserver.ts"
+import { addObserver } from "../internal/dispatch/observers.ts"
 import { Waiters } from "../internal/waiters.ts"
 import * as MemoryBroker from "../MemoryBroker.ts"
 import type { Message } from "../Message.ts"
@@ -198,7 +199,7 @@ const make = (broker: MemoryBroker.MemoryBroker["Service"] | undefined): Context
             : oneAtATime.withPermits(1)(run(effect))),
       soFar: Effect.sync(() => recorder.flow)
     })
-  ).pipe(Context.add(FlowObserver.Current, recorder))
+  ).pipe((context) => addObserver(context, recorder))
 }
 
 type Mutable<S extends Flow.Step> =
@@ -230,6 +231,11 @@ class Recorder implements FlowObserver.FlowObserver {
     this.#origins.clear()
     this.#messages.clear()
     this.#messagesById.clear()
+  }
+
+  /** Everything: a run waits for what it does not record as well. */
+  isSampled(): boolean {
+    return true
   }
 
   get flow(): Flow.Flow {

@@ -16,6 +16,7 @@ import { Collector } from "./collector.ts"
 import { type AnyFiber, Dispatch } from "./dispatch.ts"
 import { Flow } from "./flow.ts"
 import { InFlight, Tracked } from "./inFlight.ts"
+import type { Watching } from "./observers.ts"
 import type { Route, Routes } from "./route.ts"
 import type { Settled } from "./settled.ts"
 import type { Watch, WatchCommand } from "./watchCommand.ts"
@@ -37,28 +38,24 @@ export class Dispatcher {
   /** For dispatches that are not in one fiber: streams. */
   readonly processAll: (events: ReadonlyArray<Event.Any>) => Effect.Effect<void, EventFlowError>
   readonly inFlight = new InFlight()
-  readonly #watchCommand: WatchCommand
+  readonly watcher: WatchCommand
 
   constructor(options: {
     readonly name: string
     readonly routes: Routes
     readonly processor: EventProcessor["Service"]
-    readonly watch: WatchCommand
+    readonly watcher: WatchCommand
   }) {
     const { processor } = options
     this.name = options.name
     this.routes = options.routes
-    this.#watchCommand = options.watch
+    this.watcher = options.watcher
     // Whoever processes the events of a dispatch is run by this mediator
     this.processAll = processor.process as Dispatcher["processAll"]
     this.process = processorWays.get(processor)?.process ?? ((dispatch, events, next) => {
       dispatch.fiber.setContext(dispatch.flow.context)
       return Effect.flatMap(this.processAll(events), next)
     })
-  }
-
-  watch(fiber: AnyFiber, route: Route, command: Command.Any): Watch | undefined {
-    return this.#watchCommand(fiber, route, command)
   }
 
   drain(timeout: Duration.Input): Effect.Effect<void> {
@@ -73,16 +70,18 @@ export class Dispatcher {
     own: OwnMediator | undefined,
     settled: Settled | undefined
   ): AnyEffect {
-    const watch = this.watch(fiber, route, command)
+    const watching = this.watcher.watching(fiber, command)
+    const watch = this.watcher.watch(fiber, command, watching)
     return watch === undefined && route.bound.middleware === undefined && own === undefined
-      ? this.#run(fiber, route, command, undefined, settled, this.inFlight)
+      ? this.#run(fiber, route, command, undefined, watching, settled, this.inFlight)
       : this.wrap(
         fiber,
         route,
         command,
         own,
         watch,
-        (fiber) => this.#run(fiber, route, command, watch, settled, undefined)
+        watching,
+        (fiber) => this.#run(fiber, route, command, watch, watching, settled, undefined)
       )
   }
 
@@ -99,6 +98,7 @@ export class Dispatcher {
     route: Route,
     command: Command.Any,
     watch: Watch | undefined,
+    watching: Watching | undefined,
     settled: Settled | undefined,
     entry: InFlight | undefined
   ): AnyEffect {
@@ -109,7 +109,11 @@ export class Dispatcher {
     const dispatched = Effect.suspend(() => {
       if (entry?.enter(dispatch) === false) return Effect.die(new FlowClosed({ flow: this.name, command: command._tag }))
       counts.started++
-      const flow = dispatch.flow = Flow.startedIn(dispatch.caller, this.routes)
+      const flow = dispatch.flow = Flow.startedIn(
+        dispatch.caller,
+        this.routes,
+        watching
+      )
       const collector = new Collector(dispatch)
       fiber.setContext(flow.handlerContext(bound.services))
       const handling = watch === undefined
@@ -143,6 +147,7 @@ export class Dispatcher {
     command: Command.Any,
     own: OwnMediator | undefined,
     watch: Watch | undefined,
+    watching: Watching | undefined,
     run: (fiber: AnyFiber) => AnyEffect
   ): AnyEffect {
     const sending = new Tracked(fiber)
@@ -156,7 +161,7 @@ export class Dispatcher {
       const dispatched = applied(own?.middleware, applied(route.bound.middleware, Effect.withFiber(run), info), info)
       const inFlow = Effect.updateContext<unknown, unknown, never, never>(
         dispatched,
-        (context) => Flow.startedIn(context, this.routes).context
+        (context) => Flow.startedIn(context, this.routes, watching).context
       )
       return watch === undefined ? inFlow : watch.dispatched(inFlow)
     })

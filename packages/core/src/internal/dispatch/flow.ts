@@ -7,6 +7,7 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import type * as Correlation from "../../Correlation.ts"
 import type { Delivery } from "../../Subscriber.ts"
 import type { GivenServices } from "./givenServices.ts"
+import type { Watching } from "./observers.ts"
 import type { Routes } from "./route.ts"
 
 type AnyContext = Context.Context<never>
@@ -17,7 +18,9 @@ export const CurrentFlow: Context.Reference<Flow | undefined> = Context.Referenc
   { defaultValue: () => undefined }
 )
 
-interface Origin extends Correlation.Correlation {
+interface Origin {
+  readonly correlationId: string | undefined
+  readonly causationId: string | undefined
   readonly delivery?: Delivery | undefined
 }
 
@@ -32,29 +35,38 @@ export class Flow implements Correlation.Correlation {
   readonly routes: Routes | undefined
   /** How many follow-ups an event that is collected now is away from the first command. */
   depth: number
+  /** Who watches this flow, once somebody was asked. */
+  readonly watching: Watching | undefined
   readonly #origin: Origin | undefined
   #correlationId: string | undefined = undefined
   #context: AnyContext | undefined = undefined
   #joined: AnyContext | undefined = undefined
   #handlers: AnyContext | undefined = undefined
 
-  constructor(caller: AnyContext, origin: Origin | undefined, routes: Routes | undefined, depth: number) {
+  constructor(
+    caller: AnyContext,
+    origin: Origin | undefined,
+    routes: Routes | undefined,
+    depth: number,
+    watching: Watching | undefined
+  ) {
     this.caller = caller
     this.#origin = origin
+    this.watching = watching
     this.routes = routes
     this.depth = depth
   }
 
   /** The flow of a dispatch that starts in this context: part of the one that runs there, if one does. */
-  static startedIn(caller: AnyContext, routes: Routes): Flow {
+  static startedIn(caller: AnyContext, routes: Routes, watching: Watching | undefined): Flow {
     const parent = Context.get(caller, CurrentFlow)
-    return new Flow(caller, parent, routes, parent === undefined ? 0 : parent.depth)
+    return new Flow(caller, parent, routes, parent === undefined ? 0 : parent.depth, watching)
   }
 
   /** The same flow, in another context. */
   static continuedIn(caller: AnyContext): Flow {
     const parent = Context.get(caller, CurrentFlow)
-    return new Flow(caller, parent, parent?.routes, parent?.depth ?? 0)
+    return new Flow(caller, parent, parent?.routes, parent?.depth ?? 0, parent?.watching)
   }
 
   /** The same flow, under another correlation. */
@@ -62,7 +74,7 @@ export class Flow implements Correlation.Correlation {
     const parent = Context.get(caller, CurrentFlow)
     const { causationId, correlationId } = correlation
     const origin: Origin = { correlationId, causationId, delivery: parent?.delivery }
-    return new Flow(caller, origin, parent?.routes, parent?.depth ?? 0)
+    return new Flow(caller, origin, parent?.routes, parent?.depth ?? 0, parent?.watching)
   }
 
   /** The flow of a consumed message: one that started elsewhere. */
@@ -70,15 +82,16 @@ export class Flow implements Correlation.Correlation {
     caller: AnyContext,
     routes: Routes | undefined,
     delivery: Delivery,
-    correlationId: string,
-    causationId: string | undefined
+    correlation: Partial<Correlation.Correlation>,
+    watching: Watching | undefined
   ): Flow {
-    return new Flow(caller, { correlationId, causationId, delivery }, routes, 0)
+    const { causationId, correlationId } = correlation
+    return new Flow(caller, { correlationId, causationId, delivery }, routes, 0, watching)
   }
 
   /** This flow for handlers that run beside those of other depths. */
   atDepth(depth: number): Flow {
-    return new Flow(this.caller, this, this.routes, depth)
+    return new Flow(this.caller, this, this.routes, depth, this.watching)
   }
 
   get correlationId(): string {

@@ -3,14 +3,14 @@
  * processor of its own.
  */
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Command from "../../Command.ts"
-import type { Counts } from "../../EventFlow.ts"
+import type * as EventFlow from "../../EventFlow.ts"
 import type * as EventHandler from "../../EventHandler.ts"
 import { DuplicateDefinition, EventMap } from "../../EventMap.ts"
 import { EventProcessor } from "../../EventProcessor.ts"
+import type * as Settings from "../../Settings.ts"
 import { type Definition as CommandDefinition, definitionOfClass } from "../definition/commandClass.ts"
 import { list } from "../definition/implementation.ts"
 import { isDomainClass, isNotificationClass } from "../definition/kinds.ts"
@@ -53,9 +53,14 @@ export const publishes = ({ commands, handlers }: Definition): boolean =>
   [...commands, ...handlers.filter(isDomainHandler)].some(({ emits }) => emits.some(isNotificationClass))
 
 /** See `EventFlow.layerNoDeps`. */
-export const make = (definition: Definition) => (options?: { readonly drainTimeout?: Duration.Input | undefined }) =>
+export const make = (
+  definition: Definition,
+  settings: Settings.Settings<typeof EventFlow.fields>
+) =>
+(options?: Pick<EventFlow.Options, "drainTimeout">) =>
   Layer.effectContext(
     Effect.gen(function*() {
+      const { drainTimeout } = yield* settings.check(options ?? {})
       yield* claims(definition)
       const processor = yield* EventProcessor
       const map = yield* EventMap
@@ -66,7 +71,7 @@ export const make = (definition: Definition) => (options?: { readonly drainTimeo
         name: definition.flowName,
         routes,
         processor,
-        watch: yield* makeWatchCommand
+        watcher: yield* makeWatchCommand
       })
       let provided = Context.make(definition.key, { dispatcher, processor, table: tables.get(map) })
       for (const command of definition.commands) {
@@ -77,7 +82,7 @@ export const make = (definition: Definition) => (options?: { readonly drainTimeo
       for (const { sends } of [...definition.commands, ...definition.handlers.filter(isDomainHandler)]) {
         addForeignRoutes(routes, sends, context)
       }
-      yield* Effect.addFinalizer(() => dispatcher.drain(options?.drainTimeout ?? "30 seconds"))
+      yield* Effect.addFinalizer(() => dispatcher.drain(drainTimeout))
       return provided
     })
   )
@@ -119,7 +124,7 @@ const claims = (flow: Definition) =>
   }).pipe(Effect.mapError((duplicate) => new DuplicateDefinition(duplicate)))
 
 /** See `EventFlow.counts`. */
-export const counts = ({ key }: Definition): Effect.Effect<Counts> =>
+export const counts = ({ key }: Definition): Effect.Effect<EventFlow.Counts> =>
   Effect.map(key, ({ dispatcher, table }) => ({
     commands: Object.fromEntries(
       Array.from(dispatcher.routes, ([tag, route]) => [tag, { ...route.counts }] as const)

@@ -8,6 +8,7 @@ import { type EventFailure, EventHandlerError } from "../../EventFlowError.ts"
 import type { BoundHandler } from "../definition/handlerDefinition.ts"
 import { Collector } from "./collector.ts"
 import { type Dispatch, enterHandler } from "./dispatch.ts"
+import type { Flow } from "./flow.ts"
 import type { CountedHandler, HandlerTable } from "./handlerTable.ts"
 import { nothing } from "./reporting.ts"
 import type { Next, Report } from "./ways.ts"
@@ -15,7 +16,8 @@ import type { Next, Report } from "./ways.ts"
 export type RunHandler = (
   handler: BoundHandler,
   event: Event.Any,
-  collector: Collector
+  collector: Collector,
+  flow: Flow
 ) => Effect.Effect<void, unknown>
 
 /** A handler that throws died. */
@@ -75,7 +77,7 @@ export class HandlerRuns<A, E> {
     handler.counts.started++
     this.#collector = new Collector(this.#dispatch)
     enterHandler(this.#dispatch, handler.services)
-    return Effect.matchCauseEffect(this.#run(handler, this.#event, this.#collector), this)
+    return Effect.matchCauseEffect(this.#run(handler, this.#event, this.#collector, this.#dispatch.flow), this)
   }
 
   // Bound, and of one parameter: Effect wraps functions of another arity

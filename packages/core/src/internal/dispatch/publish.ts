@@ -2,16 +2,17 @@
  * Publishes notification events: encodes them and hands them to the broker.
  */
 import type * as Arr from "effect/Array"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Broker from "../../Broker.ts"
-import * as FlowObserver from "../../FlowObserver.ts"
 import type { Message } from "../../Message.ts"
 import * as MessageCodec from "../../MessageCodec.ts"
 import type * as NotificationEvent from "../../NotificationEvent.ts"
 import { classOf } from "../../NotificationEvent.ts"
 import * as Telemetry from "../../Telemetry.ts"
+import * as Record from "../telemetry/record.ts"
+import { CurrentFlow } from "./flow.ts"
 import { nothing, reporting } from "./reporting.ts"
 import type { EmitterWay } from "./ways.ts"
 
@@ -27,7 +28,6 @@ export interface Publish {
 /** Reads the codec, the observers and what to record when it is made. */
 export const makePublish = Effect.fnUntraced(function*(broker: Broker.Broker["Service"]) {
   const codec = yield* MessageCodec.MessageCodec
-  const observer = yield* FlowObserver.Current
   const telemetry = yield* Telemetry.Settings
 
   const encodeAll = (
@@ -36,7 +36,12 @@ export const makePublish = Effect.fnUntraced(function*(broker: Broker.Broker["Se
   ): Effect.Effect<Arr.NonEmptyReadonlyArray<Message>, Broker.PublishError> =>
     Effect.forEach(events, (event) => codec.encode(event, context))
 
-  const send = (events: Events, messages: Arr.NonEmptyReadonlyArray<Message>): Publishing => {
+  const send = (
+    events: Events,
+    messages: Arr.NonEmptyReadonlyArray<Message>,
+    context: Context.Context<never>
+  ): Publishing => {
+    const observer = Context.get(context, CurrentFlow)?.watching?.observer
     if (observer === undefined) return broker.publish(messages)
     observer.published(events, messages)
     return Effect.onExit(
@@ -48,21 +53,21 @@ export const makePublish = Effect.fnUntraced(function*(broker: Broker.Broker["Se
   const encodeAndSend = (events: Events, context: Context.Context<never>): Publishing => {
     const messageContext = MessageCodec.contextOf(context)
     if (events.length > 1) {
-      return Effect.flatMap(encodeAll(events, messageContext), (messages) => send(events, messages))
+      return Effect.flatMap(encodeAll(events, messageContext), (messages) => send(events, messages, context))
     }
     const encoded = codec.encode(events[0], messageContext)
     // The default codec is done at once
     return isDone(encoded)
-      ? send(events, [encoded.value])
-      : Effect.flatMap(encoded, (message) => send(events, [message]))
+      ? send(events, [encoded.value], context)
+      : Effect.flatMap(encoded, (message) => send(events, [message], context))
   }
 
   const publish = (events: Events): Publishing =>
     Effect.withFiber((fiber) => {
-      const tracing = Telemetry.isTracing(fiber)
+      const tracing = Record.isTracing(fiber)
       if (!tracing && !telemetry.metrics) return encodeAndSend(events, fiber.context)
       const topics = new Set(events.map((event) => classOf(event).route.topic))
-      return Telemetry.publish(Effect.withFiber((fiber) => encodeAndSend(events, fiber.context)), {
+      return Record.publish(Effect.withFiber((fiber) => encodeAndSend(events, fiber.context)), {
         system: broker.name,
         topic: Array.from(topics).join(","),
         count: events.length,
@@ -74,7 +79,7 @@ export const makePublish = Effect.fnUntraced(function*(broker: Broker.Broker["Se
   const inDispatch: EmitterWay["publish"] = (dispatch, events, report, next) => {
     const { fiber, flow } = dispatch
     fiber.setContext(flow.context)
-    const publishing = telemetry.metrics || Telemetry.isTracing(fiber)
+    const publishing = telemetry.metrics || Record.isTracing(fiber)
       ? publish(events)
       : encodeAndSend(events, flow.context)
     return report === undefined

@@ -17,6 +17,7 @@ import { Collector } from "./collector.ts"
 import type { AnyFiber } from "./dispatch.ts"
 import { type AnyEffect, count, type Dispatcher, type OwnMediator } from "./dispatcher.ts"
 import { Flow } from "./flow.ts"
+import type { Watching } from "./observers.ts"
 import type { Route } from "./route.ts"
 import type { Watch } from "./watchCommand.ts"
 
@@ -34,14 +35,16 @@ export const streamOf = (
 ): AnyStream =>
   handOver((handOverTo) =>
     Effect.withFiber((fiber) => {
-      const watch = dispatcher.watch(fiber, route, command)
+      const watching = dispatcher.watcher.watching(fiber, command)
+      const watch = dispatcher.watcher.watch(fiber, command, watching)
       return dispatcher.wrap(
         fiber,
         route,
         command,
         own,
         watch,
-        (fiber) => handOverTo((offer, enough) => run(dispatcher, fiber, route, command, watch, offer, enough))
+        watching,
+        (fiber) => handOverTo((offer, enough) => run(dispatcher, fiber, route, command, watch, watching, offer, enough))
       )
     })
   )
@@ -59,13 +62,14 @@ const run = (
   route: Route,
   command: Command.Any,
   watch: Watch | undefined,
+  watching: Watching | undefined,
   offer: Offer,
   enough: Enough
 ): AnyEffect =>
   Effect.suspend(() => {
     const { bound, counts } = route
     counts.started++
-    const flow = Flow.startedIn(fiber.context, dispatcher.routes)
+    const flow = Flow.startedIn(fiber.context, dispatcher.routes, watching)
     const collector = new Collector()
     const processCollected = Effect.suspend(() => {
       const events = collector.take()

@@ -8,9 +8,11 @@ import type * as Command from "../../Command.ts"
 import type * as Event from "../../Event.ts"
 import * as FlowObserver from "../../FlowObserver.ts"
 import * as Telemetry from "../../Telemetry.ts"
+import * as Record from "../telemetry/record.ts"
 import type { AnyFiber } from "./dispatch.ts"
 import type { AnyEffect } from "./dispatcher.ts"
-import type { Route } from "./route.ts"
+import { CurrentFlow } from "./flow.ts"
+import { Observers, type Watching } from "./observers.ts"
 
 /** Watches one dispatch. */
 export interface Watch {
@@ -21,31 +23,56 @@ export interface Watch {
   readonly collected: (events: ReadonlyArray<Event.Any>) => void
 }
 
-/** Undefined: nobody watches this dispatch. */
-export type WatchCommand = (fiber: AnyFiber, route: Route, command: Command.Any) => Watch | undefined
+/** How the dispatches of a flow are watched. */
+export interface WatchCommand {
+  /** Asks the observers about a dispatch. */
+  readonly watching: (fiber: AnyFiber, command: Command.Any) => Watching | undefined
+  /** Undefined: nobody watches. */
+  readonly watch: (fiber: AnyFiber, command: Command.Any, watching: Watching | undefined) => Watch | undefined
+}
 
 /** Reads the observers and what to record when it is made. */
 export const makeWatchCommand: Effect.Effect<WatchCommand> = Effect.gen(function*() {
-  const observer = yield* FlowObserver.Current
+  const observers = Observers.in(yield* Effect.context<never>())
   const { metrics } = yield* Telemetry.Settings
-  return (fiber, _route, command) => {
-    const tracing = Telemetry.isTracing(fiber)
-    if (!tracing && !metrics && observer === undefined) return undefined
-    const recorded = (effect: AnyEffect): AnyEffect => Telemetry.command(effect, { tag: command._tag, tracing, metrics })
-    if (observer === undefined) return { dispatched: recorded, handlerEnded: () => {}, collected: () => {} }
-    const run = {}
-    const parent = Context.get(fiber.context, FlowObserver.CurrentRun)
-    return {
-      dispatched: (dispatch) =>
-        recorded(Effect.onExit(
-          Effect.suspend(() => {
-            observer.commandStarted(run, command, parent)
-            return Effect.provideService(dispatch, FlowObserver.CurrentRun, run)
-          }),
-          (exit) => Effect.sync(() => observer.commandEnded(run, exit))
-        )),
-      handlerEnded: (exit) => observer.commandHandled(run, exit),
-      collected: (events) => observer.collected(run, events)
+  return {
+    watching: (fiber, command) => {
+      const parent = Context.get(fiber.context, CurrentFlow)
+      return observers.isEmpty && parent === undefined
+        ? undefined
+        : observers.watching(parent, () => ({ _tag: "Command", command }))
+    },
+    watch: (fiber, command, watching) => {
+      const tracing = Record.isTracing(fiber)
+      const observer = watching?.observer
+      if (!tracing && !metrics && observer === undefined) return undefined
+      const recorded = (effect: AnyEffect): AnyEffect => Record.command(effect, { tag: command._tag, tracing, metrics })
+      return observer === undefined
+        ? { dispatched: recorded, handlerEnded: ignore, collected: ignore }
+        : observe(observer, command, Context.get(fiber.context, FlowObserver.CurrentRun), recorded)
     }
   }
 })
+
+const ignore = (): void => {}
+
+const observe = (
+  observer: FlowObserver.FlowObserver,
+  command: Command.Any,
+  parent: object | undefined,
+  recorded: (effect: AnyEffect) => AnyEffect
+): Watch => {
+  const run = {}
+  return {
+    dispatched: (dispatch) =>
+      recorded(Effect.onExit(
+        Effect.suspend(() => {
+          observer.commandStarted(run, command, parent)
+          return Effect.provideService(dispatch, FlowObserver.CurrentRun, run)
+        }),
+        (exit) => Effect.sync(() => observer.commandEnded(run, exit))
+      )),
+    handlerEnded: (exit) => observer.commandHandled(run, exit),
+    collected: (events) => observer.collected(run, events)
+  }
+}

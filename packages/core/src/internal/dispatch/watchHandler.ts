@@ -6,20 +6,22 @@ import * as Exit from "effect/Exit"
 import type * as Event from "../../Event.ts"
 import * as FlowObserver from "../../FlowObserver.ts"
 import * as Telemetry from "../../Telemetry.ts"
+import * as Record from "../telemetry/record.ts"
 import type { Collector } from "./collector.ts"
 import { type RunHandler, runHandler } from "./handlerRuns.ts"
 
-/** How handlers are run; reads the observers and what to record when it is made. */
-export const makeRunHandler: Effect.Effect<RunHandler> = Effect.gen(function*() {
-  const observer = yield* FlowObserver.Current
-  const { handlerSpans } = yield* Telemetry.Settings
-  if (observer === undefined && !handlerSpans) return runHandler
-  return (handler, event, collector) => {
-    const plain = runHandler(handler, event, collector)
-    const { name } = handler.definition
-    const observed = observer === undefined ? plain : observe(observer, name, event, collector, plain)
-    return handlerSpans ? Telemetry.handler(observed, { name, event: event._tag }) : observed
+/** How handlers are run; reads what to record when it is made. */
+export const makeRunHandler: Effect.Effect<RunHandler> = Effect.map(Telemetry.Settings, ({ handlerSpans }) => {
+  const observed: RunHandler = (handler, event, collector, flow) => {
+    const observer = flow.watching?.observer
+    return observer === undefined
+      ? runHandler(handler, event, collector, flow)
+      : observe(observer, handler.definition.name, event, collector, runHandler(handler, event, collector, flow))
   }
+  return handlerSpans
+    ? (handler, event, collector, flow) =>
+      Record.handler(observed(handler, event, collector, flow), { name: handler.definition.name, event: event._tag })
+    : observed
 })
 
 /** Reports the start, the follow-ups and the end of a handler; nested commands find it as their parent. */
