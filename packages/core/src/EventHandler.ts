@@ -144,6 +144,17 @@ export interface EventHandler<
 }
 
 /**
+ * The union of the event classes that are given as one, or as a list.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type EventClass<On> = On extends ReadonlyArray<infer Class extends Event.AnyClass> ? Class
+  : On extends Event.AnyClass ? On
+  : never
+
+/**
  * Defines a handler of an event, or of several.
  *
  * **Details**
@@ -167,13 +178,13 @@ export interface EventHandler<
  */
 export const make = <
   const Name extends string,
-  const On extends Event.AnyClass,
+  const On extends Event.AnyClass | readonly [Event.AnyClass, ...ReadonlyArray<Event.AnyClass>],
   Error extends Schema.Top = Schema.Never,
   const Emits extends ReadonlyArray<Event.AnyClass> = readonly [],
   const Sends extends ReadonlyArray<Command.Target> = readonly []
 >(name: Name, options: {
   /** The event that it handles, or several: these classes, not their subclasses (F15). */
-  readonly on: On | readonly [On, ...ReadonlyArray<On>]
+  readonly on: On
   /** The follow-up events that it may collect. Default: none. */
   readonly emits?: Emits | undefined
   /**
@@ -183,13 +194,18 @@ export const make = <
   readonly sends?: Sends | undefined
   /** Schema of its errors. Default: `Schema.Never`, it cannot fail. */
   readonly error?: Error | undefined
-}): EventHandler<Name, On, Error, Emits, Sends> =>
+}): EventHandler<Name, EventClass<On>, Error, Emits, Sends> =>
   makeHandler({
     [TypeId]: TypeId,
     name,
-    on: Array.isArray(options.on) ? options.on as ReadonlyArray<On> : [options.on as On],
+    on: isList(options.on) ? options.on : [options.on],
     emits: options.emits ?? [],
     sends: options.sends ?? [],
     errorSchema: options.error ?? Schema.Never
     // The generic signature promises what the definition's schemas say
-  }) as unknown as EventHandler<Name, On, Error, Emits, Sends>
+  }) as unknown as EventHandler<Name, EventClass<On>, Error, Emits, Sends>
+
+// --- internal ---
+
+const isList = (on: Event.AnyClass | ReadonlyArray<Event.AnyClass>): on is ReadonlyArray<Event.AnyClass> =>
+  Array.isArray(on)
