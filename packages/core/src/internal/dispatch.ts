@@ -17,7 +17,7 @@ type AnyFiber = Fiber.Fiber<unknown, unknown>
  */
 export class Dispatch implements Sending {
   readonly fiber: AnyFiber
-  readonly caller: Context.Context<never>
+  caller: Context.Context<never>
   /** The context in which events are processed. */
   context: Context.Context<never>
   /** What is collected from now on would be lost. */
@@ -44,9 +44,10 @@ export class Dispatch implements Sending {
     this.fiber.setContext(this.caller)
   }
 
-  enterFlow(flow: Flow | undefined): void {
+  enterFlow(flow: Flow): void {
     this.flow = flow
-    this.context = this.caller
+    this.caller = flow.caller
+    this.context = flow.caller
   }
 
   /** The context to run a handler in; that of a flow is not made for it. */

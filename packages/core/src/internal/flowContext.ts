@@ -74,7 +74,7 @@ export class Flow implements Correlation.Correlation {
 export class DeliveryFlow extends Flow {
   readonly delivery: Delivery
 
-  constructor(caller: Context.Context<never>, delivery: Delivery, correlationId: string, causationId?: string) {
+  constructor(caller: Context.Context<never>, delivery: Delivery, correlationId?: string, causationId?: string) {
     super(caller, correlationId, causationId)
     this.delivery = delivery
   }
