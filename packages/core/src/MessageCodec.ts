@@ -40,7 +40,9 @@ export class DecodeError extends Schema.TaggedError<DecodeError>("@event-flow/co
      * - `"InvalidBody"`: the body is not the JSON that the event's schema describes.
      */
     reason: Schema.Literals(["NoType", "UnknownType", "UnknownVersion", "InvalidBody"]),
-    detail: Schema.String
+    detail: Schema.String,
+    /** The defect of a schema or an upcast that died. */
+    cause: Schema.optionalKey(Schema.Defect())
   }
 ) {
   override get message(): string {
@@ -299,15 +301,19 @@ const codecsOf = (known: Known): ReadonlyMap<string, ClassCodec.ClassCodec> => {
 const decode: MessageCodec["decode"] = (message, known) => {
   const codec = codecsOf(known).get(attribute(message, "type") ?? "")
   if (codec === undefined) return decodeOlder(message, known)
-  const json = parse(message)
-  if (Exit.isFailure(json)) return Exit.failCause(json.cause)
+  let json: unknown
   try {
-    const event = codec.fromPlain(json.value)
+    json = parse(message)
+  } catch (error) {
+    return unparsable(message, error)
+  }
+  try {
+    const event = codec.fromPlain(json)
     if (event !== undefined) return Exit.succeed(event)
   } catch (defect) {
     return Exit.die(defect)
   }
-  return orInvalidBody(message, codec.fromJson(json.value))
+  return orInvalidBody(message, codec.fromJson(json))
 }
 
 const typePattern = /^(.+)\.v([1-9][0-9]*)$/
@@ -333,19 +339,21 @@ const decodeOlder: MessageCodec["decode"] = (message, known) => {
         : `"${definition.tag}" declares no upcast from version ${version} to ${current}`
     )
   }
-  const json = parse(message)
-  return Exit.isFailure(json) ? Exit.failCause(json.cause) : orInvalidBody(message, step(json.value))
+  let json: unknown
+  try {
+    json = parse(message)
+  } catch (error) {
+    return unparsable(message, error)
+  }
+  return orInvalidBody(message, step(json))
 }
 
 const decoder = new TextDecoder("utf-8", { fatal: true })
 
-const parse = (message: Message): Exit.Exit<unknown, DecodeError> => {
-  try {
-    return Exit.succeed(JSON.parse(message[quickText]?.() ?? decoder.decode(message.body)))
-  } catch (error) {
-    return decodeFailed(message, "InvalidBody", error instanceof Error ? error.message : String(error))
-  }
-}
+const parse = (message: Message): unknown => JSON.parse(message[quickText]?.() ?? decoder.decode(message.body))
+
+const unparsable = (message: Message, error: unknown): Exit.Exit<never, DecodeError> =>
+  decodeFailed(message, "InvalidBody", error instanceof Error ? error.message : String(error))
 
 const orInvalidBody = <A>(message: Message, decoding: Effect.Effect<A, Schema.SchemaError>) =>
   Effect.catch(decoding, (error) => decodeFailed(message, "InvalidBody", error.message))

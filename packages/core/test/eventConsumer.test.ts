@@ -224,7 +224,10 @@ describe("a message that is handled", () => {
         ])
       assert.deepStrictEqual(of(1), [["flow", "1"], ["flow", "1"]])
       assert.deepStrictEqual(of(2), [["2", "2"], ["2", "2"]], "without a correlation id it starts one of its own")
-      assert.deepStrictEqual(of(3), [[undefined, undefined], [undefined, undefined]], "a foreign message has no id")
+      const [[first, cause], [second]] = of(3) as [[string, undefined], [string, undefined]]
+      assert.isUndefined(cause, "a foreign message has no id")
+      assert.match(first, /^[0-9a-f-]{36}$/)
+      assert.strictEqual(second, first, "what follows from it belongs together all the same")
     }))
 
   it.effect("handlers see the correlation of the flow", () =>

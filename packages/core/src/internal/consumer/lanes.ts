@@ -5,7 +5,7 @@ import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { Fifo } from "./fifo.ts"
+import { Fifo } from "../fifo.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 

@@ -1,26 +1,10 @@
-/** What becomes of a message that could not be handled: its failure in other words, and the messages put aside for it. */
-import * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
-import * as Predicate from "effect/Predicate"
-import type * as ConsumerPolicy from "../ConsumerPolicy.ts"
-import * as Message from "../Message.ts"
-import * as Postponed from "../Postponed.ts"
-import type * as Subscriber from "../Subscriber.ts"
-import { describe } from "./describe.ts"
-
-export const underlying = (failure: ConsumerPolicy.Failure): unknown =>
-  failure._tag === "HandlerDied" ? Cause.squash(failure.cause) : failure.error
-
-export const causeOf = (failure: ConsumerPolicy.Failure): Cause.Cause<unknown> =>
-  failure._tag === "HandlerDied" ? failure.cause : Cause.fail(failure.error)
-
-/** Retries are counted for each kind by itself: a policy may make a new schedule every time it is asked. */
-export const kindOf = (failure: ConsumerPolicy.Failure): string => {
-  if (failure._tag === "HandlerDied") return failure._tag
-  const { error } = failure
-  const cause = error._tag === "EventHandlerError" ? error.cause : undefined
-  return [failure._tag, error._tag, Predicate.hasProperty(cause, "_tag") ? cause._tag : typeof cause].join("/")
-}
+/** The messages that are put aside for one that could not be handled. */
+import type * as ConsumerPolicy from "../../ConsumerPolicy.ts"
+import * as Message from "../../Message.ts"
+import * as Postponed from "../../Postponed.ts"
+import type * as Subscriber from "../../Subscriber.ts"
+import { describe } from "../describe.ts"
+import { underlying } from "./reasons.ts"
 
 /** Bounded: the text of a schema's error has the whole value in it, and a message that is too large is stuck. */
 const maxErrorLength = 1000
@@ -37,9 +21,7 @@ const shortened = (text: string): string =>
 export const toDeadLetter = (
   delivery: Subscriber.Delivery,
   failure: ConsumerPolicy.Failure,
-  topic: string,
-  attempts: number,
-  group: string
+  { attempts, group, topic }: { readonly attempts: number; readonly group: string; readonly topic: string }
 ): Message.Message => {
   const { message, origin } = delivery
   const headers: Record<string, Message.HeaderValue> = {
@@ -61,9 +43,7 @@ export const toPostponed = (
   delivery: Subscriber.Delivery,
   failure: ConsumerPolicy.Failure,
   decision: ConsumerPolicy.Postpone,
-  attempts: number,
-  group: string,
-  now: number
+  { attempts, due, group }: { readonly attempts: number; readonly due: number; readonly group: string }
 ): Message.Message => {
   const { message, origin } = delivery
   const { topic: _, ...place } = origin
@@ -74,7 +54,7 @@ export const toPostponed = (
       ...Postponed.toHeaders({
         group,
         step: decision.step,
-        due: now + Math.ceil(Duration.toMillis(decision.delay)),
+        due,
         attempts: attempts + attemptsBefore(message, group),
         topic: message.topic,
         reason: failure._tag,
