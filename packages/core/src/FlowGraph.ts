@@ -168,9 +168,9 @@ export const make = (options: {
     emits(node(definition, () => ({ _tag: "Command", name: definition.tag, definition })), definition.emits)
   }
   for (const definition of options.handlers ?? []) {
-    const on = node(definition.on, () => eventNode(definition.on))
+    const events = definition.on.map((event) => node(event, () => eventNode(event)))
     const handler = node(definition, () => ({ _tag: "Handler", name: definition.name, definition }))
-    connect(on._tag === "NotificationEvent" ? "ConsumedBy" : "HandledBy", on, handler)
+    for (const on of events) connect(on._tag === "NotificationEvent" ? "ConsumedBy" : "HandledBy", on, handler)
     emits(handler, definition.emits)
   }
 
@@ -444,9 +444,10 @@ const formatReport = (graph: FlowGraph, report: Omit<Report, "isSound">): string
     lines.push(`${mark} ${number(found.length, noun)}${rest}:`, ...found.map((line) => `    ${line}`))
   }
   const handler = ({ definition, name }: HandlerNode) =>
-    isNotification(definition.on)
-      ? `${name} (on ${definition.on.tag}, topic "${definition.on.route.topic}")`
-      : `${name} (on ${definition.on.tag})`
+    `${name} (on ${
+      definition.on.map((event) => isNotification(event) ? `${event.tag}, topic "${event.route.topic}"` : event.tag)
+        .join(", ")
+    })`
   section(
     "✗",
     report.cycles.map(({ isThroughBroker, path }) => isThroughBroker ? `${path} (through a broker: endless)` : path),

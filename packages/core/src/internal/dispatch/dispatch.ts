@@ -17,7 +17,7 @@ export type AnyFiber = Fiber.Fiber<unknown, unknown>
  */
 export class Dispatch implements Sending {
   readonly fiber: AnyFiber
-  readonly caller: Context.Context<never>
+  caller: Context.Context<never>
   /** What is collected from now on would be lost. */
   isEnded = false
   /** Set before anything runs in the dispatch. */
@@ -30,15 +30,18 @@ export class Dispatch implements Sending {
     this.caller = fiber.context
   }
 
+  /** For a fiber that handles one delivery after another in one dispatch: each has a flow of its own. */
+  enterFlow(flow: Flow): void {
+    this.flow = flow
+    this.caller = flow.caller
+  }
+
   end(): void {
     this.isEnded = true
     this.fiber.setContext(this.caller)
   }
 
-  /**
-   * Ends a flow that is of this dispatch alone. A fiber that handles one
-   * delivery after another in one dispatch has a flow for each.
-   */
+  /** Ends a flow that is of this dispatch alone. */
   leaveFlow(): void {
     this.flow?.release()
     this.fiber.setContext(this.caller)

@@ -82,7 +82,7 @@ export class Flow implements Correlation.Correlation {
     caller: AnyContext,
     routes: Routes | undefined,
     delivery: Delivery,
-    correlation: Partial<Correlation.Correlation>,
+    correlation: { readonly correlationId: string | undefined; readonly causationId: string | undefined },
     watching: Watching | undefined
   ): Flow {
     const { causationId, correlationId } = correlation
