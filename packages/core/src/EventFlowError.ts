@@ -51,7 +51,7 @@ export class CascadeTooDeep
 {
   override get message(): string {
     return `Event "${this.event}" is more than ${this.maxDepth} follow-ups away from its command: ` +
-      "look for a cycle with FlowGraph.cycles, or raise maxDepth"
+      "look for a cycle with FlowGraph.check, or raise maxDepth"
   }
 }
 

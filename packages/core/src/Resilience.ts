@@ -1,7 +1,6 @@
 /**
- * Retry, timeout, fallback and circuit breaker for handler functions, of
- * commands and of events alike: each takes a handler and gives a handler, whose
- * type shows which errors are left.
+ * Retry, timeout, fallback and circuit breaker for the functions of handlers: each
+ * takes a handler and gives a handler, whose type shows which errors are left.
  *
  * **When to use**
  *
