@@ -1,6 +1,6 @@
 /**
- * What can go wrong after a command's handler has succeeded, while its events
- * are processed. `Mediator.send` adds this union to the errors of a command
+ * The errors that can occur after a command's handler has succeeded, while its
+ * events are processed. `Mediator.send` adds them to the errors of a command
  * that declares `emits`.
  *
  * @stability unstable
@@ -36,8 +36,8 @@ export class EventHandlerError
 }
 
 /**
- * Follow-ups followed on follow-ups beyond `maxDepth`: almost always a cycle,
- * which `FlowGraph` finds before anything runs.
+ * An event is more than `maxDepth` follow-ups away from its command. The cause
+ * is almost always a cycle, which `FlowGraph` finds before anything runs.
  *
  * @stability unstable
  * @category errors

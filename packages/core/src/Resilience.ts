@@ -78,8 +78,8 @@ export interface AnyMessage {
 }
 
 /**
- * What `handler` needs to know of a definition: a command class or an event
- * handler definition.
+ * The part of a definition that `handler` uses. Command classes and event
+ * handler definitions have it.
  *
  * @stability unstable
  * @category models
@@ -171,7 +171,7 @@ export interface RetryOptions<in E, out E2 = never, out R2 = never> {
 }
 
 /**
- * A handler took longer than it may.
+ * A handler took longer than its timeout.
  *
  * @stability unstable
  * @category errors
@@ -271,8 +271,8 @@ export const fallback: {
 )
 
 /**
- * Options of `fallback`. `On`: the tags of the errors to fall back from; never:
- * all errors.
+ * Options of `fallback`. `On` is the union of the tags to fall back from;
+ * `never` means all errors.
  *
  * @stability unstable
  * @category models
@@ -310,7 +310,7 @@ export type ErrorTag<E> = unknown extends E ? string : Tags<E>
 export type ErrorsCaught<E, On extends string> = [On] extends [never] ? E : ExtractTag<E, On>
 
 /**
- * The errors of the primary handler that a fallback leaves.
+ * The errors of the primary handler that a fallback does not handle.
  *
  * @stability unstable
  * @category utility types
