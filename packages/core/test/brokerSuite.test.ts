@@ -1,0 +1,17 @@
+/** The memory broker promises what every broker does. */
+import { describe, it } from "@effect/vitest"
+import { MemoryBroker } from "@event-flow/core"
+import { brokerSuite } from "@event-flow/core/testing"
+
+const suite = brokerSuite("memory", MemoryBroker.layer(), {
+  persistentTopics: true,
+  oldMessagesForNewGroups: true,
+  onePerKey: true,
+  countsAttempts: true,
+  binaryKeys: true
+})
+
+describe(suite.name, () => {
+  for (const { name, run } of suite.cases) it.live(name, () => run)
+  for (const { name, reason } of suite.skipped) it.skip(`${name} (${reason})`)
+})
