@@ -1,11 +1,12 @@
 /** The memory broker promises what every broker does. */
 import { describe, it } from "@effect/vitest"
 import { MemoryBroker } from "@event-flow/core"
-import { brokerSuite } from "@event-flow/core/testing"
+import { BrokerSuite } from "@event-flow/core/testing"
 
-const suite = brokerSuite("memory", MemoryBroker.layer(), {
+const suite = BrokerSuite.make("memory", MemoryBroker.layer(), {
   persistentTopics: true,
   oldMessagesForNewGroups: true,
+  ephemeralGroups: true,
   onePerKey: true,
   countsAttempts: true,
   binaryKeys: true
