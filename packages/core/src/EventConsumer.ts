@@ -72,7 +72,9 @@ export const fields = {
    * How long closing waits for the handlers that run, before it interrupts them.
    * What was taken and not started is given back at once. Default: 30 seconds.
    */
-  drainTimeout: Settings.withDefault(Settings.duration({ minimum: 0, infinite: true }), "30 seconds")
+  drainTimeout: Settings.withDefault(Settings.duration({ minimum: 0, infinite: true }), "30 seconds"),
+  /** Whether the broker forgets the group when its last consumer ends; see `Subscriber.SubscribeOptions`. Default: false. */
+  ephemeral: Settings.withDefault(Schema.Boolean, false)
 }
 
 /**
@@ -322,7 +324,12 @@ const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: 
   if (!Arr.isReadonlyArrayNonEmpty(topics)) return yield* new NothingToConsume({ group })
   const subscriber = yield* Subscriber.Subscriber
   // Opened first: it is closed last, when everything taken is settled
-  const subscription = yield* subscriber.subscribe({ topics, group, maxInFlight: maxInFlight ?? 16 * concurrency })
+  const subscription = yield* subscriber.subscribe({
+    topics,
+    group,
+    maxInFlight: maxInFlight ?? 16 * concurrency,
+    ephemeral: checked.ephemeral
+  })
   const watch = yield* makeWatch({ group, system: subscriber.name })
   const shared: Shared = {
     codec: yield* MessageCodec.MessageCodec,

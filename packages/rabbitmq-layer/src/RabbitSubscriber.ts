@@ -43,6 +43,10 @@ import * as RabbitConfig from "./RabbitConfig.ts"
  * redelivery to another consumer, a quorum queue may deliver messages behind it
  * first.
  *
+ * The queue of an ephemeral group is a classic one, which the server deletes with
+ * its last consumer. It has no retry queues. When its connection is lost, the
+ * group starts at the end again.
+ *
  * A topic's messages from before a group's first subscription are not for it:
  * there was no queue. `RabbitTopology.declare` makes it beforehand.
  *
@@ -76,6 +80,14 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
         new Broker.Closed({ detail: "the layer of the RabbitMQ subscriber is closed" })
       )
       if (isClosed) return yield* closed
+      if (options.ephemeral === true && !settings.declare) {
+        return yield* new Subscriber.SubscribeError({
+          topics: options.topics,
+          group: options.group,
+          reason: "Other",
+          detail: "the queues of an ephemeral group must be declared by the layer: leave out `declare: false`"
+        })
+      }
       const subscription = new Subscription(settings, connection, options, closed)
       yield* Effect.acquireRelease(
         Effect.sync(() => open.add(subscription)),
