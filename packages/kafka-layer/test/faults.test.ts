@@ -15,6 +15,10 @@ import {
 } from "@event-flow/core"
 import { KafkaBroker, KafkaHealth, KafkaSubscriber } from "@event-flow/kafka-layer"
 import type { KafkaConfig } from "@event-flow/kafka-layer"
+import { findOwnSource, startKafka } from "@event-flow/test-support/kafkaServer"
+import type { KafkaServer } from "@event-flow/test-support/kafkaServer"
+import { startProxy } from "@event-flow/test-support/proxy"
+import type { Proxy } from "@event-flow/test-support/proxy"
 import { Effect, Fiber, Layer, Schedule, Schema } from "effect"
 import { spawn } from "node:child_process"
 import type { ChildProcess } from "node:child_process"
@@ -34,10 +38,6 @@ import {
   unique,
   withAdmin
 } from "./support/kafka.ts"
-import { findOwnSource, startKafka } from "./support/kafkaServer.ts"
-import type { KafkaServer } from "./support/kafkaServer.ts"
-import { startProxy } from "./support/proxy.ts"
-import type { Proxy } from "./support/proxy.ts"
 
 const source = findOwnSource()
 let server: KafkaServer

@@ -3,6 +3,8 @@ import { assert } from "@effect/vitest"
 import { Broker, Subscriber } from "@event-flow/core"
 import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
 import type { KafkaConfig } from "@event-flow/kafka-layer"
+import { findOwnSource, startKafka } from "@event-flow/test-support/kafkaServer"
+import type { KafkaServer } from "@event-flow/test-support/kafkaServer"
 import { Effect, Redacted } from "effect"
 import { execFileSync, spawnSync } from "node:child_process"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -10,8 +12,6 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe } from "vitest"
 import { consume, consuming, createTopic, live, numbered, publishNumbered, Tally, unique } from "./support/kafka.ts"
-import { findOwnSource, startKafka } from "./support/kafkaServer.ts"
-import type { KafkaServer } from "./support/kafkaServer.ts"
 
 const source = findOwnSource()
 const noOpenssl = spawnSync("openssl", ["version"], { stdio: "ignore" }).status !== 0
