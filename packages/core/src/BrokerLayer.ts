@@ -27,14 +27,21 @@ import * as Effect from "effect/Effect"
  * **Example** (A queue)
  *
  * ```ts
- * const waiters = new BrokerLayer.Waiters()
- * const queue: Array<Delivery> = []
+ * import { BrokerLayer } from "@event-flow/core"
+ * import { Effect } from "effect"
  *
- * channel.on("message", (message) => {
- *   queue.push(deliveryOf(message))
+ * const waiters = new BrokerLayer.Waiters()
+ * const queue: Array<string> = []
+ *
+ * // A callback of the client
+ * export const onMessage = (message: string): void => {
+ *   queue.push(message)
  *   waiters.wakeAll()
- * })
- * const take = waiters.until(() => queue.length === 0 ? undefined : Effect.succeed(queue.splice(0)))
+ * }
+ *
+ * export const take = waiters.until(() =>
+ *   queue.length === 0 ? undefined : Effect.succeed(queue.splice(0))
+ * )
  * ```
  *
  * @stability unstable
