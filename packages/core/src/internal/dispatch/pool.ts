@@ -6,7 +6,7 @@ import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { Fifo } from "./fifo.ts"
+import { Fifo } from "../fifo.ts"
 
 export interface Options<Item, E> {
   /** How many items run at once, over all levels. `Infinity`: all that there are. */

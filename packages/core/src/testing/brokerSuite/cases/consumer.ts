@@ -12,7 +12,6 @@ import * as Scope from "effect/Scope"
 import * as Broker from "../../../Broker.ts"
 import * as ConsumerPolicy from "../../../ConsumerPolicy.ts"
 import * as EventConsumer from "../../../EventConsumer.ts"
-import * as EventFlow from "../../../EventFlow.ts"
 import * as EventHandler from "../../../EventHandler.ts"
 import * as Message from "../../../Message.ts"
 import * as NotificationEvent from "../../../NotificationEvent.ts"
@@ -135,14 +134,13 @@ const noteFlow = Effect.fnUntraced(function*(bench: Bench) {
     consume: ({ drainTimeout, handle }: ConsumeOptions): Test<{ readonly close: Effect.Effect<void> }> =>
       Effect.gen(function*() {
         const scope = yield* Scope.fork(yield* Effect.scope)
-        const consumer = EventConsumer.layer({
+        const consumer = EventConsumer.layer([Handle], {
           group: bench.group(),
           concurrency: 4,
           drainTimeout,
           policy: (failure) =>
             failure._tag === "HandlerFailed" ? ConsumerPolicy.retry(retries) : ConsumerPolicy.deadLetter()
         }).pipe(
-          Layer.provide(EventFlow.layer({ handlers: [Handle] })),
           Layer.provide(Handle.toLayer((note) => Effect.asVoid(handle(note))))
         )
         yield* Layer.buildWithScope(consumer, scope).pipe(bench.soon(() => "the consumer"))
