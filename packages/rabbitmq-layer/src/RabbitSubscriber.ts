@@ -9,6 +9,9 @@ import type * as Config from "effect/Config"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import * as Scheduler from "effect/Scheduler"
+import type { SchedulerDispatcher } from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import { type AmqpFailure, ask, detailOf, ReplyCode } from "./internal/amqpError.ts"
 import { openChannel } from "./internal/channel.ts"
@@ -59,6 +62,7 @@ export const layer = (
 const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
   const settings = yield* consumerSettings(options)
   const connection = yield* Connection.make(settings)
+  const dispatcher = (yield* Scheduler.Scheduler).makeDispatcher()
   const open = new Set<Subscription>()
   let isClosed = false
   yield* Effect.addFinalizer(() =>
@@ -76,10 +80,10 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
         reason: "Closed",
         detail: "the layer of the RabbitMQ subscriber is closed"
       })
-      if (isClosed) return yield* closed
-      const subscription = new Subscription(settings, connection, options, closed)
+      const subscription = new Subscription(settings, connection, options, dispatcher, closed)
       yield* Effect.acquireRelease(
-        Effect.sync(() => open.add(subscription)),
+        // In one step with the question whether it is closed: closing the layer closes what is in the set
+        Effect.suspend(() => isClosed ? Effect.fail(closed) : Effect.succeed(open.add(subscription))),
         () => Effect.andThen(subscription.close, Effect.sync(() => open.delete(subscription)))
       )
       yield* subscription.run.pipe(
@@ -108,13 +112,14 @@ class Subscription {
     settings: ConsumerSettings,
     connection: Connection.Connection,
     options: Subscriber.SubscribeOptions,
+    dispatcher: SchedulerDispatcher,
     closed: Subscriber.SubscribeError
   ) {
     this.#settings = settings
     this.#connection = connection
     this.#options = options
     this.#closed = closed
-    this.deliveries = new Deliveries(options.maxInFlight)
+    this.deliveries = new Deliveries(options.maxInFlight, dispatcher)
   }
 
   /** Ends when it consumes for the first time. */
@@ -170,7 +175,7 @@ class Subscription {
         Effect.flatMap(this.#connection.link, (link) => this.#session(link, () => failures = 0))
       )
       yield* this.#revoked()
-      if (ended._tag === "Success") {
+      if (Result.isSuccess(ended)) {
         yield* Effect.logWarning(`The consumer was interrupted, deliveries are taken back: ${ended.success}`)
         continue
       }
