@@ -370,7 +370,7 @@ class State {
     Effect.gen({ self: this }, function*() {
       const closed = (what: string) =>
         Effect.fail(
-          new Subscriber.SubscribeError({ topics, group, reason: "Closed", detail: `the ${what} is closed` })
+          Subscriber.subscribeError({ topics, group }, new Broker.Closed({ detail: `the ${what} is closed` }))
         )
       if (this.#isClosed) return yield* closed("memory broker's layer")
       const queues = topics.map((name) => {

@@ -10,6 +10,7 @@
  * @stability unstable
  * @since 0.1.0
  */
+import * as Broker from "@event-flow/core/Broker"
 import * as ConsumerPolicy from "@event-flow/core/ConsumerPolicy"
 import * as EventConsumer from "@event-flow/core/EventConsumer"
 import type * as MessageCodec from "@event-flow/core/MessageCodec"
@@ -392,14 +393,7 @@ const layerSubscriber = (retry: KafkaRetry): Layer.Layer<Subscriber.Subscriber, 
           const retryTopics = topicsFor(retry, options.topics)
           return typeof retryTopics !== "string"
             ? kafka.subscribe({ ...options, retryTopics })
-            : Effect.fail(
-              new Subscriber.SubscribeError({
-                topics: options.topics,
-                group: options.group,
-                reason: "Other",
-                detail: retryTopics
-              })
-            )
+            : Effect.fail(Subscriber.subscribeError(options, new Broker.Rejected({ detail: retryTopics })))
         }
       }))
   )

@@ -4,6 +4,7 @@
  * @stability unstable
  * @since 0.1.0
  */
+import * as Broker from "@event-flow/core/Broker"
 import type * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import { Admin, ConfigResourceTypes } from "@platformatic/kafka"
 import type * as Config from "effect/Config"
@@ -63,7 +64,9 @@ export interface Report {
 }
 
 /**
- * Topics could not be created or looked up.
+ * Topics could not be created or looked up. The reasons are those of
+ * `PublishError`; take them apart with
+ * `Effect.catchReason("KafkaTopicsError", "Unreachable", ...)`.
  *
  * @stability unstable
  * @category errors
@@ -74,14 +77,19 @@ export class KafkaTopicsError
     "KafkaTopicsError",
     {
       topics: Schema.Array(Schema.String),
-      reason: Schema.Literals(["Unreachable", "NotAuthorised", "Other"]),
-      detail: Schema.String,
-      cause: Schema.optionalKey(Schema.Defect())
+      reason: Schema.Union([Broker.Unreachable, Broker.UnknownTopic, Broker.NotAuthorised, Broker.Rejected])
     }
   )
 {
+  override readonly cause = this.reason
+
   override get message(): string {
-    return `Topics ${this.topics.join(", ")}: ${this.reason}: ${this.detail}`
+    return `Topics ${this.topics.join(", ")}: ${this.reason._tag}: ${this.reason.detail}`
+  }
+
+  /** Whether the same may succeed later. */
+  get isRetryable(): boolean {
+    return this.reason.isRetryable
   }
 }
 
@@ -224,13 +232,9 @@ const kafkaSettings = (spec: TopicSpec): Readonly<Record<string, string>> => ({
 const topicsError = (specs: ReadonlyArray<TopicSpec>, failure: KafkaError.Failure): KafkaTopicsError =>
   new KafkaTopicsError({
     topics: specs.map(({ topic }) => topic),
-    reason: failure.kind === "unauthorised"
-      ? "NotAuthorised"
-      : KafkaError.isRetryable(failure.kind)
-      ? "Unreachable"
-      : "Other",
-    detail: failure.detail,
-    cause: failure.cause
+    reason: KafkaError.isRetryable(failure.kind)
+      ? new Broker.Unreachable(KafkaError.reasonFields(failure))
+      : KafkaError.refusalReason(failure)
   })
 
 // --- layers, below what they are made of ---

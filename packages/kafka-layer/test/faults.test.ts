@@ -263,7 +263,7 @@ describe.skipIf(source.kind === "none")("faults", () => {
       yield* withAdmin(server.bootstrapServers, (admin) =>
         admin.deleteTopics({ topics: [topic] }))
       const error = yield* Effect.flip(consumer.failed)
-      assert.strictEqual(error.reason, "UnknownTopic")
+      assert.strictEqual(error.reason._tag, "UnknownTopic")
       const service = yield* Broker.Broker
       const failure = yield* Effect.flip(service.publish([numbered(topic, 1)]))
       assert.isTrue(failure._tag === "PublishError" && failure.reason._tag === "UnknownTopic")

@@ -408,8 +408,8 @@ describeKafka("retry topics", () => {
       )
       assert.isTrue(error._tag === "SubscribeError")
       if (error._tag !== "SubscribeError") return
-      assert.strictEqual(error.reason, "UnknownTopic")
-      assert.strictEqual(error.detail, `there is no topic "${topic}.g.retry.1" (a retry topic)`)
+      assert.strictEqual(error.reason._tag, "UnknownTopic")
+      assert.strictEqual(error.reason.detail, `there is no topic "${topic}.g.retry.1" (a retry topic)`)
     }).pipe(Effect.scoped))
 
   live("quick retries in place come before each delay", () =>

@@ -4,6 +4,7 @@
  * @stability unstable
  * @since 0.1.0
  */
+import * as Broker from "@event-flow/core/Broker"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import type * as Config from "effect/Config"
 import * as Deferred from "effect/Deferred"
@@ -74,12 +75,10 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
   return Subscriber.Subscriber.of({
     name: "rabbitmq",
     subscribe: Effect.fnUntraced(function*(options) {
-      const closed = new Subscriber.SubscribeError({
-        topics: options.topics,
-        group: options.group,
-        reason: "Closed",
-        detail: "the layer of the RabbitMQ subscriber is closed"
-      })
+      const closed = Subscriber.subscribeError(
+        options,
+        new Broker.Closed({ detail: "the layer of the RabbitMQ subscriber is closed" })
+      )
       const subscription = new Subscription(settings, connection, options, dispatcher, closed)
       yield* Effect.acquireRelease(
         // In one step with the question whether it is closed: closing the layer closes what is in the set
@@ -129,12 +128,12 @@ class Subscription {
       duration: subscribeTimeout,
       orElse: () =>
         Effect.fail(
-          new Subscriber.SubscribeError({
-            topics: this.#options.topics,
-            group: this.#options.group,
-            reason: "Unreachable",
-            detail: this.#connection.problem() ?? `no answer within ${subscribeTimeout} ms`
-          })
+          Subscriber.subscribeError(
+            this.#options,
+            new Broker.Unreachable({
+              detail: this.#connection.problem() ?? `no answer within ${subscribeTimeout} ms`
+            })
+          )
         )
     }))
   }
@@ -186,7 +185,7 @@ class Subscription {
         Deferred.doneUnsafe(this.#ready, Effect.fail(error))
         return
       }
-      yield* Effect.logWarning(`Cannot consume: ${error.detail}`)
+      yield* Effect.logWarning(`Cannot consume: ${error.reason.detail}`)
       yield* Connection.backoff(this.#settings, failures++)
     }
   })
@@ -196,7 +195,7 @@ class Subscription {
    * the server refuses it: it may be on its way up, without its queues' leaders.
    */
   #isFinal({ code, detail }: AmqpFailure, error: Subscriber.SubscribeError): boolean {
-    if (!Deferred.isDoneUnsafe(this.#ready)) return error.reason !== "Unreachable"
+    if (!Deferred.isDoneUnsafe(this.#ready)) return error.reason._tag !== "Unreachable"
     if (code === ReplyCode.notFound) return !this.#settings.declare && !detail.includes("home node")
     return code === ReplyCode.accessRefused || code === ReplyCode.preconditionFailed
   }

@@ -14,6 +14,7 @@
  * @stability unstable
  * @since 0.1.0
  */
+import * as Broker from "@event-flow/core/Broker"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
@@ -78,11 +79,12 @@ export const declare: (
         duration: settings.subscribeTimeout,
         orElse: () =>
           Effect.fail(
-            new Subscriber.SubscribeError({
-              ...of,
-              reason: "Unreachable",
-              detail: connection.problem() ?? `no answer within ${settings.subscribeTimeout} ms`
-            })
+            Subscriber.subscribeError(
+              of,
+              new Broker.Unreachable({
+                detail: connection.problem() ?? `no answer within ${settings.subscribeTimeout} ms`
+              })
+            )
           )
       })
     )
