@@ -16,16 +16,16 @@ import * as EventConsumer from "@event-flow/core/EventConsumer"
 import type * as MessageCodec from "@event-flow/core/MessageCodec"
 import type * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import * as Postponed from "@event-flow/core/Postponed"
+import * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
-import type * as Arr from "effect/Array"
+import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { KafkaConfigError } from "./KafkaConfig.ts"
 import type { TopicSpec } from "./KafkaTopics.ts"
 
 const TypeId = "~@event-flow/kafka-layer/KafkaRetry"
@@ -47,6 +47,8 @@ export interface Step {
 }
 
 /**
+ * Options of `make`.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
@@ -154,8 +156,8 @@ export const defaultTopicName = ({ group, step, topic }: Step): string =>
 
 /**
  * Says how a group retries typed failures; undecodable messages and defects
- * are not retried. Throws a `KafkaConfigError` for a delay that is not above 0,
- * or endless.
+ * are not retried. Throws `Settings.InvalidSetting` for an empty name of a group, a
+ * delay below 1 millisecond, or one that never ends.
  *
  * **Example** (Retries after 5 seconds and after another minute)
  *
@@ -186,9 +188,9 @@ export const defaultTopicName = ({ group, step, topic }: Step): string =>
  * @since 0.1.0
  */
 export const make = (options: Options): KafkaRetry => {
-  const { group, inPlace } = options
-  const [first, ...rest] = options.delays
-  const delays = [readDelay(first, 0), ...rest.map((delay, i) => readDelay(delay, i + 1))] as const
+  const { inPlace } = options
+  const { delays: millis, group } = settings.checkUnsafe({ group: options.group, delays: options.delays })
+  const delays = Arr.map(millis, (delay) => Duration.millis(delay))
   const otherwise = options.otherwise ?? ConsumerPolicy.deadLetter()
   const topicName = options.topicName ?? defaultTopicName
   return {
@@ -363,15 +365,13 @@ export const runWithCodec = <const Dedupe extends boolean = false>(
 
 // --- internal ---
 
-const readDelay = (input: Duration.Input, i: number): Duration.Duration => {
-  const delay = Option.getOrUndefined(Duration.fromInput(input))
-  const millis = delay === undefined ? Number.NaN : Duration.toMillis(delay)
-  if (delay !== undefined && Number.isFinite(millis) && millis > 0) return delay
-  throw new KafkaConfigError({
-    field: `retry.delays[${i}]`,
-    detail: `${String(input)} is not a duration above 0 that ends`
+const settings = Settings.make("KafkaRetry", {
+  prefix: "KAFKA_RETRY",
+  schema: Schema.Struct({
+    group: Schema.String.check(Schema.isNonEmpty({ expected: "the name of a consumer group" })),
+    delays: Schema.NonEmptyArray(Settings.duration())
   })
-}
+})
 
 const consumerOptions = <Dedupe extends boolean>(
   retry: KafkaRetry,

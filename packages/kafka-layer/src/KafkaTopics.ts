@@ -6,8 +6,9 @@
  */
 import * as Broker from "@event-flow/core/Broker"
 import type * as NotificationEvent from "@event-flow/core/NotificationEvent"
+import type * as Settings from "@event-flow/core/Settings"
 import { Admin, ConfigResourceTypes } from "@platformatic/kafka"
-import type * as Config from "effect/Config"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -133,13 +134,40 @@ export const specs = (
   Array.from(new Set(definitions.map((definition) => definition.route.topic)), (topic) => ({ topic, ...options }))
 
 /**
+ * Creates and checks topics over a connection of its own.
+ *
  * @stability unstable
  * @category layers
  * @since 0.1.0
  */
 export const layer = (
   options: KafkaConfig.Connection
-): Layer.Layer<KafkaTopics, KafkaConfig.KafkaConfigError> => Layer.effect(KafkaTopics, make(options))
+): Layer.Layer<KafkaTopics, Settings.InvalidSetting> => Layer.effect(KafkaTopics, make(options))
+
+/**
+ * The same with options from `Config`s of your own: one for each option, or one
+ * for all of them.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<KafkaConfig.Connection>
+): Layer.Layer<KafkaTopics, Settings.InvalidSetting | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * The same with options from the environment, or whatever the `ConfigProvider`
+ * reads: `KAFKA_BOOTSTRAP_SERVERS` and so on; see `KafkaConfig.connection`.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromEnv: Layer.Layer<KafkaTopics, Settings.InvalidSetting | Config.ConfigError> = layerConfig(
+  KafkaConfig.connection.config
+)
 
 // --- internal ---
 
@@ -236,17 +264,3 @@ const topicsError = (specs: ReadonlyArray<TopicSpec>, failure: KafkaError.Failur
       ? new Broker.Unreachable(KafkaError.reasonFields(failure))
       : KafkaError.refusalReason(failure)
   })
-
-// --- layers, below what they are made of ---
-
-/**
- * The same with everything read from the `ConfigProvider`; see
- * `KafkaConfig.connection` for the names.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerConfig: Layer.Layer<KafkaTopics, KafkaConfig.KafkaConfigError | Config.ConfigError> = Layer.unwrap(
-  Effect.map(KafkaConfig.connection, layer)
-)

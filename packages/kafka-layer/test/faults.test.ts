@@ -46,7 +46,7 @@ let proxy: Proxy
 const broker = (options: Partial<KafkaConfig.Publisher> = {}) =>
   Layer.unwrap(
     Effect.sync(() =>
-      KafkaBroker.layer({ bootstrapServers: server.bootstrapServers, deliveryTimeout: "90 seconds", ...options })
+      KafkaBroker.layer({ bootstrapServers: server.bootstrapServers, publishTimeout: "90 seconds", ...options })
     )
   )
 
@@ -295,7 +295,7 @@ describe.skipIf(source.kind === "none")("faults", () => {
         Layer.unwrap(Effect.sync(() =>
           KafkaBroker.layer({
             bootstrapServers: [`127.0.0.1:${proxy.port}`],
-            deliveryTimeout: "2 seconds",
+            publishTimeout: "2 seconds",
             requestTimeout: "5 seconds"
           })
         )),

@@ -9,6 +9,7 @@ import {
   Inbox,
   Message,
   NotificationEvent,
+  type Settings,
   Subscriber
 } from "@event-flow/core"
 import { KafkaHealth, KafkaRetry, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
@@ -70,7 +71,7 @@ interface SetupOptions extends Omit<KafkaRetry.Options, "group"> {
   readonly ensure?: boolean
   readonly consumer?: KafkaRetry.ConsumerOptions<false>
   readonly subscriber?: KafkaConfig.Consuming
-  readonly broker?: Layer.Layer<Broker.Broker, KafkaConfig.KafkaConfigError>
+  readonly broker?: Layer.Layer<Broker.Broker, Settings.InvalidSetting>
 }
 
 const topics = KafkaTopics.layer({ bootstrapServers: servers })

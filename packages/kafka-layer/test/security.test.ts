@@ -42,7 +42,7 @@ const alice = (): KafkaConfig.Connection => ({
 const reasonOfPublish = (topic: string, connection: KafkaConfig.Connection) =>
   Broker.Broker.use((broker) => Effect.flip(broker.publish([numbered(topic, 1)]))).pipe(
     Effect.map((error) => error._tag === "PublishError" ? error.reason._tag : error._tag),
-    Effect.provide(KafkaBroker.layer({ ...connection, deliveryTimeout: "3 seconds" }))
+    Effect.provide(KafkaBroker.layer({ ...connection, publishTimeout: "3 seconds" }))
   )
 
 describe.skipIf(source.kind !== "java" || noOpenssl)("security", () => {

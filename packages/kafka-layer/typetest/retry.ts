@@ -10,10 +10,11 @@ import {
   type Mediator,
   MemoryBroker,
   type MessageCodec,
+  type Settings,
   type Subscriber
 } from "@event-flow/core"
 
-import { type KafkaConfig, type KafkaHealth, KafkaRetry, KafkaSubscriber } from "@event-flow/kafka-layer"
+import { type KafkaHealth, KafkaRetry, KafkaSubscriber } from "@event-flow/kafka-layer"
 import { Layer, Schedule } from "effect"
 import { check, type Equals, type ErrorOf, type ProvidedBy, type ServicesOf } from "../../core/typetest/support.ts"
 
@@ -73,7 +74,7 @@ const kafka = KafkaSubscriber.layer({ bootstrapServers: ["127.0.0.1:9092"] })
 check<
   Equals<ProvidedBy<typeof kafka>, Subscriber.Subscriber | KafkaHealth.KafkaHealth | KafkaRetry.RetrySubscriber>
 >()
-check<Equals<ErrorOf<typeof kafka>, KafkaConfig.KafkaConfigError>>()
+check<Equals<ErrorOf<typeof kafka>, Settings.InvalidSetting>>()
 
 const onKafka = consumer.pipe(Layer.provide(kafka))
 check<Equals<ServicesOf<typeof onKafka>, Flow>>()

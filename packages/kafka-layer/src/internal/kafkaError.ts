@@ -86,7 +86,7 @@ export const kindOfCode = (code: number): Kind => kindsByCode[code] ?? "other"
 export const nameOfCode = (code: number): string =>
   (protocolErrorsCodesById as Readonly<Record<number, string>>)[code] ?? `error ${code}`
 
-/** Whether trying again may help, for a publisher within its delivery timeout. */
+/** Whether trying again may help, for a publisher within its `publishTimeout`. */
 export const isRetryable = (kind: Kind): boolean =>
   kind === "unreachable" || kind === "timeout" || kind === "stale" || kind === "busy" || kind === "session"
 

@@ -1,6 +1,6 @@
 /** What the tests against a broker share. */
 import { it } from "@effect/vitest"
-import type { Broker, Subscriber } from "@event-flow/core"
+import type { Broker, Settings, Subscriber } from "@event-flow/core"
 import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
 import type { KafkaConfig, KafkaHealth } from "@event-flow/kafka-layer"
 import { unique } from "@event-flow/test-support/effects"
@@ -35,7 +35,7 @@ export const createTopic = (
   partitions = 4,
   bootstrapServers = servers,
   settings: Readonly<Record<string, string>> = {}
-): Effect.Effect<string, KafkaTopics.KafkaTopicsError | KafkaConfig.KafkaConfigError> =>
+): Effect.Effect<string, KafkaTopics.KafkaTopicsError | Settings.InvalidSetting> =>
   Effect.gen(function*() {
     const topic = unique(name)
     const topics = yield* KafkaTopics.KafkaTopics
@@ -60,10 +60,10 @@ export const committed = (group: string, topic: string, bootstrapServers = serve
 
 export const broker = (options: Partial<KafkaConfig.Publisher> = {}): Layer.Layer<
   Broker.Broker,
-  KafkaConfig.KafkaConfigError
+  Settings.InvalidSetting
 > => KafkaBroker.layer({ bootstrapServers: servers, ...options })
 
 export const subscriber = (options: Partial<KafkaConfig.Consumer> = {}): Layer.Layer<
   Subscriber.Subscriber | KafkaHealth.KafkaHealth,
-  KafkaConfig.KafkaConfigError
+  Settings.InvalidSetting
 > => KafkaSubscriber.layer({ bootstrapServers: servers, ...consuming, ...options })
