@@ -86,8 +86,8 @@ export interface AnyMessage {
 }
 
 /**
- * What `handler` needs to know of a definition: a command class or an event
- * handler definition.
+ * The part of a definition that `handler` uses. Command classes and event
+ * handler definitions have it.
  *
  * @stability unstable
  * @category models
@@ -170,7 +170,7 @@ export interface RetryOptions<in E, out E2 = never, out R2 = never> {
 }
 
 /**
- * A handler took longer than it may.
+ * A handler took longer than its timeout.
  *
  * @stability unstable
  * @category errors
@@ -227,8 +227,7 @@ export const timeout: {
 )
 
 /**
- * What runs instead of a handler that has failed: a handler that is also told
- * the error.
+ * The handler that runs when another one has failed. It is given the error too.
  *
  * @stability unstable
  * @category models
@@ -300,8 +299,8 @@ export const fallback: {
 )
 
 /**
- * Options of `fallback`. `On`: the tags of the errors to fall back from; never:
- * all errors.
+ * Options of `fallback`. `On` is the union of the tags to fall back from;
+ * `never` means all errors.
  *
  * @stability unstable
  * @category models
@@ -315,7 +314,7 @@ export interface FallbackOptions<Message, Emits, E, On extends string, A2, E2, R
 }
 
 /**
- * The errors that a fallback takes.
+ * The errors that a fallback handles.
  *
  * @stability unstable
  * @category utility types
@@ -324,7 +323,7 @@ export interface FallbackOptions<Message, Emits, E, On extends string, A2, E2, R
 export type ErrorsCaught<E, On extends string> = [On] extends [never] ? E : ExtractTag<E, On>
 
 /**
- * The errors of the primary handler that a fallback leaves.
+ * The errors of the primary handler that a fallback does not handle.
  *
  * @stability unstable
  * @category utility types
