@@ -1,33 +1,34 @@
 /**
  * The notification events of a program as an AsyncAPI 3.0 document: its topics,
- * what it sends to and receives from them, and the JSON Schema of every message.
+ * the events that it sends and receives, and the JSON Schema of every message.
  *
  * **When to use**
  *
- * To publish the contract of a program to those that share its broker, and in a
- * test that compares it with the one published last.
+ * To publish the contract of a program for those that share its broker, and in
+ * a test that compares the contract with the last published one.
  *
  * **Details**
  *
- * The document is a plain JSON value, in the order of the definitions: the same
- * definitions give the same text. There is no YAML form; `JSON.stringify` gives
- * what every AsyncAPI tool reads, and JSON is YAML 1.2 as well.
+ * The document is a plain JSON value in the order of the definitions, so the
+ * same definitions give the same text. Write it with `JSON.stringify`: every
+ * AsyncAPI tool reads JSON, and JSON is YAML 1.2 too.
  *
  * **Gotchas**
  *
- * It describes what the CloudEvents codec writes; a `MessageCodec` of your own
- * is not seen. A JSON Schema says less than an Effect schema may: what only code
- * can check, and the text form of a date, are not in it.
+ * The document describes what the CloudEvents codec writes, whatever
+ * `MessageCodec` the program uses. A JSON Schema says less than an Effect
+ * schema: checks by code, and the text form of a date, are not in it.
  *
  * **Example** (The document of a program)
  *
  * ```ts
- * const document = AsyncApi.make({
- *   info: { title: "Meetings", version: "1.0.0" },
- *   commands: [JoinMeeting],
- *   handlers: [Greet, Welcome]
- * })
+ * import { AsyncApi, Command, NotificationEvent } from "@event-flow/core"
+ * import { Schema } from "effect"
  *
+ * class Sold extends NotificationEvent.Class<Sold>()("Sold", { order: Schema.String }, { topic: "sales" }) {}
+ * class Sell extends Command.Class<Sell>()("Sell", { emits: [Sold] }) {}
+ *
+ * const document = AsyncApi.make({ info: { title: "Shop", version: "1.0.0" }, commands: [Sell] })
  * const text = JSON.stringify(document, null, 2)
  * ```
  *
@@ -45,7 +46,7 @@ import * as MessageCodec from "./MessageCodec.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 
 /**
- * A document.
+ * An AsyncAPI document.
  *
  * @stability unstable
  * @category models
@@ -63,7 +64,7 @@ export interface AsyncApi {
 }
 
 /**
- * What the document is about.
+ * The title and the version of the program's contract.
  *
  * @stability unstable
  * @category models
@@ -121,17 +122,18 @@ export interface Message {
   readonly summary?: string
   readonly contentType: "application/json"
   readonly correlationId: { readonly location: string }
-  /** The CloudEvents attributes by their own names: the prefix on the wire is the binding of each broker. */
+  /** The CloudEvents attributes by their own names. Each broker's binding adds a prefix to them. */
   readonly headers: JsonSchemaObject
   readonly payload: JsonSchemaObject
-  /** The key, of events that have one. */
+  /** The key, for events that have one. */
   readonly bindings?: {
     readonly kafka: { readonly key: JsonSchemaObject; readonly bindingVersion: typeof kafkaBinding }
   }
 }
 
 /**
- * What the program does with a notification event.
+ * Whether the program sends or receives a notification event, and in which
+ * versions.
  *
  * @stability unstable
  * @category models
@@ -140,11 +142,11 @@ export interface Message {
 export interface Operation {
   readonly action: "send" | "receive"
   readonly channel: Reference
-  /** Who emits or handles the event. */
+  /** The names of the commands and handlers that emit the event, or of the handlers that handle it. */
   readonly summary: string
-  /** Of `"send"`: the current version; of `"receive"`: all that can be read, the newest first. */
+  /** For `"send"`, the current version. For `"receive"`, all versions that can be read, the newest first. */
   readonly messages: ReadonlyArray<Reference>
-  /** The consumer group, of `"receive"`. */
+  /** The consumer group, for `"receive"`. */
   readonly bindings?: {
     readonly kafka: { readonly groupId: JsonSchemaObject; readonly bindingVersion: typeof kafkaBinding }
   }
@@ -175,16 +177,16 @@ export type JsonSchemaObject = Schema.JsonObject
  *
  * **Details**
  *
- * A `send` operation for every notification event that one of them declares to
- * emit, a `receive` operation for every one that a handler handles. The message
- * of an event's version is named by its CloudEvents type; an event with
- * `upcast` has one for each older version too. Schemas with an identifier are
+ * The document has a `send` operation for every notification event that one of
+ * them declares in `emits`, and a `receive` operation for every one that has a
+ * handler. A message is named by its CloudEvents type. An event with `upcast`
+ * has a message for each older version too. Schemas with an identifier are
  * listed in `components.schemas` and referred to.
  *
  * **Gotchas**
  *
- * Throws an `Error` where definitions contradict each other: one event tag on two
- * topics, or one version of an event with two schemas.
+ * Throws an `Error` when definitions contradict each other: one event tag on
+ * two topics, or one version of an event with two schemas.
  *
  * @stability unstable
  * @category constructors
@@ -196,7 +198,7 @@ export const make = (options: {
   readonly handlers?: ReadonlyArray<EventHandler.Any> | undefined
   /** The consumer group of the program's subscriptions. */
   readonly group?: string | undefined
-  /** By a name of your choice. Default: none listed. */
+  /** The servers, by a name of your choice. Default: none. */
   readonly servers?:
     | Readonly<
       Record<string, { readonly [K in keyof Server]: Server[K] | undefined } & Pick<Server, "host" | "protocol">>
@@ -226,7 +228,7 @@ export const make = (options: {
 
 const kafkaBinding = "0.5.0"
 
-/** One version of an event: the current one, or one that `upcast` leads from. */
+/** One version of an event: the current one, or one that `upcast` starts from. */
 interface Version {
   readonly event: NotificationEvent.AnyClass
   readonly name: string
@@ -348,7 +350,7 @@ const Attributes = Schema.Struct({
     "`ce_` with Kafka, `cloudEvents:` with AMQP; `datacontenttype` is the content type of the transport"
 })
 
-/** The JSON form of all schemas at once, so that they share definitions and no two of those have one name. */
+/** The JSON form of all schemas at once, so that they share definitions, each with a name of its own. */
 const jsonSchemas = (schemas: ReadonlyArray<Schema.Constraint>) => {
   const all = Schema.toJsonSchemaDocument(Schema.Tuple([Attributes, ...schemas]))
   // OpenAPI 3.1 keeps shared schemas where AsyncAPI does, under the same kind of names

@@ -1,6 +1,6 @@
 /**
- * Which work belongs together: the correlation id that every message of one
- * flow carries, and the id of the message that caused it.
+ * The correlation of a flow: the id that all of its messages share, and the id
+ * of the message that caused this part of it.
  *
  * @stability unstable
  * @since 0.1.0
@@ -15,20 +15,20 @@ import * as Context from "effect/Context"
  * @since 0.1.0
  */
 export interface Correlation {
-  /** Shared by every message of a flow, over all processes that it passes through. */
+  /** The id that all messages of a flow share, in every process that the flow passes through. */
   readonly correlationId: string
-  /** The id of the consumed message that started this part of the flow, if one did. */
+  /** The id of the consumed message that started this part of the flow; undefined when none did. */
   readonly causationId: string | undefined
 }
 
 /**
- * The correlation of the running flow; undefined outside of one.
+ * The correlation of the running flow; undefined outside a flow.
  *
  * **Details**
  *
  * `Mediator.send` starts one when there is none, so nested sends share it; the
  * `EventConsumer` restores it from the message that it handles. Provide it
- * yourself to take an id from elsewhere, such as a request header:
+ * yourself to use an id from elsewhere, such as a request header:
  * `Effect.provideService(Correlation.Current, Correlation.make(id))`.
  *
  * @stability unstable

@@ -1,6 +1,6 @@
 /**
- * What can go wrong after a command's handler has succeeded, while its events
- * are processed. `Mediator.send` adds this union to the errors of a command
+ * The errors that can occur after a command's handler has succeeded, while its
+ * events are processed. `Mediator.send` adds them to the errors of a command
  * that declares `emits`.
  *
  * @stability unstable
@@ -36,8 +36,8 @@ export class EventHandlerError
 }
 
 /**
- * Follow-ups followed on follow-ups beyond `maxDepth`: almost always a cycle,
- * which `FlowGraph` finds before anything runs.
+ * An event is more than `maxDepth` follow-ups away from its command. The cause
+ * is almost always a cycle, which `FlowGraph` finds before anything runs.
  *
  * @stability unstable
  * @category errors
@@ -87,7 +87,7 @@ export class EventsFailed extends Schema.TaggedError<EventsFailed>("@event-flow/
 export type EventFailure = EventHandlerError | BrokerNotFound | PublishError | CascadeTooDeep
 
 /**
- * All of it, as it shows in the error channel of `Mediator.send`.
+ * Every error that processing events can add to `Mediator.send`.
  *
  * @stability unstable
  * @category errors
@@ -111,7 +111,7 @@ export const EventFlowError = Schema.Union([
 ])
 
 /**
- * Whether an error is one of them: for `Effect.catchIf`.
+ * Whether a value is an `EventFlowError`, for `Effect.catchIf`.
  *
  * @stability unstable
  * @category guards

@@ -1,24 +1,31 @@
 /**
- * The definitions of a program as a graph: which command gives rise to which
- * event, which handler handles it, which events follow. It finds what is wrong
- * before anything runs, and draws the flows.
+ * The definitions of a program as a graph: which command emits which event,
+ * which handler handles it, and which events follow. It finds mistakes before
+ * anything runs, and draws the flows.
  *
  * **When to use**
  *
- * In a test of the program's definitions, and to keep diagrams in the
- * documentation that follow from the code.
+ * In a test of the program's definitions, and to generate the diagrams of the
+ * documentation.
  *
  * **Gotchas**
  *
- * It knows what definitions declare. A command that a handler sends through the
- * mediator is not declared, so a circle through such a send is not seen.
+ * The graph knows only what definitions declare. A command that a handler sends
+ * through the mediator is not declared, so a cycle through such a send is not
+ * found.
  *
  * **Example** (A test of the wiring)
  *
  * ```ts
- * const graph = FlowGraph.make({ commands: [JoinMeeting], handlers: [Greet, Welcome] })
+ * import { Command, DomainEvent, EventHandler, FlowGraph } from "@event-flow/core"
+ * import assert from "node:assert"
  *
- * assert.isTrue(FlowGraph.check(graph).isSound, String(FlowGraph.check(graph)))
+ * class Paid extends DomainEvent.Class<Paid>()("Paid", {}) {}
+ * class Pay extends Command.Class<Pay>()("Pay", { emits: [Paid] }) {}
+ * const Ship = EventHandler.make("Ship", { on: Paid })
+ *
+ * const report = FlowGraph.check(FlowGraph.make({ commands: [Pay], handlers: [Ship] }))
+ * assert(report.isSound, String(report))
  * ```
  *
  * @stability unstable
@@ -88,7 +95,7 @@ export interface HandlerNode {
 }
 
 /**
- * What a flow is made of.
+ * A node of the graph.
  *
  * @stability unstable
  * @category models
@@ -97,7 +104,7 @@ export interface HandlerNode {
 export type Node = CommandNode | DomainEventNode | NotificationEventNode | HandlerNode
 
 /**
- * A step of a flow.
+ * An edge of the graph: one step of a flow.
  *
  * - `"Emits"`: from a command or handler to an event that it declares.
  * - `"HandledBy"`: from a domain event to a handler, in process.
@@ -177,18 +184,18 @@ export const make = (options: {
 }
 
 /**
- * Events that lead back to themselves.
+ * A cycle: events that lead back to themselves.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
 export interface Cycle {
-  /** Events and handlers in turn, starting with an event; the last one leads to the first. */
+  /** Events and handlers in turn, starting with an event. The last one leads to the first. */
   readonly nodes: ReadonlyArray<Node>
   /**
-   * Whether messages of a broker are part of it. Such a cycle does not end in
-   * `CascadeTooDeep`: it runs for ever, over all programs that take part.
+   * Whether it passes through a broker. Such a cycle does not end in
+   * `CascadeTooDeep`: it runs forever, in all programs that take part.
    */
   readonly isThroughBroker: boolean
   /** `"UserJoined → Greet → UserJoined"`; a step through a broker is `"⇢"`. */
@@ -196,9 +203,9 @@ export interface Cycle {
 }
 
 /**
- * The cycles of a graph: for every step that lies on one, a shortest cycle
- * through it. So none is missed where there is one, every step to blame is
- * shown, and the number of cycles is at most that of the steps.
+ * The cycles of a graph: for every edge on a cycle, a shortest cycle through
+ * it. So each edge of a cycle is reported, and there are at most as many cycles
+ * as edges.
  *
  * @stability unstable
  * @category checks
@@ -226,9 +233,9 @@ export const cycles = (graph: FlowGraph): ReadonlyArray<Cycle> => {
 }
 
 /**
- * The handlers that no flow reaches: neither from a command, nor from a
- * notification event of another program. Nothing here emits their event, or
- * only handlers that are not reached themselves.
+ * The handlers that no flow reaches, neither from a command nor from a
+ * notification event of another program. Nothing in the graph emits their
+ * event, or only unreachable handlers do.
  *
  * @stability unstable
  * @category checks
@@ -240,8 +247,8 @@ export const unreachableHandlers = (graph: FlowGraph): ReadonlyArray<HandlerNode
 }
 
 /**
- * The handlers of notification events that nothing here emits: those come from
- * other programs.
+ * The handlers of notification events that nothing in the graph emits. Such
+ * events come from other programs.
  *
  * @stability unstable
  * @category checks
@@ -253,8 +260,8 @@ export const externalHandlers = (graph: FlowGraph): ReadonlyArray<HandlerNode> =
 }
 
 /**
- * The domain events that are emitted here and handled by nobody. Collecting one
- * logs a warning (F7).
+ * The domain events that are emitted and have no handler. Collecting one logs a
+ * warning (F7).
  *
  * @stability unstable
  * @category checks
@@ -267,8 +274,9 @@ export const unhandledEvents = (graph: FlowGraph): ReadonlyArray<DomainEventNode
 
 /**
  * Different definitions of one kind with one name: two commands, two events, or
- * two handlers. Handlers and events of one name are an error when their
- * `EventMap` is built (F14); of two commands the later layer would win.
+ * two handlers. Two handlers or two events of one name are an error when their
+ * `EventMap` is built; two commands of one name are a defect when one of them
+ * is sent (F14).
  *
  * @stability unstable
  * @category checks
@@ -285,7 +293,7 @@ export const duplicates = (graph: FlowGraph): ReadonlyArray<Node> => {
 }
 
 /**
- * What `check` has found. `String(report)` is readable.
+ * The findings of `check`. `String(report)` prints them.
  *
  * @stability unstable
  * @category models
@@ -296,15 +304,15 @@ export interface Report {
   readonly unreachableHandlers: ReadonlyArray<HandlerNode>
   readonly unhandledEvents: ReadonlyArray<DomainEventNode>
   readonly duplicates: ReadonlyArray<Node>
-  /** For information: these depend on what other programs publish. */
+  /** For information: these handlers depend on what other programs publish. */
   readonly externalHandlers: ReadonlyArray<HandlerNode>
-  /** No finding but external handlers. */
+  /** Whether there are no findings other than external handlers. */
   readonly isSound: boolean
   readonly toString: () => string
 }
 
 /**
- * All findings in one report.
+ * Runs all checks and returns one report.
  *
  * @stability unstable
  * @category checks
@@ -327,16 +335,16 @@ export const check = (graph: FlowGraph): Report => {
 }
 
 /**
- * A Mermaid flowchart of one flow: what a command leads to, or a notification
- * event that comes from another program. Without a root: of the whole graph,
- * which is hard to read when it is large.
+ * Draws one flow as a Mermaid flowchart: everything that follows from a
+ * command, or from a notification event of another program. Without a root it
+ * draws the whole graph, which is hard to read when it is large.
  *
  * **Details**
  *
  * Commands are stadiums, domain events rounded boxes, notification events
  * hexagons with their topic, handlers plain boxes; a step through a broker is a
- * dotted arrow. Identifiers follow from names, and the order from the
- * definitions, so that the diagram changes only with what it shows.
+ * dotted arrow. Identifiers are made from names, and the order is that of the
+ * definitions, so a diagram changes only when its flow does.
  *
  * @stability unstable
  * @category rendering
@@ -350,8 +358,8 @@ export const toMermaid = (graph: FlowGraph, root?: Command.AnyClass | Notificati
 }
 
 /**
- * The flowcharts of all flows: by the tag of each command, and of each
- * notification event that comes from another program.
+ * Draws every flow, by the tag of its command, or of its notification event
+ * from another program.
  *
  * @stability unstable
  * @category rendering
@@ -372,7 +380,7 @@ const isNotification = (event: Event.AnyClass): event is NotificationEvent.AnyCl
 
 const isHandler = (node: Node): node is HandlerNode => node._tag === "Handler"
 
-/** Effect's graph, whose indices are those of `nodes`. */
+/** The same as a graph of Effect, whose indices are those of `nodes`. */
 const toIndexed = (flow: FlowGraph) => {
   const indices = new Map<Node, Graph.NodeIndex>()
   const indexOf = (node: Node): Graph.NodeIndex => indices.get(node)!
@@ -393,13 +401,13 @@ const externalEvents = (graph: FlowGraph): ReadonlyArray<NotificationEventNode> 
   return graph.nodes.filter((node) => node._tag === "NotificationEvent").filter((node) => !emitted.has(node))
 }
 
-/** Where flows start. */
+/** The nodes that flows start from. */
 const roots = (graph: FlowGraph): ReadonlyArray<Node> => [
   ...graph.nodes.filter((node) => node._tag === "Command"),
   ...externalEvents(graph)
 ]
 
-/** Rotates a cycle to start at its first event: cycles found twice become equal. */
+/** Rotates a cycle so that it starts at its first event. A cycle that is found twice is then equal to itself. */
 const startAtFirstEvent = (
   graph: FlowGraph,
   indices: ReadonlyArray<Graph.NodeIndex>
@@ -481,11 +489,11 @@ const mermaidShape = (node: Node): string => {
   }
 }
 
-/** Everything that could mean something to Mermaid, as an entity code. */
+/** Writes every character that could mean something to Mermaid as an entity code. */
 const mermaidLabel = (label: string): string =>
   label.replace(/[^\p{L}\p{N} _.:-]/gu, (character) => `#${character.codePointAt(0)};`)
 
-/** Identifiers from kind and name; the kind's prefix keeps clear of Mermaid's reserved words. */
+/** Makes identifiers from kind and name. The prefix avoids Mermaid's reserved words. */
 const mermaidIds = (nodes: ReadonlyArray<Node>): ReadonlyMap<Node, string> => {
   const ids = new Map<Node, string>()
   const taken = new Set<string>()

@@ -17,6 +17,8 @@ import * as Message from "./Message.ts"
 import * as Subscriber from "./Subscriber.ts"
 
 /**
+ * Options of the memory broker.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0

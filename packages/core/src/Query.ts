@@ -1,6 +1,6 @@
 /**
- * A query: a command that only asks. It emits nothing, so sending it fails with
- * its own errors alone.
+ * A query: a command that only reads. It emits nothing, so sending it fails
+ * only with its own errors.
  *
  * @stability unstable
  * @since 0.1.0
@@ -17,6 +17,9 @@ import type * as Middleware from "./Middleware.ts"
  * **Example** (A query)
  *
  * ```ts
+ * import { Query } from "@event-flow/core"
+ * import { Schema } from "effect"
+ *
  * class SeatsLeft extends Query.Class<SeatsLeft>()("SeatsLeft", {
  *   payload: { meetingId: Schema.String },
  *   success: Schema.Int

@@ -133,7 +133,7 @@ export interface Subscription {
 }
 
 /**
- * Options of `Subscriber.subscribe`.
+ * What to subscribe to, and how much to take at once.
  *
  * @stability unstable
  * @category models

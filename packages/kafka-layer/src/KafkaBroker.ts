@@ -40,6 +40,8 @@ import * as KafkaConfig from "./KafkaConfig.ts"
  * **Example** (A broker)
  *
  * ```ts
+ * import { KafkaBroker } from "@event-flow/kafka-layer"
+ *
  * const Live = KafkaBroker.layer({ bootstrapServers: ["127.0.0.1:9092"], compression: "lz4" })
  * ```
  *

@@ -47,7 +47,7 @@ export interface Step {
 }
 
 /**
- * Options of `make`.
+ * Options of the delayed retries of a consumer group.
  *
  * @stability unstable
  * @category models
@@ -162,20 +162,27 @@ export const defaultTopicName = ({ group, step, topic }: Step): string =>
  * **Example** (Retries after 5 seconds and after another minute)
  *
  * ```ts
+ * import { KafkaBroker, KafkaRetry, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
+ * import { Layer } from "effect"
+ *
+ * const connection = { bootstrapServers: ["127.0.0.1:9092"] }
  * const retry = KafkaRetry.make({ group: "board", delays: ["5 seconds", "1 minute"] })
  *
+ * // In place of EventConsumer.layer
  * const Board = KafkaRetry.layer(retry, { concurrency: 16 }).pipe(
- *   Layer.provide(EventFlow.layer({ handlers: [Show] })),
  *   Layer.provide([KafkaBroker.layer(connection), KafkaSubscriber.layer(connection)])
  * )
  * const ensureTopics = KafkaTopics.KafkaTopics.use((topics) =>
- *   topics.ensure(KafkaRetry.specs(retry, [MeetingAnnounced], { partitions: 4 }))
+ *   topics.ensure(KafkaRetry.specs(retry, ["meetings"], { partitions: 4 }))
  * )
  * ```
  *
  * **Example** (Two quick retries in place before each delay)
  *
  * ```ts
+ * import { KafkaRetry } from "@event-flow/kafka-layer"
+ * import { Schedule } from "effect"
+ *
  * const retry = KafkaRetry.make({
  *   group: "board",
  *   delays: ["1 minute"],

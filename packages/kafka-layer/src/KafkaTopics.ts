@@ -117,9 +117,14 @@ export class KafkaTopics extends Context.Service<KafkaTopics, {
  * **Example** (Topics at the start of a program)
  *
  * ```ts
- * const topics = yield* KafkaTopics.KafkaTopics
- * const report = yield* topics.ensure(
- *   KafkaTopics.specs([MeetingAnnounced, SeatTaken], { partitions: 12, retention: "7 days" })
+ * import { NotificationEvent } from "@event-flow/core"
+ * import { KafkaTopics } from "@event-flow/kafka-layer"
+ * import { Schema } from "effect"
+ *
+ * class SeatTaken extends NotificationEvent.Class<SeatTaken>()("SeatTaken", { seat: Schema.Int }, { topic: "seats" }) {}
+ *
+ * const ensureTopics = KafkaTopics.KafkaTopics.use((topics) =>
+ *   topics.ensure(KafkaTopics.specs([SeatTaken], { partitions: 12, retention: "7 days" }))
  * )
  * ```
  *
@@ -134,7 +139,7 @@ export const specs = (
   Array.from(new Set(definitions.map((definition) => definition.route.topic)), (topic) => ({ topic, ...options }))
 
 /**
- * Creates and checks topics over a connection of its own.
+ * A `KafkaTopics` with an admin client of its own. It is built without a broker.
  *
  * @stability unstable
  * @category layers

@@ -54,7 +54,12 @@ export const deadLetterTopic: (topic: string) => string = Names.deadLetterTopic
  * **Example** (At the start of a publisher)
  *
  * ```ts
- * yield* RabbitTopology.declare({ url }, { group: "delay-board", topics: ["flights"] })
+ * import { RabbitTopology } from "@event-flow/rabbitmq-layer"
+ *
+ * const declared = RabbitTopology.declare(
+ *   { url: "amqp://127.0.0.1" },
+ *   { group: "delay-board", topics: ["flights"] }
+ * )
  * ```
  *
  * @stability unstable
