@@ -5,8 +5,9 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
+import type * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
-import type * as Config from "effect/Config"
+import * as Config from "effect/Config"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -55,8 +56,31 @@ import * as RabbitConfig from "./RabbitConfig.ts"
  */
 export const layer = (
   options: RabbitConfig.Consumer
-): Layer.Layer<Subscriber.Subscriber, RabbitConfig.RabbitConfigError> =>
-  Layer.effect(Subscriber.Subscriber, make(options))
+): Layer.Layer<Subscriber.Subscriber, Settings.InvalidSetting> => Layer.effect(Subscriber.Subscriber, make(options))
+
+/**
+ * The same with options from `Config`s of your own: one for each option, or one
+ * for all of them.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<RabbitConfig.Consumer>
+): Layer.Layer<Subscriber.Subscriber, Settings.InvalidSetting | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * The same with options from the environment, or whatever the `ConfigProvider`
+ * reads: `RABBITMQ_URL` and so on; see `RabbitConfig.consumer`.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromEnv: Layer.Layer<Subscriber.Subscriber, Settings.InvalidSetting | Config.ConfigError> =
+  layerConfig(RabbitConfig.consumer.config)
 
 // --- internal ---
 
@@ -246,16 +270,3 @@ class Subscription {
     )
   }
 }
-
-// --- layers, below what they are made of ---
-
-/**
- * The same with everything read from the `ConfigProvider`; see
- * `RabbitConfig.consumer` for the names.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerConfig: Layer.Layer<Subscriber.Subscriber, RabbitConfig.RabbitConfigError | Config.ConfigError> =
-  Layer.unwrap(Effect.map(RabbitConfig.consumer, layer))

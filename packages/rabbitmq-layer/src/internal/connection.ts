@@ -185,7 +185,7 @@ const connect = (
 const close = (settings: ConnectionSettings, model: ChannelModel): Effect.Effect<void> =>
   ask(() => model.close()).pipe(
     Effect.interruptible,
-    Effect.timeoutOption(settings.closeTimeout),
+    Effect.timeoutOption(settings.drainTimeout),
     Effect.ignore,
     Effect.andThen(Effect.sync(() => destroy(model)))
   )

@@ -126,7 +126,7 @@ class State {
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.#isClosed = true
     return Effect.timeoutOrElse(Effect.interruptible(this.#idle), {
-      duration: this.#settings.closeTimeout,
+      duration: this.#settings.drainTimeout,
       orElse: () =>
         Effect.sync(() => {
           const reason = new Broker.Closed({ detail: "the layer closed before the server confirmed it" })

@@ -36,7 +36,7 @@ export const consumer = async (
       }
     })
     await bind(channel, queue, route)
-    for (const [i, delay] of settings.retryDelays.entries()) {
+    for (const [i, delay] of (settings.retryDelays ?? []).entries()) {
       const retryQueue = Names.retryQueue(queue, i + 1, delay)
       await channel.assertQueue(retryQueue, {
         durable: true,

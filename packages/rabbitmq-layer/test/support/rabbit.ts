@@ -1,5 +1,6 @@
 /** What the tests against a server share. */
 import * as Broker from "@event-flow/core/Broker"
+import type * as Settings from "@event-flow/core/Settings"
 import type * as Subscriber from "@event-flow/core/Subscriber"
 import { RabbitBroker, type RabbitConfig, RabbitSubscriber } from "@event-flow/rabbitmq-layer"
 import { silently } from "@event-flow/test-support/effects"
@@ -36,7 +37,7 @@ export const quick = { heartbeat: "1 second", reconnectDelay: "50 millis", maxRe
 
 export const layers = (
   options: Partial<RabbitConfig.Publisher & RabbitConfig.Consumer> = {}
-): Layer.Layer<Broker.Broker | Subscriber.Subscriber, RabbitConfig.RabbitConfigError> =>
+): Layer.Layer<Broker.Broker | Subscriber.Subscriber, Settings.InvalidSetting> =>
   Layer.merge(
     RabbitBroker.layer({ url, ...quick, ...options }),
     RabbitSubscriber.layer({ url, ...quick, ...options })
