@@ -967,15 +967,15 @@ describe("closing", () => {
       assert.deepStrictEqual([log, logger.entries], [["ack 1", "closed"], []])
     }))
 
-  it.effect("run takes a codec as well", () =>
+  it.effect("run takes a codec of its context", () =>
     Effect.gen(function*() {
       const { entries, note } = new Journal()
       const subscriber = new FakeSubscriber()
-      const codec: MessageCodec.MessageCodec["Service"] = {
+      const codec: MessageCodec.MessageCodec = {
         encode: () => Effect.die("not used"),
         decode: ({ attributes }) => Effect.sync(() => new Ordered({ n: Number(attributes["id"]) }))
       }
-      yield* EventConsumer.runWithCodec({ group: "group" }).pipe(
+      yield* EventConsumer.run({ group: "group" }).pipe(
         Effect.provide(
           EventFlow.layer({ handlers: [OnOrdered] }).pipe(
             Layer.provide(OnOrdered.toLayer(({ n }) => note(`order ${n}`))),

@@ -13,7 +13,6 @@
 import * as Broker from "@event-flow/core/Broker"
 import * as ConsumerPolicy from "@event-flow/core/ConsumerPolicy"
 import * as EventConsumer from "@event-flow/core/EventConsumer"
-import type * as MessageCodec from "@event-flow/core/MessageCodec"
 import type * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import * as Postponed from "@event-flow/core/Postponed"
 import * as Settings from "@event-flow/core/Settings"
@@ -326,22 +325,6 @@ export const layer = <const Dedupe extends boolean = false>(
 > => Layer.provide(EventConsumer.layer(consumerOptions(retry, options)), layerSubscriber(retry))
 
 /**
- * The same with a `MessageCodec` of your own.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerWithCodec = <const Dedupe extends boolean = false>(
-  retry: KafkaRetry,
-  options?: ConsumerOptions<Dedupe>
-): Layer.Layer<
-  EventConsumer.EventConsumer,
-  Subscriber.SubscribeError | EventConsumer.NothingToConsume,
-  Requirements<Dedupe> | MessageCodec.MessageCodec
-> => Layer.provide(EventConsumer.layerWithCodec(consumerOptions(retry, options)), layerSubscriber(retry))
-
-/**
  * `EventConsumer.run` with retry topics; see `layer`.
  *
  * @stability unstable
@@ -353,22 +336,6 @@ export const run = <const Dedupe extends boolean = false>(
   options?: ConsumerOptions<Dedupe>
 ): Effect.Effect<never, EventConsumer.ConsumerError | EventConsumer.NothingToConsume, Requirements<Dedupe>> =>
   Effect.provide(EventConsumer.run(consumerOptions(retry, options)), layerSubscriber(retry))
-
-/**
- * The same with a `MessageCodec` of your own.
- *
- * @stability unstable
- * @category running
- * @since 0.1.0
- */
-export const runWithCodec = <const Dedupe extends boolean = false>(
-  retry: KafkaRetry,
-  options?: ConsumerOptions<Dedupe>
-): Effect.Effect<
-  never,
-  EventConsumer.ConsumerError | EventConsumer.NothingToConsume,
-  Requirements<Dedupe> | MessageCodec.MessageCodec
-> => Effect.provide(EventConsumer.runWithCodec(consumerOptions(retry, options)), layerSubscriber(retry))
 
 // --- internal ---
 

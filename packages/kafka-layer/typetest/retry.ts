@@ -9,7 +9,6 @@ import {
   type Inbox,
   type Mediator,
   MemoryBroker,
-  type MessageCodec,
   type Settings,
   type Subscriber
 } from "@event-flow/core"
@@ -53,20 +52,12 @@ check<Equals<ServicesOf<typeof consumer>, Flow | KafkaRetry.RetrySubscriber>>()
 const deduping = KafkaRetry.layer(retry, { dedupe: true })
 check<Equals<ServicesOf<typeof deduping>, Flow | KafkaRetry.RetrySubscriber | Inbox.Inbox>>()
 
-const withCodec = KafkaRetry.layerWithCodec(retry)
-check<Equals<ServicesOf<typeof withCodec>, Flow | KafkaRetry.RetrySubscriber | MessageCodec.MessageCodec>>()
-
 const running = KafkaRetry.run(retry, { concurrency: 2 })
 check<Equals<ErrorOf<typeof running>, EventConsumer.ConsumerError | EventConsumer.NothingToConsume>>()
 check<Equals<ServicesOf<typeof running>, Flow | KafkaRetry.RetrySubscriber>>()
 
-const runningWithCodec = KafkaRetry.runWithCodec(retry, { dedupe: true })
-check<
-  Equals<
-    ServicesOf<typeof runningWithCodec>,
-    Flow | KafkaRetry.RetrySubscriber | MessageCodec.MessageCodec | Inbox.Inbox
-  >
->()
+const dedupingRun = KafkaRetry.run(retry, { dedupe: true })
+check<Equals<ServicesOf<typeof dedupingRun>, Flow | KafkaRetry.RetrySubscriber | Inbox.Inbox>>()
 
 // --- and the subscriber that it needs ---
 
