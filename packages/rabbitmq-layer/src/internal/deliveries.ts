@@ -2,6 +2,7 @@
  * The deliveries of one subscription: those that wait to be taken and those
  * that were taken and not settled, over the channels that come and go.
  */
+import { Waiters } from "@event-flow/core/BrokerLayer"
 import type * as Message from "@event-flow/core/Message"
 import { keyString } from "@event-flow/core/Message"
 import type * as Subscriber from "@event-flow/core/Subscriber"
@@ -74,7 +75,7 @@ export class Deliveries {
   /** May hold deliveries that were settled while they waited. */
   readonly #waiting = MutableList.make<RabbitDelivery>()
   #taken = 0
-  #takers = new Set<() => void>()
+  readonly #takers = new Waiters()
   #failure: Subscriber.SubscribeError | undefined = undefined
   #isFlushing = false
   readonly #dispatcher: SchedulerDispatcher
@@ -83,6 +84,7 @@ export class Deliveries {
   constructor(maxInFlight: number, dispatcher: SchedulerDispatcher) {
     this.#maxInFlight = maxInFlight
     this.#dispatcher = dispatcher
+    this.take = this.#takers.until(() => this.#look())
   }
 
   /** The deliveries of a new channel; `accept` takes them as they come. */
@@ -98,7 +100,7 @@ export class Deliveries {
         const delivery = new RabbitDelivery(this, session, queue, topic, raw)
         session.unsettled.push(delivery)
         MutableList.append(this.#waiting, delivery)
-        this.#wake()
+        this.#takers.wakeAll()
       }
     }
   }
@@ -117,47 +119,23 @@ export class Deliveries {
   /** Ends the subscription for its takers. */
   fail(failure: Subscriber.SubscribeError): void {
     this.#failure ??= failure
-    this.#wake()
+    this.#takers.wakeAll()
   }
 
-  readonly take: Effect.Effect<Arr.NonEmptyReadonlyArray<RabbitDelivery>, Subscriber.SubscribeError> = Effect.suspend(
-    () => {
-      if (this.#failure !== undefined) return Effect.fail(this.#failure)
-      const deliveries: Array<RabbitDelivery> = []
-      while (this.#taken < this.#maxInFlight) {
-        const delivery = MutableList.take(this.#waiting)
-        if (delivery === MutableList.Empty) break
-        if (delivery.status !== "waiting") continue
-        delivery.status = "taken"
-        this.#taken++
-        deliveries.push(delivery)
-      }
-      return Arr.isReadonlyArrayNonEmpty(deliveries)
-        ? Effect.succeed(deliveries)
-        : Effect.flatMap(this.#changed, () => this.take)
+  readonly take: Effect.Effect<Arr.NonEmptyReadonlyArray<RabbitDelivery>, Subscriber.SubscribeError>
+
+  #look(): Effect.Effect<Arr.NonEmptyReadonlyArray<RabbitDelivery>, Subscriber.SubscribeError> | undefined {
+    if (this.#failure !== undefined) return Effect.fail(this.#failure)
+    const deliveries: Array<RabbitDelivery> = []
+    while (this.#taken < this.#maxInFlight) {
+      const delivery = MutableList.take(this.#waiting)
+      if (delivery === MutableList.Empty) break
+      if (delivery.status !== "waiting") continue
+      delivery.status = "taken"
+      this.#taken++
+      deliveries.push(delivery)
     }
-  )
-
-  /** Ends when `take` may have something to give. */
-  readonly #changed: Effect.Effect<void> = Effect.callback((resume) => {
-    // The fiber can have yielded since `take` looked: it would not be told of what came meanwhile
-    if (this.#hasNews()) return resume(Effect.void)
-    const wake = () => resume(Effect.void)
-    this.#takers.add(wake)
-    return Effect.sync(() => {
-      this.#takers.delete(wake)
-    })
-  })
-
-  #hasNews(): boolean {
-    return this.#failure !== undefined || (this.#waiting.length > 0 && this.#taken < this.#maxInFlight)
-  }
-
-  #wake(): void {
-    if (this.#takers.size === 0) return
-    const takers = this.#takers
-    this.#takers = new Set()
-    for (const wake of takers) wake()
+    return Arr.isReadonlyArrayNonEmpty(deliveries) ? Effect.succeed(deliveries) : undefined
   }
 
   ack(session: Session, delivery: RabbitDelivery): void {
@@ -165,7 +143,7 @@ export class Deliveries {
     delivery.status = "acked"
     session.acked.push(delivery)
     this.#taken--
-    if (this.#waiting.length > 0) this.#wake()
+    if (this.#waiting.length > 0) this.#takers.wakeAll()
     if (this.#isFlushing) return
     // What is acknowledged in one turn of the event loop goes out together
     this.#isFlushing = true
@@ -198,7 +176,7 @@ export class Deliveries {
       this.#settle(session, each)
       attempt(() => session.channel.nack(each.raw, false, true))
     }
-    if (this.#waiting.length > 0) this.#wake()
+    if (this.#waiting.length > 0) this.#takers.wakeAll()
   }
 
   /** The server is told, or about to be. */

@@ -4,6 +4,7 @@
  * channels and watch the time.
  */
 import * as Broker from "@event-flow/core/Broker"
+import { Waiters } from "@event-flow/core/BrokerLayer"
 import type * as Message from "@event-flow/core/Message"
 import type { ConfirmChannel } from "amqplib"
 import * as Clock from "effect/Clock"
@@ -60,7 +61,7 @@ class State {
   /** How many batches have no answer yet. */
   #open = 0
   #isClosed = false
-  #onIdle: (() => void) | undefined = undefined
+  readonly #closing = new Waiters()
 
   constructor(
     settings: PublisherSettings,
@@ -89,7 +90,7 @@ class State {
     })
 
   readonly #onSettled = (): void => {
-    if (--this.#open === 0) this.#onIdle?.()
+    if (--this.#open === 0) this.#closing.wakeAll()
   }
 
   /** Messages of one key share a line, and keep their order. */
@@ -135,10 +136,8 @@ class State {
     })
   })
 
-  readonly #idle: Effect.Effect<void> = Effect.callback((resume) => {
-    if (this.#open === 0) return resume(Effect.void)
-    this.#onIdle = () => resume(Effect.void)
-  })
+  /** Ends when all batches have their answer. */
+  readonly #idle: Effect.Effect<void> = this.#closing.until(() => this.#open === 0 ? Effect.void : undefined)
 }
 
 const closed = (message: Message.Message): Broker.PublishError =>
