@@ -7,6 +7,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { Settings } from "@event-flow/core"
 import { KafkaConfig } from "@event-flow/kafka-layer"
+import { RabbitConfig } from "@event-flow/rabbitmq-layer"
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { root } from "./support.ts"
@@ -26,18 +27,53 @@ const without = (rows: ReadonlyArray<Settings.Row>, others: ReadonlyArray<Settin
   rows.filter(({ field }) => !others.some((other) => other.field === field))
 
 const kafka = { readme: "packages/kafka-layer/README.md", source: "packages/kafka-layer/src/KafkaConfig.ts" }
-const { connection, consumer, publisher } = KafkaConfig
+const rabbit = { readme: "packages/rabbitmq-layer/README.md", source: "packages/rabbitmq-layer/src/RabbitConfig.ts" }
 
 const tables: ReadonlyArray<Table> = [
   {
     ...kafka,
     name: "connection",
-    rows: connection.rows,
+    rows: KafkaConfig.connection.rows,
     fields: "connectionFields",
     groups: { tls: "tlsFields", sasl: "saslFields" }
   },
-  { ...kafka, name: "publishing", rows: without(publisher.rows, connection.rows), fields: "publishingFields" },
-  { ...kafka, name: "consuming", rows: without(consumer.rows, connection.rows), fields: "consumingFields" }
+  {
+    ...kafka,
+    name: "publishing",
+    rows: without(KafkaConfig.publisher.rows, KafkaConfig.connection.rows),
+    fields: "publishingFields"
+  },
+  {
+    ...kafka,
+    name: "consuming",
+    rows: without(KafkaConfig.consumer.rows, KafkaConfig.connection.rows),
+    fields: "consumingFields"
+  },
+  {
+    ...rabbit,
+    name: "connection",
+    rows: RabbitConfig.connection.rows,
+    fields: "connectionFields",
+    groups: { tls: "tlsFields" }
+  },
+  {
+    ...rabbit,
+    name: "publishing",
+    rows: without(RabbitConfig.publisher.rows, RabbitConfig.connection.rows),
+    fields: "publishingFields"
+  },
+  {
+    ...rabbit,
+    name: "queues",
+    rows: without(RabbitConfig.topology.rows, RabbitConfig.connection.rows),
+    fields: "queueFields"
+  },
+  {
+    ...rabbit,
+    name: "consuming",
+    rows: without(RabbitConfig.consumer.rows, RabbitConfig.topology.rows),
+    fields: "consumingFields"
+  }
 ]
 
 const read = (file: string): string => readFileSync(join(root, file), "utf8")

@@ -135,7 +135,7 @@ export class FlowClosed extends Schema.TaggedError<FlowClosed>("@event-flow/core
 }
 
 /**
- * Whether an error is one of them: for `Effect.catchIf`.
+ * Whether a value is an `EventFlowError`, for `Effect.catchIf`.
  *
  * @stability unstable
  * @category guards

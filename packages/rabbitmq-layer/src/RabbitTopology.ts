@@ -15,6 +15,7 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
+import type * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
@@ -69,7 +70,7 @@ export const deadLetterTopic: (topic: string) => string = Names.deadLetterTopic
 export const declare: (
   options: RabbitConfig.Consumer,
   of: { readonly group: string; readonly topics: Arr.NonEmptyReadonlyArray<string> }
-) => Effect.Effect<void, RabbitConfig.RabbitConfigError | Subscriber.SubscribeError> = Effect.fnUntraced(
+) => Effect.Effect<void, Settings.InvalidSetting | Subscriber.SubscribeError> = Effect.fnUntraced(
   function*(options: RabbitConfig.Consumer, of: {
     readonly group: string
     readonly topics: Arr.NonEmptyReadonlyArray<string>

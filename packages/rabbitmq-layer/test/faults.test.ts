@@ -189,7 +189,7 @@ withOwnServer("faults", () => {
       })
       yield* throughout(topic, account, stall).pipe(
         Effect.scoped,
-        Effect.provide(ports({ url: proxy.url, connectTimeout: "1 second", closeTimeout: "1 second" }))
+        Effect.provide(ports({ url: proxy.url, connectTimeout: "1 second", drainTimeout: "1 second" }))
       )
       settle("the network stalls for 4 s, heartbeat 1 s", account)
     }).pipe(Effect.scoped))

@@ -153,7 +153,7 @@ withServer("publish", () => {
         Effect.promise(() => startProxy(url)),
         (proxy) => Effect.promise(proxy.close)
       )
-      const layer = layers({ url: proxy.url, publishTimeout: "1 second", heartbeat: "1 minute", closeTimeout: 0 })
+      const layer = layers({ url: proxy.url, publishTimeout: "1 second", heartbeat: "1 minute", drainTimeout: 0 })
       const { publish } = yield* Effect.provide(Broker.Broker, yield* Layer.build(layer))
       yield* publish([message(topic, "before")])
       proxy.stall()

@@ -1,6 +1,6 @@
 /** What the tests against a server share. */
 import * as Broker from "@event-flow/core/Broker"
-import * as Message from "@event-flow/core/Message"
+import type * as Settings from "@event-flow/core/Settings"
 import type * as Subscriber from "@event-flow/core/Subscriber"
 import { RabbitBroker, type RabbitConfig, RabbitSubscriber } from "@event-flow/rabbitmq-layer"
 import { silently } from "@event-flow/test-support/effects"
@@ -8,9 +8,11 @@ import { type Control, find, type RabbitServer, start } from "@event-flow/test-s
 import { serverTests } from "@event-flow/test-support/sharedServer"
 import { connect } from "amqplib"
 import { Effect, Layer } from "effect"
-import { SecureRandom } from "effect/crypto"
+
+import { message } from "./messages.ts"
 
 export { eventually, silently, unique } from "@event-flow/test-support/effects"
+export * from "./messages.ts"
 
 const rabbitmq = serverTests("rabbitmq")
 
@@ -35,7 +37,7 @@ export const quick = { heartbeat: "1 second", reconnectDelay: "50 millis", maxRe
 
 export const layers = (
   options: Partial<RabbitConfig.Publisher & RabbitConfig.Consumer> = {}
-): Layer.Layer<Broker.Broker | Subscriber.Subscriber, RabbitConfig.RabbitConfigError> =>
+): Layer.Layer<Broker.Broker | Subscriber.Subscriber, Settings.InvalidSetting> =>
   Layer.merge(
     RabbitBroker.layer({ url, ...quick, ...options }),
     RabbitSubscriber.layer({ url, ...quick, ...options })
@@ -47,21 +49,5 @@ export const rawChannel = (server = url) =>
     Effect.flatMap((model) => Effect.promise(() => model.createConfirmChannel()))
   )
 
-const encoder = new TextEncoder()
-const decoder = new TextDecoder()
-
-export const message = (topic: string, text: string, key?: string): Message.Message =>
-  Message.make({
-    topic,
-    key,
-    attributes: { specversion: "1.0", id: SecureRandom.uuidV7Unsafe(), type: "Test.v1", source: "/test" },
-    body: encoder.encode(text)
-  })
-
-export const textOf = ({ body }: Message.Message): string => decoder.decode(body)
-
 export const publish = (topic: string, texts: ReadonlyArray<string>, key?: string) =>
   Effect.flatMap(Broker.Broker, ({ publish }) => publish(texts.map((text) => message(topic, text, key)) as never))
-
-export const numbers = (count: number, from = 0): ReadonlyArray<string> =>
-  Array.from({ length: count }, (_, i) => String(from + i))
