@@ -282,8 +282,8 @@ export interface ConsumerOptions<Dedupe extends boolean = boolean>
  * @category models
  * @since 0.1.0
  */
-export type Requirements<Dedupe extends boolean> =
-  | Exclude<EventConsumer.Requirements<Dedupe>, Subscriber.Subscriber>
+export type Requirements<S extends EventConsumer.Source, Dedupe extends boolean> =
+  | Exclude<EventConsumer.Requirements<S, Dedupe>, Subscriber.Subscriber>
   | RetrySubscriber
 
 /**
@@ -315,14 +315,12 @@ export type Requirements<Dedupe extends boolean> =
  * @category layers
  * @since 0.1.0
  */
-export const layer = <const Dedupe extends boolean = false>(
+export const layer = <const S extends EventConsumer.Source, const Dedupe extends boolean = false>(
   retry: KafkaRetry,
+  source: S,
   options?: ConsumerOptions<Dedupe>
-): Layer.Layer<
-  EventConsumer.EventConsumer,
-  Subscriber.SubscribeError | EventConsumer.NothingToConsume,
-  Requirements<Dedupe>
-> => Layer.provide(EventConsumer.layer(consumerOptions(retry, options)), layerSubscriber(retry))
+): Layer.Layer<EventConsumer.EventConsumer, EventConsumer.StartError, Requirements<S, Dedupe>> =>
+  Layer.provide(EventConsumer.layer(source, consumerOptions(retry, options)), layerSubscriber(retry))
 
 /**
  * `EventConsumer.run` with retry topics; see `layer`.
@@ -331,11 +329,12 @@ export const layer = <const Dedupe extends boolean = false>(
  * @category running
  * @since 0.1.0
  */
-export const run = <const Dedupe extends boolean = false>(
+export const run = <const S extends EventConsumer.Source, const Dedupe extends boolean = false>(
   retry: KafkaRetry,
+  source: S,
   options?: ConsumerOptions<Dedupe>
-): Effect.Effect<never, EventConsumer.ConsumerError | EventConsumer.NothingToConsume, Requirements<Dedupe>> =>
-  Effect.provide(EventConsumer.run(consumerOptions(retry, options)), layerSubscriber(retry))
+): Effect.Effect<never, EventConsumer.ConsumerError | EventConsumer.StartError, Requirements<S, Dedupe>> =>
+  Effect.provide(EventConsumer.run(source, consumerOptions(retry, options)), layerSubscriber(retry))
 
 // --- internal ---
 

@@ -122,7 +122,7 @@ export const make = (
   const isolation = options?.isolation
   const begin = isolation === undefined ? undefined : `BEGIN ISOLATION LEVEL ${isolation.toUpperCase()}`
   const schedule = options?.schedule ?? Transaction.defaultSchedule
-  return Middleware.make<never, typeof TransactionError, SqlClient.SqlClient>(
+  return Middleware.make(
     (effect, info) =>
       Effect.flatMap(SqlClient.SqlClient, (sql) =>
         Transaction.run(sql, effect, {
@@ -130,6 +130,6 @@ export const make = (
           schedule,
           onError: (error, outcome) => new TransactionError({ command: info.tag, outcome, cause: error })
         })),
-    { error: TransactionError }
+    { requires: [SqlClient.SqlClient], error: TransactionError }
   )
 }

@@ -39,7 +39,7 @@ export const consumer = async (
       }
     })
     await bind(channel, queue, route)
-    for (const [i, delay] of ofGroup.retryDelays.entries()) {
+    for (const [i, delay] of (ofGroup.retryDelays ?? []).entries()) {
       const retryQueue = Names.retryQueue(queue, i + 1, delay)
       await channel.assertQueue(retryQueue, {
         durable: true,
