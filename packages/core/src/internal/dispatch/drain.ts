@@ -20,7 +20,7 @@ import { type EmitterWay, emitterWays, type Handles, type Report } from "./ways.
 type Emitter = EventEmitter["Service"]
 
 interface Options {
-  readonly concurrency: number | "unbounded"
+  readonly concurrency: number
   readonly maxDepth: number
 }
 
@@ -232,7 +232,7 @@ const drainParallel = (
 
     return Effect.flatMap(toWork(events, start.depth), (initial) =>
       runPool<Work, EventFailure>({
-        concurrency: concurrency === "unbounded" ? Infinity : concurrency,
+        concurrency,
         initial,
         run: ({ flow, item }) => {
           if (isBatch(item)) {
