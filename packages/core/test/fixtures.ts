@@ -187,7 +187,7 @@ export class RecordingLogger {
 }
 
 /** Lets all fibers run until they wait: a fiber may start others, which start in later turns of the event loop. */
-const settle = Effect.repeat(
+export const settle = Effect.repeat(
   Effect.callback<void>((resume) => {
     const immediate = setImmediate(() => resume(Effect.void))
     return Effect.sync(() => clearImmediate(immediate))
