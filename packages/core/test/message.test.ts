@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
   Broker,
-  EventEmitter,
+  Command,
   EventFlow,
   Mediator,
   MemoryBroker,
@@ -109,13 +109,16 @@ describe("attributes", () => {
         key: ({ key }) => key
       }) {}
       const broker = new RecordingBroker()
-      const publish = EventEmitter.EventEmitter.use(({ publish }) =>
-        publish([new Keyed({ key: "" }), new Keyed({ key: "k" })])
-      )
+      class Publish extends Command.Class<Publish>()("Publish", { emits: [Keyed] }) {}
+      class Publishing extends EventFlow.make("Publishing", { commands: [Publish] }) {}
       for (const source of ["/orders", undefined]) {
-        yield* publish.pipe(
-          Effect.provide(EventFlow.layer({ handlers: [], source }).pipe(Layer.provide(broker.layer)))
+        const layer = Publishing.layer({ source }).pipe(
+          Layer.provide([
+            Publish.toLayer((_, { collectAll }) => collectAll([new Keyed({ key: "" }), new Keyed({ key: "k" })])),
+            broker.layer
+          ])
         )
+        yield* Mediator.send(new Publish()).pipe(Effect.provide(layer))
       }
       assert.deepStrictEqual(
         broker.batches.flat().map(({ attributes, key }) => [key, attributes["subject"], attributes["source"]]),
