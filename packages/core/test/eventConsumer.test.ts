@@ -37,6 +37,7 @@ import {
   Queue,
   References,
   Schedule,
+  Scheduler,
   Schema,
   Tracer
 } from "effect"
@@ -920,6 +921,33 @@ describe("order and concurrency", () => {
 })
 
 describe("closing", () => {
+  /** Every fiber yields as it begins, and one of them goes on long after the others. */
+  const holdingUp = (which: number): Scheduler.Scheduler => {
+    const begun = new WeakSet<object>()
+    const after = (turns: number, task: () => void): void => {
+      setImmediate(() => turns === 0 ? task() : after(turns - 1, task))
+    }
+    let fibers = 0
+    let turns = 0
+    return {
+      executionMode: "async",
+      shouldYield: (fiber) => {
+        if (begun.has(fiber)) return false
+        begun.add(fiber)
+        turns = fibers++ === which ? 50 : 0
+        return true
+      },
+      makeDispatcher: () => ({
+        // Called at once for a fiber that yields
+        scheduleTask: (task) => {
+          after(turns, task)
+          turns = 0
+        },
+        flush: () => undefined
+      })
+    }
+  }
+
   it.effect("what runs is finished, what has not started is given back in order", () =>
     Effect.gen(function*() {
       const { entries, work } = new Journal()
@@ -958,6 +986,24 @@ describe("closing", () => {
         ])
       }))
   }
+
+  it.effect("with no time to drain, nothing starts once it closes, whichever fiber is held up", () =>
+    Effect.gen(function*() {
+      for (let which = 0; which < 15; which++) {
+        const { entries, note } = new Journal()
+        const { close, deliver } = yield* Effect.provideService(
+          setup({ drainTimeout: 0 }, ({ n }) => Effect.andThen(note(`order ${n}`), Effect.never)),
+          Scheduler.Scheduler,
+          holdingUp(which)
+        )
+        yield* deliver(order(1), order(2))
+        while (entries.length === 0) yield* Effect.yieldNow
+        yield* close
+        // A worker that had started would have its turn by now
+        yield* Effect.repeat(Effect.yieldNow, { times: 100 })
+        assert.deepStrictEqual(entries, ["order 1"], `fiber ${which}`)
+      }
+    }))
 
   it.effect("does not wait when nothing runs, and says nothing", () =>
     Effect.gen(function*() {
