@@ -30,6 +30,7 @@ import type { Mediator } from "./internal/mediatorId.ts"
 import * as Message from "./Message.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
+import * as Settings from "./Settings.ts"
 import * as Subscriber from "./Subscriber.ts"
 
 /**
@@ -112,6 +113,16 @@ export class NothingToConsume
 }
 
 /**
+ * Why a consumer did not start: an option is wrong, there is nothing to consume,
+ * or the subscription was refused.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export type StartError = Settings.InvalidSetting | NothingToConsume | Subscriber.SubscribeError
+
+/**
  * Why a consumer ended.
  *
  * @stability unstable
@@ -174,7 +185,7 @@ export class EventConsumer extends Context.Service<EventConsumer, {
  */
 export const layer = <const Dedupe extends boolean = false>(
   options: Options<Dedupe>
-): Layer.Layer<EventConsumer, Subscriber.SubscribeError | NothingToConsume, Requirements<Dedupe>> =>
+): Layer.Layer<EventConsumer, StartError, Requirements<Dedupe>> =>
   Layer.effect(
     EventConsumer,
     Effect.gen(function*() {
@@ -203,7 +214,7 @@ export const layer = <const Dedupe extends boolean = false>(
  */
 export const run = <const Dedupe extends boolean = false>(
   options: Options<Dedupe>
-): Effect.Effect<never, ConsumerError | NothingToConsume, Requirements<Dedupe>> =>
+): Effect.Effect<never, StartError | ConsumerError, Requirements<Dedupe>> =>
   Effect.scoped(Effect.flatMap(start(options), (consumer) => consumer.run))
 
 // --- internal ---
@@ -218,11 +229,11 @@ const start = Effect.fnUntraced(function*<Dedupe extends boolean>(options: Optio
   const known = notificationEvents(yield* EventMap.EventMap)
   const topics = options.topics ?? topicsOf(known)
   if (!Arr.isReadonlyArrayNonEmpty(topics)) return yield* new NothingToConsume({ group: options.group })
-  const concurrency = options.concurrency ?? 1
-  const maxInFlight = options.maxInFlight ?? 16 * concurrency
-  // Neither would consume anything, without a word
-  yield* requireCount(options.group, "concurrency", concurrency)
-  yield* requireCount(options.group, "maxInFlight", maxInFlight)
+  const { concurrency, drainTimeout, maxInFlight = 16 * concurrency } = yield* settingsOf(options.group).check({
+    concurrency: options.concurrency,
+    maxInFlight: options.maxInFlight,
+    drainTimeout: options.drainTimeout
+  })
   const subscriber = yield* Subscriber.Subscriber
   // Opened first: it is closed last, when everything taken is settled
   const subscription = yield* subscriber.subscribe({ topics, group: options.group, maxInFlight })
@@ -231,13 +242,13 @@ const start = Effect.fnUntraced(function*<Dedupe extends boolean>(options: Optio
     group: options.group,
     subscription,
     concurrency,
-    drainTimeout: options.drainTimeout ?? "30 seconds",
+    drainTimeout,
     runner: (fiber) => new DeliveryWorker(workers, fiber)
   })
   return { topics, run } satisfies Started
 }) as <Dedupe extends boolean>(
   options: Options<Dedupe>
-) => Effect.Effect<Started, Subscriber.SubscribeError | NothingToConsume, Requirements<Dedupe> | Scope.Scope>
+) => Effect.Effect<Started, StartError, Requirements<Dedupe> | Scope.Scope>
 
 /** What the workers of a consumer share. */
 const shared = Effect.fnUntraced(function*(
@@ -272,10 +283,14 @@ const shared = Effect.fnUntraced(function*(
   } satisfies Shared
 })
 
-const requireCount = (group: string, option: string, value: number): Effect.Effect<void> =>
-  Number.isInteger(value) && value >= 1
-    ? Effect.void
-    : Effect.die(new Error(`EventConsumer "${group}": ${option} must be a whole number from 1, not ${value}`))
+const numbers = Schema.Struct({
+  concurrency: Settings.withDefault(Settings.wholeNumber(), 1),
+  maxInFlight: Schema.optional(Settings.wholeNumber()),
+  drainTimeout: Settings.withDefault(Settings.duration({ minimum: 0, infinite: true }), "30 seconds")
+})
+
+const settingsOf = (group: string) =>
+  Settings.make(`EventConsumer "${group}"`, { prefix: "EVENT_CONSUMER", schema: numbers })
 
 const notificationEvents = (
   map: EventMap.EventMap["Service"]

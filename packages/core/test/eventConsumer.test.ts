@@ -18,6 +18,7 @@ import {
   Message,
   MessageCodec,
   NotificationEvent,
+  Settings,
   Subscriber,
   Telemetry,
   Upcast
@@ -902,11 +903,21 @@ describe("order and concurrency", () => {
     for (const value of [0, -1, 1.5, NaN, Infinity]) {
       it.effect(`${option} of ${value} is an error at once: nothing would be consumed`, () =>
         Effect.gen(function*() {
-          const exit = yield* Effect.exit(setup({ [option]: value }, () => Effect.void))
-          assert.include(String(squashed(exit)), `EventConsumer "group": ${option} must be a whole number from 1`)
+          const error = yield* Effect.flip(setup({ [option]: value }, () => Effect.void))
+          assert(error instanceof Settings.InvalidSetting)
+          assert.deepStrictEqual([error.settings, error.field], [`EventConsumer "group"`, option])
+          assert.include(error.detail, "a whole number from 1")
         }))
     }
   }
+
+  it.effect("a drainTimeout that is no duration is an error at once", () =>
+    Effect.gen(function*() {
+      for (const drainTimeout of [-1, NaN]) {
+        const error = yield* Effect.flip(setup({ drainTimeout }, () => Effect.void))
+        assert(error instanceof Settings.InvalidSetting && error.field === "drainTimeout")
+      }
+    }))
 
   it.effect("with the memory broker, no more than maxInFlight are taken from the group", () =>
     Effect.gen(function*() {

@@ -308,11 +308,8 @@ export type Requirements<Dedupe extends boolean> =
 export const layer = <const Dedupe extends boolean = false>(
   retry: KafkaRetry,
   options?: ConsumerOptions<Dedupe>
-): Layer.Layer<
-  EventConsumer.EventConsumer,
-  Subscriber.SubscribeError | EventConsumer.NothingToConsume,
-  Requirements<Dedupe>
-> => Layer.provide(EventConsumer.layer(consumerOptions(retry, options)), layerSubscriber(retry))
+): Layer.Layer<EventConsumer.EventConsumer, EventConsumer.StartError, Requirements<Dedupe>> =>
+  Layer.provide(EventConsumer.layer(consumerOptions(retry, options)), layerSubscriber(retry))
 
 /**
  * `EventConsumer.run` with retry topics; see `layer`.
@@ -324,7 +321,7 @@ export const layer = <const Dedupe extends boolean = false>(
 export const run = <const Dedupe extends boolean = false>(
   retry: KafkaRetry,
   options?: ConsumerOptions<Dedupe>
-): Effect.Effect<never, EventConsumer.ConsumerError | EventConsumer.NothingToConsume, Requirements<Dedupe>> =>
+): Effect.Effect<never, EventConsumer.StartError | EventConsumer.ConsumerError, Requirements<Dedupe>> =>
   Effect.provide(EventConsumer.run(consumerOptions(retry, options)), layerSubscriber(retry))
 
 // --- internal ---
