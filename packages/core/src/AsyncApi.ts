@@ -22,12 +22,13 @@
  * **Example** (The document of a program)
  *
  * ```ts
- * const document = AsyncApi.make({
- *   info: { title: "Meetings", version: "1.0.0" },
- *   commands: [JoinMeeting],
- *   handlers: [Greet, Welcome]
- * })
+ * import { AsyncApi, Command, NotificationEvent } from "@event-flow/core"
+ * import { Schema } from "effect"
  *
+ * class Sold extends NotificationEvent.Class<Sold>()("Sold", { order: Schema.String }, { topic: "sales" }) {}
+ * class Sell extends Command.Class<Sell>()("Sell", { emits: [Sold] }) {}
+ *
+ * const document = AsyncApi.make({ info: { title: "Shop", version: "1.0.0" }, commands: [Sell] })
  * const text = JSON.stringify(document, null, 2)
  * ```
  *
@@ -36,11 +37,12 @@
  */
 import * as Equal from "effect/Equal"
 import * as JsonPointer from "effect/JsonPointer"
-import * as JsonSchema from "effect/JsonSchema"
 import * as Schema from "effect/Schema"
 import type * as Command from "./Command.ts"
 import type * as EventHandler from "./EventHandler.ts"
 import * as FlowGraph from "./FlowGraph.ts"
+import { identifiers } from "./internal/identifiers.ts"
+import { jsonSchemas } from "./internal/messageSchemas.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 
@@ -55,7 +57,7 @@ export interface AsyncApi {
   readonly asyncapi: "3.0.0"
   readonly info: Info
   readonly servers?: Readonly<Record<string, Server>>
-  /** By topic. */
+  /** By topic. What tools do not take in a key is escaped, here and below: `"a?b"` becomes `"a_3f_b"`. */
   readonly channels: Readonly<Record<string, Channel>>
   /** By action and tag of the event: `"sendMeetingAnnounced"`, `"receiveMeetingAnnounced"`. */
   readonly operations: Readonly<Record<string, Operation>>
@@ -104,7 +106,10 @@ export interface Server {
  * @since 0.1.0
  */
 export interface Channel {
-  readonly address: string
+  /** The topic; null where AsyncAPI would read more into it: a query, a fragment, or a parameter in braces. */
+  readonly address: string | null
+  /** The topic where it is not the address. */
+  readonly title?: string
   readonly messages: Readonly<Record<string, Message>>
 }
 
@@ -208,6 +213,10 @@ export const make = (options: {
   checkTopics(events)
   const versions = events.flatMap(versionsOf)
   const schemas = jsonSchemas(versions.map(({ schema }) => schema))
+  const keys = identifiers(
+    new Set([...events.flatMap(({ name, topic }) => [topic, name]), ...versions.map(({ name }) => name)]),
+    toKey
+  )
   return {
     asyncapi: "3.0.0",
     info: withoutUndefined<Info>(options.info),
@@ -216,8 +225,8 @@ export const make = (options: {
         Object.entries(options.servers).map(([name, server]) => [name, withoutUndefined<Server>(server)])
       )
     }),
-    channels: channels(versions, schemas),
-    operations: operations(graph, options.group),
+    channels: channels(keys, versions, schemas),
+    operations: operations(graph, keys, options.group),
     components: { schemas: versions.length === 0 ? {} : schemas.components }
   }
 }
@@ -262,7 +271,17 @@ const checkTopics = (events: ReadonlyArray<FlowGraph.NotificationEventNode>): vo
   }
 }
 
+/**
+ * The official parser refuses a channel whose key has "?" or "#", loses what is
+ * under a key with "%", drops "__proto__", and takes "$ref" for a reference.
+ */
+const toKey = (name: string): string =>
+  name.replace(/[?#%]|^\$(?=ref$)|^_(?=_proto__$)/g, (character) => `_${character.charCodeAt(0).toString(16)}_`)
+
+const isAddress = (topic: string): boolean => !/[?#{}]/.test(topic)
+
 const channels = (
+  keys: ReadonlyMap<string, string>,
   versions: ReadonlyArray<Version>,
   { attributes, payloads }: ReturnType<typeof jsonSchemas>
 ): AsyncApi["channels"] => {
@@ -289,11 +308,21 @@ const channels = (
     }
   }
   return toRecord(
-    Array.from(topics, ([topic, messages]) => [topic, { address: topic, messages: toRecord(messages) }])
+    Array.from(topics, ([topic, messages]) => [
+      keys.get(topic)!,
+      {
+        ...(isAddress(topic) ? { address: topic } : { address: null, title: topic }),
+        messages: toRecord(Array.from(messages, ([name, message]) => [keys.get(name)!, message]))
+      }
+    ])
   )
 }
 
-const operations = (graph: FlowGraph.FlowGraph, group: string | undefined): AsyncApi["operations"] => {
+const operations = (
+  graph: FlowGraph.FlowGraph,
+  keys: ReadonlyMap<string, string>,
+  group: string | undefined
+): AsyncApi["operations"] => {
   const found = new Map<string, Operation>()
   for (const action of ["send", "receive"] as const) {
     for (const node of graph.nodes) {
@@ -306,18 +335,19 @@ const operations = (graph: FlowGraph.FlowGraph, group: string | undefined): Asyn
           : []
       )
       if (users.length === 0) continue
-      const id = `${action}${node.name}`
+      const channel = ["channels", keys.get(node.topic)!]
+      const id = `${action}${keys.get(node.name)}`
       const known = found.get(id)
       const own = versionsOf(node).filter(({ isOlder }) => action === "receive" || !isOlder).map(({ name }) => name)
       found.set(id, {
         action,
-        channel: reference("channels", node.topic),
+        channel: reference(...channel),
         summary: known === undefined
           ? `${action === "send" ? "Emitted" : "Handled"} by ${users.join(", ")}`
           : `${known.summary}, ${users.join(", ")}`,
         messages: union(
           known?.messages ?? [],
-          own.map((name) => reference("channels", node.topic, "messages", name))
+          own.map((name) => reference(...channel, "messages", keys.get(name)!))
         ),
         ...(action === "receive" && group !== undefined && {
           bindings: { kafka: { groupId: { type: "string", const: group }, bindingVersion: kafkaBinding } }
@@ -327,49 +357,6 @@ const operations = (graph: FlowGraph.FlowGraph, group: string | undefined): Asyn
   }
   return toRecord(found)
 }
-
-/** The attributes that the CloudEvents codec writes. */
-const Attributes = Schema.Struct({
-  specversion: Schema.Literal("1.0"),
-  id: Schema.String.annotate({ description: "Unique for each message; UUID version 7" }),
-  type: Schema.String.annotate({ description: "Tag and version of the event, the name of the message" }),
-  source: Schema.String.annotate({ format: "uri-reference", description: "The program that published it" }),
-  time: Schema.String.annotate({ format: "date-time" }),
-  datacontenttype: Schema.Literal("application/json"),
-  subject: Schema.optionalKey(Schema.String.annotate({ description: "The key: messages of one key keep their order" })),
-  correlationid: Schema.optionalKey(
-    Schema.String.annotate({ description: "The same for everything that one request has led to" })
-  ),
-  causationid: Schema.optionalKey(Schema.String.annotate({ description: "What directly led to this message" })),
-  traceparent: Schema.optionalKey(Schema.String.annotate({ description: "W3C Trace Context" }))
-}).annotate({
-  identifier: "CloudEvent",
-  description: "CloudEvents 1.0 attributes, in binary content mode. Brokers prefix their names: " +
-    "`ce_` with Kafka, `cloudEvents:` with AMQP; `datacontenttype` is the content type of the transport"
-})
-
-/** The JSON form of all schemas at once, so that they share definitions and no two of those have one name. */
-const jsonSchemas = (schemas: ReadonlyArray<Schema.Constraint>) => {
-  const all = Schema.toJsonSchemaDocument(Schema.Tuple([Attributes, ...schemas]))
-  // OpenAPI 3.1 keeps shared schemas where AsyncAPI does, under the same kind of names
-  const shared = JsonSchema.toMultiDocumentOpenApi3_1({
-    dialect: all.dialect,
-    schemas: all.schema["prefixItems"] as [JsonSchema.JsonSchema, ...Array<JsonSchema.JsonSchema>],
-    definitions: all.definitions
-  })
-  const [attributes, ...payloads] = shared.schemas.map(toDraft07)
-  return {
-    attributes: attributes!,
-    payloads: payloads.map((schema) => Equal.equals(schema, notNull) ? { type: "object" } : schema),
-    components: toRecord(Object.entries(shared.definitions).map(([name, schema]) => [name, toDraft07(schema)]))
-  }
-}
-
-/** What effect makes of a struct without fields; a body is always an object. */
-const notNull = { not: { type: "null" } }
-
-const toDraft07 = (schema: JsonSchema.JsonSchema): JsonSchemaObject =>
-  JsonSchema.toDocumentDraft07({ dialect: "draft-2020-12", schema, definitions: {} }).schema as JsonSchemaObject
 
 const reference = (...path: ReadonlyArray<string>): Reference => ({ $ref: JsonPointer.formatUriFragment(path) })
 

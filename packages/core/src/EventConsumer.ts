@@ -1,7 +1,7 @@
 /**
  * The way back in: takes messages from a `Subscriber`, decodes them, drops
- * duplicates, runs the handlers of the `EventMap` through the `EventProcessor`,
- * and acknowledges.
+ * duplicates, runs the handlers of notification events that a flow or a list
+ * has, processes their follow-ups, and acknowledges.
  *
  * @stability unstable
  * @since 0.1.0
@@ -9,24 +9,27 @@
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type * as Broker from "./Broker.ts"
+import type * as Command from "./Command.ts"
 import * as ConsumerPolicy from "./ConsumerPolicy.ts"
-import * as EventMap from "./EventMap.ts"
-import * as EventProcessor from "./EventProcessor.ts"
+import type * as Event from "./Event.ts"
+import type * as EventFlow from "./EventFlow.ts"
+import type * as EventHandler from "./EventHandler.ts"
+import type * as EventMap from "./EventMap.ts"
 import * as Inbox from "./Inbox.ts"
 import { makeAfterFailure } from "./internal/consumer/failure.ts"
 import { makeOnce } from "./internal/consumer/once.ts"
 import * as Pump from "./internal/consumer/pump.ts"
+import { handlersOf, makeConsuming } from "./internal/consumer/source.ts"
 import { makeWatch } from "./internal/consumer/watch.ts"
-import { DeliveryWorker, type EventHandler, type Shared } from "./internal/consumer/worker.ts"
-import { TypeId as EventTypeId } from "./internal/eventClass.ts"
-import type { Mediator } from "./internal/mediatorId.ts"
+import { DeliveryWorker, type Shared } from "./internal/consumer/worker.ts"
+import { list } from "./internal/definition/implementation.ts"
 import * as Message from "./Message.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
@@ -34,41 +37,61 @@ import * as Settings from "./Settings.ts"
 import * as Subscriber from "./Subscriber.ts"
 
 /**
+ * The settings of a consumer, as fields of a schema; see `Options`.
+ *
  * @stability unstable
- * @category models
+ * @category settings
  * @since 0.1.0
  */
-export interface Options<Dedupe extends boolean = boolean> {
+export const fields = {
   /** The consumer group: each message is handled once by every group. */
-  readonly group: string
-  /** Default: the topics of the notification events that the `EventMap` has handlers for. */
-  readonly topics?: Arr.NonEmptyReadonlyArray<string> | undefined
+  group: Schema.NonEmptyString,
+  /** Default: the topics of the notification events that the consumer has handlers for. */
+  topics: Schema.optional(Schema.NonEmptyArray(Schema.NonEmptyString)),
   /** What to do with what cannot be handled. Default: `ConsumerPolicy.defaultPolicy`. */
-  readonly policy?: ConsumerPolicy.ConsumerPolicy | undefined
+  policy: Schema.optional(Settings.code<ConsumerPolicy.ConsumerPolicy>()),
   /**
    * How many messages are handled at once; those of one key in order all the
    * same. A whole number from 1. Default: 1.
    */
-  readonly concurrency?: number | undefined
+  concurrency: Settings.withDefault(Settings.wholeNumber(), 1),
   /**
    * How many messages are taken and not yet acknowledged, at most; fewer than
    * `concurrency` bound that as well. A whole number from 1. Default: 16 for
    * each of `concurrency`.
    */
-  readonly maxInFlight?: number | undefined
+  maxInFlight: Schema.optional(Settings.wholeNumber()),
   /**
    * Whether to drop duplicates; requires an `Inbox`. Messages are told apart by
    * their `source` and `id`, which together are unique (CloudEvents 1.0). One
    * without an id cannot be told from another: it is always handled, and the
    * first such message is logged at `Warn`. Default: false.
    */
-  readonly dedupe?: Dedupe | undefined
+  dedupe: Settings.withDefault(Schema.Boolean, false),
   /**
    * How long closing waits for the handlers that run, before it interrupts them.
    * What was taken and not started is given back at once. Default: 30 seconds.
    */
-  readonly drainTimeout?: Duration.Input | undefined
+  drainTimeout: Settings.withDefault(Settings.duration({ minimum: 0, infinite: true }), "30 seconds"),
+  /** Whether the broker forgets the group when its last consumer ends; see `Subscriber.SubscribeOptions`. Default: false. */
+  ephemeral: Settings.withDefault(Schema.Boolean, false)
 }
+
+/**
+ * Options of a consumer.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<Dedupe extends boolean = boolean>
+  extends Omit<Schema.Struct.Encoded<typeof fields>, "dedupe">
+{
+  /** See `fields.dedupe`: it requires an `Inbox`. */
+  readonly dedupe?: Dedupe | undefined
+}
+
+const settings = Settings.make("EventConsumer", { prefix: "EVENT_CONSUMER", schema: Schema.Struct(fields) })
 
 /**
  * The consumer ended by itself: the policy said `Stop`, or a dead letter or a
@@ -94,8 +117,8 @@ export class ConsumerStopped
 }
 
 /**
- * The `EventMap` has no handler of a notification event, and no topics were
- * given: there is nothing to consume.
+ * There is no handler of a notification event, and no topics were given: there
+ * is nothing to consume.
  *
  * @stability unstable
  * @category errors
@@ -108,19 +131,9 @@ export class NothingToConsume
   )
 {
   override get message(): string {
-    return `Consumer "${this.group}" has nothing to consume: list handlers of notification events in the EventMap`
+    return `Consumer "${this.group}" has nothing to consume: list handlers of notification events`
   }
 }
-
-/**
- * Why a consumer did not start: an option is wrong, there is nothing to consume,
- * or the subscription was refused.
- *
- * @stability unstable
- * @category errors
- * @since 0.1.0
- */
-export type StartError = Settings.InvalidSetting | NothingToConsume | Subscriber.SubscribeError
 
 /**
  * Why a consumer ended.
@@ -132,19 +145,69 @@ export type StartError = Settings.InvalidSetting | NothingToConsume | Subscriber
 export type ConsumerError = ConsumerStopped | Subscriber.SubscribeError
 
 /**
- * What a consumer requires.
+ * Whose handlers of notification events a consumer runs: those of a flow, which
+ * processes their follow-ups as well, or those of a list, apart from any flow.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export type Requirements<Dedupe extends boolean> =
+export type Source = EventFlow.Any | ReadonlyArray<EventHandler.Any>
+
+/**
+ * What a consumer requires: a subscriber, a broker (for dead letters, and what
+ * handlers emit), the implementations of its handlers, and the flows of the
+ * commands that these send.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type Requirements<S extends Source, Dedupe extends boolean> =
   | Subscriber.Subscriber
-  | EventProcessor.EventProcessor
-  | EventMap.EventMap
-  | Mediator
   | Broker.Broker
+  | SourceRequirements<S>
   | (true extends Dedupe ? Inbox.Inbox : never)
+
+/**
+ * What a consumer requires for its handlers.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type SourceRequirements<S extends Source> = S extends EventFlow.Any ?
+    | EventFlow.RunningFlow<S["flowName"]>
+    | Implementations<NotificationHandlers<S["handlers"][number]>>
+    | Exclude<
+      Command.Flows<NotificationHandlers<S["handlers"][number]>["sends"][number]>,
+      Command.Flows<S["commands"][number]>
+    >
+  : S extends ReadonlyArray<infer H extends EventHandler.Any> ?
+      | Implementations<H>
+      | Command.Flows<H["sends"][number]>
+  : never
+
+type NotificationHandlers<H extends EventHandler.Any> = H extends EventHandler.Any
+  ? "Notification" extends H["on"][number][typeof Event.TypeId] ? H : never
+  : never
+
+type Implementations<H extends EventHandler.Any> = H extends EventHandler.Any
+  ? EventHandler.EventHandlerImplementation<H["name"]>
+  : never
+
+/**
+ * Why the layer of a consumer cannot be built.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export type StartError =
+  | Subscriber.SubscribeError
+  | NothingToConsume
+  | EventMap.DuplicateDefinition
+  | Settings.InvalidSetting
 
 /**
  * A consumer that runs in the background of a layer.
@@ -170,11 +233,17 @@ export class EventConsumer extends Context.Service<EventConsumer, {
  * Layers that are merged close at once. Provide the consumer to what publishes
  * to it in the same process (`Layer.provide`), so that it closes after it.
  *
+ * **Details**
+ *
+ * Handlers of notification events run here and nowhere else. They find in their
+ * context the services of their layers, and of the rest only Effect's references
+ * for logging, tracing, metrics, time, randomness and configuration (F17).
+ *
  * **Example** (A delay board)
  *
  * ```ts
- * const Board = EventConsumer.layer({ group: "delay-board", concurrency: 4 }).pipe(
- *   Layer.provide(EventFlow.layer({ handlers: [ShowDelay] })),
+ * const BoardLive = EventConsumer.layer(Board, { group: "delay-board", concurrency: 4 }).pipe(
+ *   Layer.provide(Board.layer()),
  *   Layer.provide([ShowDelayLive, MemoryBroker.layer()])
  * )
  * ```
@@ -183,15 +252,17 @@ export class EventConsumer extends Context.Service<EventConsumer, {
  * @category layers
  * @since 0.1.0
  */
-export const layer = <const Dedupe extends boolean = false>(
+export const layer = <const S extends Source, const Dedupe extends boolean = false>(
+  source: S,
   options: Options<Dedupe>
-): Layer.Layer<EventConsumer, StartError, Requirements<Dedupe>> =>
-  Layer.effect(
+): Layer.Layer<EventConsumer, StartError, Requirements<S, Dedupe>> => {
+  listed(source)
+  return Layer.effect(
     EventConsumer,
     Effect.gen(function*() {
       // Its own scope: a consumer that ends by itself lets go of what it has taken
       const scope = yield* Scope.fork(yield* Effect.scope)
-      const consumer = yield* Scope.provide(start(options), scope)
+      const consumer = yield* Scope.provide(start(source, options), scope)
       const fiber = yield* consumer.run.pipe(
         Effect.tapCause((cause) =>
           Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logFatal("The consumer has ended", cause)
@@ -203,6 +274,20 @@ export const layer = <const Dedupe extends boolean = false>(
       return EventConsumer.of({ group: options.group, topics: consumer.topics, join: Fiber.join(fiber) })
     })
   )
+}
+
+/**
+ * The same with options from a `ConfigProvider`.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = <const S extends Source, const Dedupe extends boolean = false>(
+  source: S,
+  options: Config.Wrap<Options<Dedupe>>
+): Layer.Layer<EventConsumer, StartError | Config.ConfigError, Requirements<S, Dedupe>> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), (options) => layer(source, options)))
 
 /**
  * Consumes in the calling fiber until it is interrupted, or the consumer ends
@@ -212,12 +297,19 @@ export const layer = <const Dedupe extends boolean = false>(
  * @category running
  * @since 0.1.0
  */
-export const run = <const Dedupe extends boolean = false>(
+export const run = <const S extends Source, const Dedupe extends boolean = false>(
+  source: S,
   options: Options<Dedupe>
-): Effect.Effect<never, StartError | ConsumerError, Requirements<Dedupe>> =>
-  Effect.scoped(Effect.flatMap(start(options), (consumer) => consumer.run))
+): Effect.Effect<never, ConsumerError | StartError, Requirements<S, Dedupe>> => {
+  listed(source)
+  return Effect.scoped(Effect.flatMap(start(source, options), (consumer) => consumer.run))
+}
 
 // --- internal ---
+
+const listed = (source: Source): void => {
+  for (const handler of handlersOf(source)) list(handler)
+}
 
 interface Started {
   readonly topics: Arr.NonEmptyReadonlyArray<string>
@@ -225,82 +317,48 @@ interface Started {
 }
 
 /** Subscribes, and gives the loop to run; closing the scope drains. */
-const start = Effect.fnUntraced(function*<Dedupe extends boolean>(options: Options<Dedupe>) {
-  const known = notificationEvents(yield* EventMap.EventMap)
-  const topics = options.topics ?? topicsOf(known)
-  if (!Arr.isReadonlyArrayNonEmpty(topics)) return yield* new NothingToConsume({ group: options.group })
-  const { concurrency, drainTimeout, maxInFlight = 16 * concurrency } = yield* settingsOf(options.group).check({
-    concurrency: options.concurrency,
-    maxInFlight: options.maxInFlight,
-    drainTimeout: options.drainTimeout
-  })
+const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: Options) {
+  const { concurrency, drainTimeout, group, maxInFlight, ...checked } = yield* settings.check(options)
+  const consuming = yield* makeConsuming(source)
+  const topics = checked.topics ?? topicsOf(consuming.known)
+  if (!Arr.isReadonlyArrayNonEmpty(topics)) return yield* new NothingToConsume({ group })
   const subscriber = yield* Subscriber.Subscriber
   // Opened first: it is closed last, when everything taken is settled
-  const subscription = yield* subscriber.subscribe({ topics, group: options.group, maxInFlight })
-  const workers = yield* shared(options, known, subscriber.name)
-  const run = yield* Pump.start<ConsumerStopped>({
-    group: options.group,
-    subscription,
-    concurrency,
-    drainTimeout,
-    runner: (fiber) => new DeliveryWorker(workers, fiber)
+  const subscription = yield* subscriber.subscribe({
+    topics,
+    group,
+    maxInFlight: maxInFlight ?? 16 * concurrency,
+    ephemeral: checked.ephemeral
   })
-  return { topics, run } satisfies Started
-}) as <Dedupe extends boolean>(
-  options: Options<Dedupe>
-) => Effect.Effect<Started, StartError, Requirements<Dedupe> | Scope.Scope>
-
-/** What the workers of a consumer share. */
-const shared = Effect.fnUntraced(function*(
-  options: Options,
-  known: ReadonlyMap<string, NotificationEvent.AnyClass>,
-  system: string
-) {
-  const { group } = options
-  const processor: EventProcessor.EventProcessor["Service"] & Partial<EventProcessor.HandlesInDispatch> = yield* (
-    EventProcessor.EventProcessor
-  )
-  const watch = yield* makeWatch({ group, system })
-  return {
+  const watch = yield* makeWatch({ group, system: subscriber.name })
+  const shared: Shared = {
     codec: yield* MessageCodec.MessageCodec,
-    known,
-    // Run in the context of `start`, which requires the mediator
-    processor: processor as unknown as EventHandler,
-    inDispatch: (dispatch, next) =>
-      processor[EventProcessor.handlesInDispatch]?.(dispatch, next) as EventHandler | undefined,
+    consuming,
     // `Requirements` asks for the inbox when `dedupe` is set
-    once: options.dedupe === true
+    once: checked.dedupe
       ? makeOnce(yield* Inbox.Inbox as unknown as Effect.Effect<Inbox.Inbox["Service"]>, group)
       : undefined,
     watch,
     afterFailure: makeAfterFailure({
       group,
-      policy: options.policy ?? ConsumerPolicy.defaultPolicy,
+      policy: checked.policy ?? ConsumerPolicy.defaultPolicy,
       watch,
       stopped: (message, detail, cause) =>
         new ConsumerStopped({ group, topic: message.topic, messageId: Message.describeId(message), detail, cause })
     })
-  } satisfies Shared
-})
-
-const numbers = Schema.Struct({
-  concurrency: Settings.withDefault(Settings.wholeNumber(), 1),
-  maxInFlight: Schema.optional(Settings.wholeNumber()),
-  drainTimeout: Settings.withDefault(Settings.duration({ minimum: 0, infinite: true }), "30 seconds")
-})
-
-const settingsOf = (group: string) =>
-  Settings.make(`EventConsumer "${group}"`, { prefix: "EVENT_CONSUMER", schema: numbers })
-
-const notificationEvents = (
-  map: EventMap.EventMap["Service"]
-): ReadonlyMap<string, NotificationEvent.AnyClass> => {
-  const known = new Map<string, NotificationEvent.AnyClass>()
-  for (const { event } of map.entries.values()) {
-    if (event[EventTypeId] === "Notification") known.set(event.tag, event as NotificationEvent.AnyClass)
   }
-  return known
-}
+  const run = yield* Pump.start<ConsumerStopped>({
+    group,
+    subscription,
+    concurrency,
+    drainTimeout,
+    runner: (fiber) => new DeliveryWorker(shared, fiber)
+  })
+  return { topics, run } satisfies Started
+}) as <S extends Source, Dedupe extends boolean>(
+  source: S,
+  options: Options<Dedupe>
+) => Effect.Effect<Started, StartError, Requirements<S, Dedupe> | Scope.Scope>
 
 const topicsOf = (known: ReadonlyMap<string, NotificationEvent.AnyClass>): ReadonlyArray<string> => [
   ...new Set(Array.from(known.values(), (event) => event.route.topic))

@@ -1,7 +1,7 @@
 /**
  * The definitions of a program as a graph: which command gives rise to which
- * event, which handler handles it, which events follow. It finds what is wrong
- * before anything runs, and draws the flows.
+ * event, which handler handles it, which events and commands follow. It finds
+ * what is wrong before anything runs, and draws the flows.
  *
  * **When to use**
  *
@@ -10,8 +10,8 @@
  *
  * **Gotchas**
  *
- * It knows what definitions declare. A command that a handler sends through the
- * mediator is not declared, so a circle through such a send is not seen.
+ * It knows what definitions declare. A command that is sent and not listed in
+ * `sends` is not seen, and neither is a cycle through it.
  *
  * **Example** (A test of the wiring)
  *
@@ -24,12 +24,15 @@
  * @stability unstable
  * @since 0.1.0
  */
-import * as Graph from "effect/Graph"
-import * as Option from "effect/Option"
 import type * as Command from "./Command.ts"
 import type * as DomainEvent from "./DomainEvent.ts"
-import * as Event from "./Event.ts"
+import type * as Event from "./Event.ts"
 import type * as EventHandler from "./EventHandler.ts"
+import { eventsOf, isNotification, sendsOf } from "./internal/declared.ts"
+import * as Digraph from "./internal/digraph.ts"
+import { kindOf } from "./internal/kind.ts"
+import * as Mermaid from "./internal/mermaid.ts"
+import * as TextReport from "./internal/report.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 
 const TypeId = "~@event-flow/core/FlowGraph"
@@ -100,6 +103,7 @@ export type Node = CommandNode | DomainEventNode | NotificationEventNode | Handl
  * A step of a flow.
  *
  * - `"Emits"`: from a command or handler to an event that it declares.
+ * - `"Sends"`: from a command or handler to a command that it declares to send.
  * - `"HandledBy"`: from a domain event to a handler, in process.
  * - `"ConsumedBy"`: from a notification event to a handler, through its topic.
  *
@@ -108,7 +112,7 @@ export type Node = CommandNode | DomainEventNode | NotificationEventNode | Handl
  * @since 0.1.0
  */
 export interface Edge {
-  readonly kind: "Emits" | "HandledBy" | "ConsumedBy"
+  readonly kind: "Emits" | "Sends" | "HandledBy" | "ConsumedBy"
   readonly from: Node
   readonly to: Node
 }
@@ -129,7 +133,8 @@ export interface FlowGraph {
 
 /**
  * The graph of these commands, queries and event handlers, with the events that
- * they name.
+ * they name and the commands whose classes they name in `sends`. Each definition
+ * is a node of its own, also where two have one name.
  *
  * @stability unstable
  * @category constructors
@@ -141,34 +146,44 @@ export const make = (options: {
 }): FlowGraph => {
   const nodes = new Map<Node["definition"], Node>()
   const edges = new Map<Node, Map<Node, Edge>>()
-
-  const node = (definition: Node["definition"], make: () => Node): Node => {
-    const known = nodes.get(definition)
-    if (known !== undefined) return known
-    const created = make()
-    nodes.set(definition, created)
-    return created
-  }
   const connect = (kind: Edge["kind"], from: Node, to: Node): void => {
     const out = edges.get(from) ?? new Map<Node, Edge>()
     edges.set(from, out)
     if (!out.has(to)) out.set(to, { kind, from, to })
   }
-  const emits = (from: Node, events: ReadonlyArray<Event.AnyClass>): void => {
-    for (const event of events) connect("Emits", from, node(event, () => eventNode(event)))
+  const add = <A extends Node>(node: A): A => {
+    nodes.set(node.definition, node)
+    return node
+  }
+  const event = (definition: Event.AnyClass): Node => nodes.get(definition) ?? add(eventNode(definition))
+  const command = (definition: Command.AnyClass): Node => {
+    const known = nodes.get(definition)
+    if (known !== undefined) return known
+    const created = add({ _tag: "Command", name: definition.tag, definition })
+    followUps(created)
+    return created
+  }
+  // Adds what a definition names, and so on, before the next definition of the list
+  const followUps = (from: CommandNode | HandlerNode): void => {
+    for (const emitted of from.definition.emits) connect("Emits", from, event(emitted))
+    for (const sent of sendsOf(from.definition)) {
+      if (typeof sent !== "string") connect("Sends", from, command(sent))
+    }
   }
 
-  for (const definition of options.commands ?? []) {
-    emits(node(definition, () => ({ _tag: "Command", name: definition.tag, definition })), definition.emits)
-  }
+  for (const definition of options.commands ?? []) command(definition)
   for (const definition of options.handlers ?? []) {
-    const on = node(definition.on, () => eventNode(definition.on))
-    const handler = node(definition, () => ({ _tag: "Handler", name: definition.name, definition }))
-    connect(on._tag === "NotificationEvent" ? "ConsumedBy" : "HandledBy", on, handler)
-    emits(handler, definition.emits)
+    if (nodes.has(definition)) continue
+    const on = eventsOf(definition).map(event)
+    const handler = add({ _tag: "Handler", name: definition.name, definition })
+    for (const node of on) connect(node._tag === "NotificationEvent" ? "ConsumedBy" : "HandledBy", node, handler)
+    followUps(handler)
   }
 
   const list = Array.from(nodes.values())
+  for (const { from, tag } of sendsByTag(list)) {
+    for (const to of commandsOf(list, tag)) connect("Sends", from, to)
+  }
   return {
     [TypeId]: TypeId,
     nodes: list,
@@ -177,111 +192,35 @@ export const make = (options: {
 }
 
 /**
- * Events that lead back to themselves.
+ * An event or command that leads back to itself.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
 export interface Cycle {
-  /** Events and handlers in turn, starting with an event; the last one leads to the first. */
+  /** Starts with an event or command; the last node leads to the first. */
   readonly nodes: ReadonlyArray<Node>
   /**
    * Whether messages of a broker are part of it. Such a cycle does not end in
    * `CascadeTooDeep`: it runs for ever, over all programs that take part.
    */
   readonly isThroughBroker: boolean
-  /** `"UserJoined → Greet → UserJoined"`; a step through a broker is `"⇢"`. */
+  /** `"UserJoined → Greet → UserJoined"`; a step through a broker is `"⇢"`, one that sends a command `"⇒"`. */
   readonly path: string
 }
 
 /**
- * The cycles of a graph: for every step that lies on one, a shortest cycle
- * through it. So none is missed where there is one, every step to blame is
- * shown, and the number of cycles is at most that of the steps.
+ * A command that is declared to be sent by its tag, and that the graph does not have.
  *
  * @stability unstable
- * @category checks
+ * @category models
  * @since 0.1.0
  */
-export const cycles = (graph: FlowGraph): ReadonlyArray<Cycle> => {
-  const indexed = toIndexed(graph)
-  const component = new Map<Graph.NodeIndex, number>()
-  for (const [i, members] of Graph.stronglyConnectedComponents(indexed.graph).entries()) {
-    for (const index of members) component.set(index, i)
-  }
-  const found = new Map<string, Cycle>()
-  for (const edge of graph.edges) {
-    const source = indexed.indexOf(edge.from)
-    const target = indexed.indexOf(edge.to)
-    if (component.get(source) !== component.get(target)) continue
-    const back = Graph.dijkstra(indexed.graph, { source: target, target: source, cost: () => 1 })
-    if (Option.isNone(back)) continue
-    // From the target to the source, which the edge closes
-    const indices = startAtFirstEvent(graph, back.value.path)
-    const key = indices.join()
-    if (!found.has(key)) found.set(key, toCycle(indices.map((index) => graph.nodes[index]!)))
-  }
-  return Array.from(found.values())
-}
-
-/**
- * The handlers that no flow reaches: neither from a command, nor from a
- * notification event of another program. Nothing here emits their event, or
- * only handlers that are not reached themselves.
- *
- * @stability unstable
- * @category checks
- * @since 0.1.0
- */
-export const unreachableHandlers = (graph: FlowGraph): ReadonlyArray<HandlerNode> => {
-  const reached = reachableFrom(graph, roots(graph))
-  return graph.nodes.filter(isHandler).filter((handler) => !reached.has(handler))
-}
-
-/**
- * The handlers of notification events that nothing here emits: those come from
- * other programs.
- *
- * @stability unstable
- * @category checks
- * @since 0.1.0
- */
-export const externalHandlers = (graph: FlowGraph): ReadonlyArray<HandlerNode> => {
-  const external = new Set<Node>(externalEvents(graph))
-  return graph.edges.flatMap(({ from, to }) => to._tag === "Handler" && external.has(from) ? [to] : [])
-}
-
-/**
- * The domain events that are emitted here and handled by nobody. Collecting one
- * logs a warning (F7).
- *
- * @stability unstable
- * @category checks
- * @since 0.1.0
- */
-export const unhandledEvents = (graph: FlowGraph): ReadonlyArray<DomainEventNode> => {
-  const handled = new Set(graph.edges.map((edge) => edge.from))
-  return graph.nodes.filter((node) => node._tag === "DomainEvent").filter((node) => !handled.has(node))
-}
-
-/**
- * Different definitions of one kind with one name: two commands, two events, or
- * two handlers. Handlers and events of one name are an error when their
- * `EventMap` is built (F14); of two commands the later layer would win.
- *
- * @stability unstable
- * @category checks
- * @since 0.1.0
- */
-export const duplicates = (graph: FlowGraph): ReadonlyArray<Node> => {
-  const seen = new Set<string>()
-  return graph.nodes.filter((node) => {
-    const key = `${describeKind(node)} ${node.name}`
-    if (seen.has(key)) return true
-    seen.add(key)
-    return false
-  })
+export interface UnknownSend {
+  readonly from: CommandNode | HandlerNode
+  /** The tag that no command has. */
+  readonly tag: string
 }
 
 /**
@@ -292,11 +231,32 @@ export const duplicates = (graph: FlowGraph): ReadonlyArray<Node> => {
  * @since 0.1.0
  */
 export interface Report {
+  /**
+   * For every step that lies on a cycle, a shortest cycle through it. So none is
+   * missed where there is one, every step to blame is shown, and the number of
+   * cycles is at most that of the steps.
+   */
   readonly cycles: ReadonlyArray<Cycle>
+  /**
+   * The handlers that no flow reaches: neither from a command, nor from a
+   * notification event of another program. Nothing here emits their event, or
+   * only handlers that are not reached themselves.
+   */
   readonly unreachableHandlers: ReadonlyArray<HandlerNode>
+  /** The domain events that are emitted here and handled by nobody. Collecting one logs a warning (F7). */
   readonly unhandledEvents: ReadonlyArray<DomainEventNode>
+  /** The tags in `sends` that no command of the graph has. */
+  readonly unknownSends: ReadonlyArray<UnknownSend>
+  /**
+   * Different definitions of one kind with one name: two commands, two events, or
+   * two handlers. Handlers and events of one name are an error when their
+   * `EventMap` is built (F14); of two commands the later layer would win.
+   */
   readonly duplicates: ReadonlyArray<Node>
-  /** For information: these depend on what other programs publish. */
+  /**
+   * For information: the handlers of notification events that nothing here
+   * emits. They depend on what other programs publish.
+   */
   readonly externalHandlers: ReadonlyArray<HandlerNode>
   /** No finding but external handlers. */
   readonly isSound: boolean
@@ -304,25 +264,33 @@ export interface Report {
 }
 
 /**
- * All findings in one report.
+ * Looks for what is wrong with a graph.
  *
  * @stability unstable
  * @category checks
  * @since 0.1.0
  */
 export const check = (graph: FlowGraph): Report => {
-  const findings = {
-    cycles: cycles(graph),
-    unreachableHandlers: unreachableHandlers(graph),
+  const handlers = graph.nodes.filter((node) => node._tag === "Handler")
+  const reached = Digraph.reachable(graph, roots(graph))
+  const external = new Set<Node>(externalEvents(graph))
+  const wrong = {
+    cycles: Digraph.cycles(graph, (node) => node._tag !== "Handler").map(toCycle),
+    unreachableHandlers: handlers.filter((handler) => !reached.has(handler)),
     unhandledEvents: unhandledEvents(graph),
-    duplicates: duplicates(graph),
-    externalHandlers: externalHandlers(graph)
+    unknownSends: sendsByTag(graph.nodes).filter(({ tag }) => commandsOf(graph.nodes, tag).length === 0),
+    duplicates: duplicates(graph)
+  }
+  const findings = {
+    ...wrong,
+    externalHandlers: handlers.filter((handler) =>
+      graph.edges.some(({ from, to }) => to === handler && external.has(from))
+    )
   }
   return {
     ...findings,
-    isSound: findings.cycles.length + findings.unreachableHandlers.length + findings.unhandledEvents.length +
-        findings.duplicates.length === 0,
-    toString: () => formatReport(graph, findings)
+    isSound: Object.values(wrong).every((found) => found.length === 0),
+    toString: () => TextReport.format(graph.nodes, findings)
   }
 }
 
@@ -334,31 +302,46 @@ export const check = (graph: FlowGraph): Report => {
  * **Details**
  *
  * Commands are stadiums, domain events rounded boxes, notification events
- * hexagons with their topic, handlers plain boxes; a step through a broker is a
- * dotted arrow. Identifiers follow from names, and the order from the
- * definitions, so that the diagram changes only with what it shows.
+ * hexagons with their topic, handlers plain boxes. A step through a broker is a
+ * dotted arrow, one that sends a command says so. Identifiers follow from names,
+ * and the order from the definitions, so that the diagram changes only with what
+ * it shows.
  *
  * @stability unstable
  * @category rendering
  * @since 0.1.0
  */
 export const toMermaid = (graph: FlowGraph, root?: Command.AnyClass | NotificationEvent.AnyClass): string => {
-  if (root === undefined) return mermaid(graph, new Set(graph.nodes))
+  const ids = Mermaid.identifiersOf(graph.nodes)
+  if (root === undefined) return Mermaid.flowchart(ids, graph.edges, new Set(graph.nodes))
   const node = graph.nodes.find((node) => node.definition === root)
   if (node === undefined) throw new Error(`"${root.tag}" is not in this FlowGraph: list it in FlowGraph.make`)
-  return mermaid(graph, reachableFrom(graph, [node]))
+  return Mermaid.flowchart(ids, graph.edges, Digraph.reachable(graph, [node]))
 }
 
 /**
- * The flowcharts of all flows: by the tag of each command, and of each
- * notification event that comes from another program.
+ * The flowcharts of all flows: of each command, and of each notification event
+ * that comes from another program.
+ *
+ * **Details**
+ *
+ * A flow goes by the identifier of its root in the diagram, which is made of kind
+ * and name and may be part of a file name: `"command_JoinMeeting"`,
+ * `"event_DelayFound"`. Of two commands with one name, the second is `_2`.
  *
  * @stability unstable
  * @category rendering
  * @since 0.1.0
  */
-export const toMermaidAll = (graph: FlowGraph): Readonly<Record<string, string>> =>
-  Object.fromEntries(roots(graph).map((root) => [root.name, mermaid(graph, reachableFrom(graph, [root]))]))
+export const toMermaidAll = (graph: FlowGraph): Readonly<Record<string, string>> => {
+  const ids = Mermaid.identifiersOf(graph.nodes)
+  return Object.fromEntries(
+    roots(graph).map((root) => [
+      ids.get(root),
+      Mermaid.flowchart(ids, graph.edges, Digraph.reachable(graph, [root]))
+    ])
+  )
+}
 
 // --- internal ---
 
@@ -367,26 +350,15 @@ const eventNode = (event: Event.AnyClass): DomainEventNode | NotificationEventNo
     ? { _tag: "NotificationEvent", name: event.tag, topic: event.route.topic, definition: event }
     : { _tag: "DomainEvent", name: event.tag, definition: event }
 
-const isNotification = (event: Event.AnyClass): event is NotificationEvent.AnyClass =>
-  event[Event.TypeId] === "Notification"
+const sendsByTag = (nodes: ReadonlyArray<Node>): ReadonlyArray<UnknownSend> =>
+  nodes.flatMap((from) =>
+    from._tag === "Command" || from._tag === "Handler"
+      ? sendsOf(from.definition).flatMap((tag) => typeof tag === "string" ? [{ from, tag }] : [])
+      : []
+  )
 
-const isHandler = (node: Node): node is HandlerNode => node._tag === "Handler"
-
-/** Effect's graph, whose indices are those of `nodes`. */
-const toIndexed = (flow: FlowGraph) => {
-  const indices = new Map<Node, Graph.NodeIndex>()
-  const indexOf = (node: Node): Graph.NodeIndex => indices.get(node)!
-  const graph = Graph.directed<Node, Edge>((mutable) => {
-    for (const node of flow.nodes) indices.set(node, Graph.addNode(mutable, node))
-    for (const edge of flow.edges) Graph.addEdge(mutable, indexOf(edge.from), indexOf(edge.to), edge)
-  })
-  return { graph, indexOf }
-}
-
-const reachableFrom = (flow: FlowGraph, start: ReadonlyArray<Node>): ReadonlySet<Node> => {
-  const { graph, indexOf } = toIndexed(flow)
-  return new Set(Graph.values(Graph.bfs(graph, { start: start.map(indexOf) })))
-}
+const commandsOf = (nodes: ReadonlyArray<Node>, tag: string): ReadonlyArray<Node> =>
+  nodes.filter((node) => node._tag === "Command" && node.name === tag)
 
 const externalEvents = (graph: FlowGraph): ReadonlyArray<NotificationEventNode> => {
   const emitted = new Set(graph.edges.map((edge) => edge.to))
@@ -399,104 +371,25 @@ const roots = (graph: FlowGraph): ReadonlyArray<Node> => [
   ...externalEvents(graph)
 ]
 
-/** Rotates a cycle to start at its first event: cycles found twice become equal. */
-const startAtFirstEvent = (
-  graph: FlowGraph,
-  indices: ReadonlyArray<Graph.NodeIndex>
-): ReadonlyArray<Graph.NodeIndex> => {
-  const first = Math.min(...indices.filter((index) => !isHandler(graph.nodes[index]!)))
-  const at = indices.indexOf(first)
-  return [...indices.slice(at), ...indices.slice(0, at)]
+const unhandledEvents = (graph: FlowGraph): ReadonlyArray<DomainEventNode> => {
+  const handled = new Set(graph.edges.map((edge) => edge.from))
+  return graph.nodes.filter((node) => node._tag === "DomainEvent").filter((node) => !handled.has(node))
 }
 
-const toCycle = (nodes: ReadonlyArray<Node>): Cycle => ({
-  nodes,
-  isThroughBroker: nodes.some((node) => node._tag === "NotificationEvent"),
-  path: nodes.map((node) => `${node.name} ${node._tag === "NotificationEvent" ? "⇢" : "→"} `).join("") + nodes[0]!.name
+const duplicates = (graph: FlowGraph): ReadonlyArray<Node> => {
+  const seen = new Set<string>()
+  return graph.nodes.filter((node) => {
+    const key = `${kindOf(node)} ${node.name}`
+    if (seen.has(key)) return true
+    seen.add(key)
+    return false
+  })
+}
+
+const toCycle = (edges: ReadonlyArray<Edge>): Cycle => ({
+  nodes: edges.map(({ from }) => from),
+  isThroughBroker: edges.some(({ kind }) => kind === "ConsumedBy"),
+  path: edges.map(({ from, kind }) => `${from.name} ${arrows[kind]} `).join("") + edges[0]!.from.name
 })
 
-const describeKind = (node: Node): string => {
-  switch (node._tag) {
-    case "Command":
-      return "command"
-    case "Handler":
-      return "handler"
-    case "DomainEvent":
-    case "NotificationEvent":
-      return "event"
-  }
-}
-
-const formatReport = (graph: FlowGraph, report: Omit<Report, "isSound">): string => {
-  const number = (count: number, noun: string) => `${count} ${noun}${count === 1 ? "" : "s"}`
-  const count = (kind: string) => graph.nodes.filter((node) => describeKind(node) === kind).length
-  const lines = [
-    `${number(count("command"), "command")}, ${number(count("event"), "event")}, ${number(count("handler"), "handler")}`
-  ]
-  const section = (mark: string, found: ReadonlyArray<string>, noun: string, rest: string) => {
-    if (found.length === 0) return
-    lines.push(`${mark} ${number(found.length, noun)}${rest}:`, ...found.map((line) => `    ${line}`))
-  }
-  const handler = ({ definition, name }: HandlerNode) =>
-    isNotification(definition.on)
-      ? `${name} (on ${definition.on.tag}, topic "${definition.on.route.topic}")`
-      : `${name} (on ${definition.on.tag})`
-  section(
-    "✗",
-    report.cycles.map(({ isThroughBroker, path }) => isThroughBroker ? `${path} (through a broker: endless)` : path),
-    "cycle",
-    ""
-  )
-  section("✗", report.unreachableHandlers.map(handler), "handler", " that no flow reaches")
-  section("✗", report.unhandledEvents.map(({ name }) => name), "domain event", " that nothing handles")
-  section("✗", report.duplicates.map((node) => `${describeKind(node)} ${node.name}`), "name", " used twice")
-  if (lines.length === 1) lines.push("✓ no cycles, every handler is reached, every domain event is handled")
-  section("i", report.externalHandlers.map(handler), "handler", " of events from other programs")
-  return lines.join("\n")
-}
-
-const mermaid = (graph: FlowGraph, shown: ReadonlySet<Node>): string => {
-  const ids = mermaidIds(graph.nodes)
-  const lines = ["flowchart LR"]
-  for (const node of graph.nodes) {
-    if (shown.has(node)) lines.push(`  ${ids.get(node)}${mermaidShape(node)}`)
-  }
-  for (const { from, kind, to } of graph.edges) {
-    if (!shown.has(from) || !shown.has(to)) continue
-    lines.push(`  ${ids.get(from)} ${kind === "ConsumedBy" ? "-.->" : "-->"} ${ids.get(to)}`)
-  }
-  return lines.join("\n")
-}
-
-const mermaidShape = (node: Node): string => {
-  switch (node._tag) {
-    case "Command":
-      return `(["${mermaidLabel(node.name)}"])`
-    case "DomainEvent":
-      return `("${mermaidLabel(node.name)}")`
-    case "NotificationEvent":
-      return `{{"${mermaidLabel(node.name)}<br/>topic ${mermaidLabel(node.topic)}"}}`
-    case "Handler":
-      return `["${mermaidLabel(node.name)}"]`
-  }
-}
-
-/** Everything that could mean something to Mermaid, as an entity code. */
-const mermaidLabel = (label: string): string =>
-  label.replace(/[^\p{L}\p{N} _.:-]/gu, (character) => `#${character.codePointAt(0)};`)
-
-/** Identifiers from kind and name; the kind's prefix keeps clear of Mermaid's reserved words. */
-const mermaidIds = (nodes: ReadonlyArray<Node>): ReadonlyMap<Node, string> => {
-  const ids = new Map<Node, string>()
-  const taken = new Set<string>()
-  for (const node of nodes) {
-    const base = `${describeKind(node)}_${
-      node.name.replace(/[^A-Za-z0-9]/gu, (character) => `_${character.codePointAt(0)!.toString(16)}_`)
-    }`
-    let id = base
-    for (let n = 2; taken.has(id); n++) id = `${base}_${n}`
-    taken.add(id)
-    ids.set(node, id)
-  }
-  return ids
-}
+const arrows = { Emits: "→", Sends: "⇒", HandledBy: "→", ConsumedBy: "⇢" }

@@ -5,8 +5,11 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import type * as Event from "./Event.ts"
+import { addObserver } from "./internal/dispatch/observers.ts"
 import type { Message } from "./Message.ts"
 
 /**
@@ -23,6 +26,13 @@ import type { Message } from "./Message.ts"
  * @since 0.1.0
  */
 export interface FlowObserver {
+  /**
+   * Asked once for each command that starts a flow and for each delivery: false,
+   * and nothing of it is reported to this observer, and it takes the quick way
+   * when no other one wants it. What a flow leads to in this process, such as
+   * nested commands, follows the answer.
+   */
+  readonly isSampled: (work: Work) => boolean
   /** The dispatch of a command starts, outside of its middleware; `parent`: the run in which it was sent. */
   readonly commandStarted: (run: object, command: { readonly _tag: string }, parent: object | undefined) => void
   /** The handler of a command has ended: once, never (middleware refused), or often (middleware retries). */
@@ -62,17 +72,27 @@ export interface FlowObserver {
 export type DeliveryOutcome = "handled" | "duplicate" | "skipped" | "postponed" | "dead_lettered" | "returned"
 
 /**
- * The observer of the flows built below it; read when layers are built.
- * Default: none, and then nothing is spent on it.
+ * What an observer is asked about: a command that starts a flow in this program,
+ * or a delivery.
  *
  * @stability unstable
- * @category references
+ * @category models
  * @since 0.1.0
  */
-export const Current: Context.Reference<FlowObserver | undefined> = Context.Reference<FlowObserver | undefined>(
-  "@event-flow/core/FlowObserver/Current",
-  { defaultValue: () => undefined }
-)
+export type Work =
+  | { readonly _tag: "Command"; readonly command: { readonly _tag: string } }
+  | { readonly _tag: "Delivery"; readonly message: Message; readonly group: string }
+
+/**
+ * Adds an observer to those of the flows and consumers that are built below it
+ * (`Layer.provide`). Observers add up, in whatever order layers are joined (F21).
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (observer: FlowObserver): Layer.Layer<never> =>
+  Layer.effectContext(Effect.sync(() => addObserver(Context.empty(), observer)))
 
 /**
  * The run inside which code runs: the parent of a command that is sent there.
@@ -100,6 +120,7 @@ export const make = (calls: Partial<FlowObserver>): FlowObserver => ({ ...ignore
 const ignore = () => {}
 
 const ignoreAll: FlowObserver = {
+  isSampled: () => true,
   commandStarted: ignore,
   commandHandled: ignore,
   commandEnded: ignore,

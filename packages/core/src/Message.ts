@@ -1,15 +1,15 @@
 /**
- * What travels through a broker: CloudEvents attributes, a key, a body of
- * bytes. How attributes become headers is the binding of each broker layer
- * (CloudEvents Kafka binding, AMQP binding); no broker changes their values.
+ * A message of a broker: CloudEvents attributes, a key and a body of bytes.
+ * Each broker layer turns attributes into headers by the CloudEvents binding of
+ * its protocol (Kafka, AMQP). No broker changes their values.
  *
  * @stability unstable
  * @since 0.1.0
  */
 
 /**
- * A header value. Foreign messages may carry bytes that are no text; they are
- * kept as they are.
+ * A header value. A message of another program may carry bytes that are not
+ * text. They are kept unchanged.
  *
  * @stability unstable
  * @category models
@@ -34,23 +34,23 @@ export interface Message {
    * `subject` (the key, unless it is empty), `time` (RFC 3339), `datacontenttype`, and the
    * extensions `traceparent`, `correlationid` and `causationid`.
    *
-   * On a message made here they are computed when first read; `time` is that of
-   * the publish all the same. A message from a foreign producer may lack any of
-   * them.
+   * A message that this program made computes them when they are first read;
+   * `time` is the time of the publish nevertheless. A message of another
+   * program may lack any of them.
    */
   readonly attributes: Readonly<Record<string, string>>
   /** Everything else: headers that are not CloudEvents attributes. */
   readonly headers: Readonly<Record<string, HeaderValue>>
   readonly body: Uint8Array
-  /** One of `attributes` without the others, where a layer reads them when asked: see `attribute`. */
+  /** Reads one of `attributes` without parsing the others; see `attribute`. */
   readonly [quickAttribute]?: ((name: string) => string | undefined) | undefined
-  /** `body` as text, where a layer reads it quicker than by decoding bytes; undefined: decode them. */
+  /** Reads `body` as text, quicker than decoding the bytes. When it returns undefined, decode them. */
   readonly [quickText]?: (() => string | undefined) | undefined
 }
 
 /**
- * The key under which a message of a layer has a function that reads one
- * attribute by its name, as `attributes` would give it.
+ * The key of a function on a message that reads one attribute by its name, with
+ * the result of `attributes`. Broker layers set it.
  *
  * @stability unstable
  * @category getters
@@ -59,8 +59,8 @@ export interface Message {
 export const quickAttribute: unique symbol = Symbol("@event-flow/core/Message/quickAttribute")
 
 /**
- * The key under which a message of a layer has a function that gives its body
- * as text, if that is what it certainly is.
+ * The key of a function on a message that reads the body as text, where the
+ * body is certainly text. Broker layers set it.
  *
  * @stability unstable
  * @category getters
@@ -69,8 +69,8 @@ export const quickAttribute: unique symbol = Symbol("@event-flow/core/Message/qu
 export const quickText: unique symbol = Symbol("@event-flow/core/Message/quickText")
 
 /**
- * One attribute. The same as to read it from `attributes`, and less work on a
- * message from a broker, all of whose headers are then parsed.
+ * Reads one attribute. The result is that of `attributes`, but a message of a
+ * broker need not parse all of its headers for it.
  *
  * @stability unstable
  * @category getters
@@ -107,8 +107,8 @@ export const make = (options: {
  *
  * **Gotchas**
  *
- * Not by spread: `attributes` may be a getter, which a spread leaves out. The
- * brokers refuse such a message with a defect rather than send it without them.
+ * Do not copy a message by spread: `attributes` may be a getter, which a spread
+ * leaves out. Publishing such a message is a defect.
  *
  * @stability unstable
  * @category constructors
@@ -123,8 +123,8 @@ export const copy = (message: Message, changes: Partial<Message>): Message => ({
 })
 
 /**
- * Dies for a message that lost its attributes in a copy by spread. For layers of
- * brokers, before they take a message.
+ * Throws when a message has lost its attributes in a copy by spread. Broker
+ * layers call it before they accept a message.
  *
  * @stability unstable
  * @category guards
@@ -157,8 +157,7 @@ export const typeOf = (message: Message): string | undefined => message.attribut
 export const correlationIdOf = (message: Message): string | undefined => message.attributes["correlationid"]
 
 /**
- * The id of a message, `"(no id)"` for a foreign message without one: for logs
- * and errors.
+ * The id of a message for logs and errors, `"(no id)"` when it has none.
  *
  * @stability unstable
  * @category getters
@@ -167,9 +166,9 @@ export const correlationIdOf = (message: Message): string | undefined => message
 export const describeId = (message: Message): string => message.attributes["id"] ?? "(no id)"
 
 /**
- * The key as text, for maps and logs. A key of bytes, text or not, is in its
- * hexadecimal form: `"0x6b6579"`. Two keys of one kind have different texts; a
- * key of text that begins with `0x` may read like one of bytes.
+ * The key as text, for maps and logs. A key of bytes is written in hexadecimal:
+ * `"0x6b6579"`. Different keys of one kind have different texts; a key of text
+ * that begins with `0x` may look like a key of bytes.
  *
  * @stability unstable
  * @category getters
@@ -182,14 +181,15 @@ export const keyString = (message: Message): string | undefined => {
 }
 
 /**
- * Splits transport headers into CloudEvents attributes (those with `prefix`,
- * which is taken off; `content-type` is `datacontenttype`) and the rest.
+ * Splits transport headers into CloudEvents attributes and the rest. A header
+ * with one of the prefixes is an attribute, without its prefix; `content-type`
+ * is `datacontenttype`.
  *
  * **Details**
  *
  * The prefix is `ce_` in the Kafka protocol binding, `cloudEvents:` or
  * `cloudEvents_` in the AMQP protocol binding (CloudEvents 1.0). Header names
- * are compared without regard to case, as both bindings ask.
+ * are compared case-insensitively, as both bindings require.
  *
  * @stability unstable
  * @category bindings
@@ -213,7 +213,7 @@ export const fromHeaders = (
 }
 
 /**
- * Joins attributes and headers into transport headers, the inverse of
+ * Joins attributes and headers into transport headers. It is the inverse of
  * `fromHeaders`.
  *
  * @stability unstable

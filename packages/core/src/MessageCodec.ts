@@ -13,7 +13,8 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Broker from "./Broker.ts"
-import * as Correlation from "./Correlation.ts"
+import type * as Correlation from "./Correlation.ts"
+import { CurrentFlow } from "./internal/dispatch/flow.ts"
 import * as ClassCodec from "./internal/classCodec.ts"
 import * as Traceparent from "./internal/traceparent.ts"
 import { attribute, describeId, type Message, quickText } from "./Message.ts"
@@ -178,7 +179,7 @@ class FiberMessageContext implements MessageContext {
     this.#context = context
   }
   get correlation(): Correlation.Correlation | undefined {
-    return Context.get(this.#context, Correlation.Current)
+    return Context.get(this.#context, CurrentFlow)
   }
   get traceparent(): string | undefined {
     return Traceparent.fromContext(this.#context)

@@ -11,26 +11,28 @@
  * **Example** (The settings of a layer)
  *
  * ```ts
+ * import { Broker, Settings } from "@event-flow/core"
+ * import { Config, Effect, Layer, Schema } from "effect"
+ *
+ * // Each field has a docstring, which ends with its default
  * const fields = {
- *   /** Where the server is. *\/
  *   url: Schema.String,
- *   /** How long connecting may take. Default: 5 seconds. *\/
  *   connectTimeout: Settings.withDefault(Settings.duration(), "5 seconds"),
- *   /** Default: 4. *\/
  *   channels: Settings.withDefault(Settings.wholeNumber({ maximum: 100 }), 4)
  * }
  * export interface Options extends Schema.Struct.Encoded<typeof fields> {}
- * const settings = Settings.make("MyBroker", { prefix: "MY", schema: Schema.Struct(fields) })
+ * export const settings = Settings.make("MyBroker", { prefix: "MY", schema: Schema.Struct(fields) })
  *
- * export const layer = (options: Options): Layer.Layer<Broker, Settings.InvalidSetting> =>
- *   Layer.effect(Broker, Effect.flatMap(settings.check(options), make))
+ * export const layer = (options: Options): Layer.Layer<Broker.Broker, Settings.InvalidSetting> =>
+ *   Layer.effect(Broker.Broker, Effect.map(settings.check(options), ({ url }) =>
+ *     Broker.Broker.of({ name: "my", publish: () => Effect.logInfo(`sent to ${url}`) })))
  *
  * export const layerConfig = (
  *   options: Config.Wrap<Options>
- * ): Layer.Layer<Broker, Settings.InvalidSetting | Config.ConfigError> =>
+ * ): Layer.Layer<Broker.Broker, Settings.InvalidSetting | Config.ConfigError> =>
  *   Layer.unwrap(Effect.map(Config.unwrap(options), layer))
  *
- * // MY_URL, MY_CONNECT_TIMEOUT, MY_CHANNELS
+ * // Reads MY_URL, MY_CONNECT_TIMEOUT and MY_CHANNELS
  * export const layerFromEnv = layerConfig(settings.config)
  * ```
  *

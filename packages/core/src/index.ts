@@ -3,6 +3,7 @@
  */
 export * as AsyncApi from "./AsyncApi.ts"
 export * as Broker from "./Broker.ts"
+export * as BrokerLayer from "./BrokerLayer.ts"
 export * as Collect from "./Collect.ts"
 export * as Command from "./Command.ts"
 export * as ConsumerPolicy from "./ConsumerPolicy.ts"

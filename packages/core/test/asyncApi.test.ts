@@ -366,12 +366,56 @@ describe("AsyncApi.make", () => {
     })
   })
 
+  const documentOf = (tag: string, topic: string) => {
+    const Odd = class extends NotificationEvent.Class<NotificationEvent.Any>()(tag, {}, { topic }) {}
+    class EmitOdd extends Command.Class<EmitOdd>()("EmitOdd", { emits: [Odd] }) {}
+    return make({ commands: [EmitOdd], handlers: [EventHandler.make("OnOdd", { on: Odd })] })
+  }
+
   it("escapes names in references", () => {
-    class Odd extends NotificationEvent.Class<Odd>()("app/Odd ~%", {}, { topic: "a/b~c d%é" }) {}
-    const OnOdd = EventHandler.make("OnOdd", { on: Odd })
-    assert.deepStrictEqual(make({ handlers: [OnOdd] }).operations["receiveapp/Odd ~%"]?.messages, [
-      { $ref: "#/channels/a~1b~0c%20d%25%C3%A9/messages/app~1Odd%20~0%25.v1" }
+    const document = documentOf("app/Odd ~", "a/b~c dé")
+    assert.deepStrictEqual(Object.keys(document.channels), ["a/b~c dé"])
+    assert.deepStrictEqual(document.operations["receiveapp/Odd ~"]?.messages, [
+      { $ref: "#/channels/a~1b~0c%20d%C3%A9/messages/app~1Odd%20~0.v1" }
     ])
+  })
+
+  // What @asyncapi/parser 3.6 does not take as the key of a channel, an operation or a message
+  it.each([
+    ["sales#eu", "sales_23_eu", null],
+    ["sales?eu", "sales_3f_eu", null],
+    ["100%23", "100_25_23", "100%23"],
+    ["$ref", "_24_ref", "$ref"],
+    ["$refs", "$refs", "$refs"],
+    ["__proto__", "_5f__proto__", "__proto__"],
+    ["eu.{shop}", "eu.{shop}", null],
+    ["a.b-c_d/e", "a.b-c_d/e", "a.b-c_d/e"]
+  ])("escapes what tools do not take in keys, and leaves what AsyncAPI would misread as an address: %s", (
+    topic,
+    key,
+    address
+  ) => {
+    const document = documentOf(topic, topic)
+    assert.deepStrictEqual(Object.keys(document.channels), [key])
+    const channel = document.channels[key]!
+    assert.strictEqual(channel.address, address)
+    assert.strictEqual(channel.title, address === null ? topic : undefined)
+    const operations = Object.keys(document.operations)
+    assert.match(operations.join(), /^send([^?#%]*),receive\1$/)
+    assert.deepStrictEqual(Object.values(channel.messages).map(({ name }) => name), [`${topic}.v1`])
+    assert.notMatch(Object.keys(channel.messages).join(), /[?#%]/)
+  })
+
+  it("keeps names apart that are escaped alike", () => {
+    class Query1 extends NotificationEvent.Class<Query1>()("a?b", {}, { topic: "t?" }) {}
+    class Query2 extends NotificationEvent.Class<Query2>()("a_3f_b", {}, { topic: "t_3f_" }) {}
+    class Emit extends Command.Class<Emit>()("Emit", { emits: [Query1, Query2] }) {}
+    const document = make({ commands: [Emit] })
+    assert.deepStrictEqual(Object.keys(document.channels), ["t_3f_", "t_3f__2"])
+    assert.deepStrictEqual(
+      Object.entries(document.operations).map(([id, { channel }]) => [id, channel.$ref]),
+      [["senda_3f_b", "#/channels/t_3f_"], ["senda_3f_b_2", "#/channels/t_3f__2"]]
+    )
   })
 })
 

@@ -71,12 +71,12 @@ export interface FlowOptions extends EventProcessor.Options {
 
 const ignore = () => Effect.void
 
+export class TestFlow extends EventFlow.make("TestFlow", { commands: [Do], handlers }) {}
+
 /** A flow of all handlers and the command `Do`. */
 export const flow = ({ broker, codec, command, events, on, ...options }: FlowOptions) =>
-  EventFlow.layer({ ...options, handlers }).pipe(
-    Layer.provideMerge(
-      Do.toLayer(command ?? ((_, { collectAll }) => Effect.as(collectAll(events ?? []), "done")))
-    ),
+  TestFlow.layer(options).pipe(
+    Layer.provide(Do.toLayer(command ?? ((_, { collectAll }) => Effect.as(collectAll(events ?? []), "done")))),
     Layer.provide([
       OnA.toLayer(on?.A ?? ignore),
       OnA2.toLayer(on?.A2 ?? ignore),

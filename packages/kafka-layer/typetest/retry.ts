@@ -9,10 +9,11 @@ import {
   type Inbox,
   type Mediator,
   MemoryBroker,
+  type Settings,
   type Subscriber
 } from "@event-flow/core"
 
-import { type KafkaConfig, type KafkaHealth, KafkaRetry, KafkaSubscriber } from "@event-flow/kafka-layer"
+import { type KafkaHealth, KafkaRetry, KafkaSubscriber } from "@event-flow/kafka-layer"
 import { Layer, Schedule } from "effect"
 import { check, type Equals, type ErrorOf, type ProvidedBy, type ServicesOf } from "../../core/typetest/support.ts"
 
@@ -64,7 +65,7 @@ const kafka = KafkaSubscriber.layer({ bootstrapServers: ["127.0.0.1:9092"] })
 check<
   Equals<ProvidedBy<typeof kafka>, Subscriber.Subscriber | KafkaHealth.KafkaHealth | KafkaRetry.RetrySubscriber>
 >()
-check<Equals<ErrorOf<typeof kafka>, KafkaConfig.KafkaConfigError>>()
+check<Equals<ErrorOf<typeof kafka>, Settings.InvalidSetting>>()
 
 const onKafka = consumer.pipe(Layer.provide(kafka))
 check<Equals<ServicesOf<typeof onKafka>, Flow>>()

@@ -5,7 +5,8 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
-import type * as Config from "effect/Config"
+import type * as Settings from "@event-flow/core/Settings"
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Binding from "./internal/binding.ts"
@@ -40,6 +41,8 @@ import * as RabbitConfig from "./RabbitConfig.ts"
  * **Example** (A broker)
  *
  * ```ts
+ * import { RabbitBroker } from "@event-flow/rabbitmq-layer"
+ *
  * const Live = RabbitBroker.layer({ url: "amqp://guest:guest@127.0.0.1:5672" })
  * ```
  *
@@ -49,7 +52,32 @@ import * as RabbitConfig from "./RabbitConfig.ts"
  */
 export const layer = (
   options: RabbitConfig.Publisher
-): Layer.Layer<Broker.Broker, RabbitConfig.RabbitConfigError> => Layer.effect(Broker.Broker, make(options))
+): Layer.Layer<Broker.Broker, Settings.InvalidSetting> => Layer.effect(Broker.Broker, make(options))
+
+/**
+ * The same with options from `Config`s of your own: one for each option, or one
+ * for all of them.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<RabbitConfig.Publisher>
+): Layer.Layer<Broker.Broker, Settings.InvalidSetting | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * The same with options from the environment, or whatever the `ConfigProvider`
+ * reads: `RABBITMQ_URL` and so on; see `RabbitConfig.publisher`.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromEnv: Layer.Layer<Broker.Broker, Settings.InvalidSetting | Config.ConfigError> = layerConfig(
+  RabbitConfig.publisher.config
+)
 
 // --- internal ---
 
@@ -71,16 +99,3 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Publisher) {
   })
   return Broker.Broker.of({ name: "rabbitmq", publish })
 })
-
-// --- layers, below what they are made of ---
-
-/**
- * The same with everything read from the `ConfigProvider`; see
- * `RabbitConfig.publisher` for the names.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerConfig: Layer.Layer<Broker.Broker, RabbitConfig.RabbitConfigError | Config.ConfigError> = Layer
-  .unwrap(Effect.map(RabbitConfig.publisher, layer))

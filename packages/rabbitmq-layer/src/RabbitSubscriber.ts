@@ -4,11 +4,16 @@
  * @stability unstable
  * @since 0.1.0
  */
+import * as Broker from "@event-flow/core/Broker"
+import type * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
-import type * as Config from "effect/Config"
+import * as Config from "effect/Config"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import * as Scheduler from "effect/Scheduler"
+import type { SchedulerDispatcher } from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import { type AmqpFailure, ask, detailOf, ReplyCode } from "./internal/amqpError.ts"
 import { openChannel } from "./internal/channel.ts"
@@ -42,6 +47,10 @@ import * as RabbitConfig from "./RabbitConfig.ts"
  * redelivery to another consumer, a quorum queue may deliver messages behind it
  * first.
  *
+ * The queue of an ephemeral group is a classic one, which the server deletes with
+ * its last consumer. It has no retry queues. When its connection is lost, the
+ * group starts at the end again.
+ *
  * A topic's messages from before a group's first subscription are not for it:
  * there was no queue. `RabbitTopology.declare` makes it beforehand.
  *
@@ -51,14 +60,38 @@ import * as RabbitConfig from "./RabbitConfig.ts"
  */
 export const layer = (
   options: RabbitConfig.Consumer
-): Layer.Layer<Subscriber.Subscriber, RabbitConfig.RabbitConfigError> =>
-  Layer.effect(Subscriber.Subscriber, make(options))
+): Layer.Layer<Subscriber.Subscriber, Settings.InvalidSetting> => Layer.effect(Subscriber.Subscriber, make(options))
+
+/**
+ * The same with options from `Config`s of your own: one for each option, or one
+ * for all of them.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<RabbitConfig.Consumer>
+): Layer.Layer<Subscriber.Subscriber, Settings.InvalidSetting | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * The same with options from the environment, or whatever the `ConfigProvider`
+ * reads: `RABBITMQ_URL` and so on; see `RabbitConfig.consumer`.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromEnv: Layer.Layer<Subscriber.Subscriber, Settings.InvalidSetting | Config.ConfigError> =
+  layerConfig(RabbitConfig.consumer.config)
 
 // --- internal ---
 
 const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
   const settings = yield* consumerSettings(options)
   const connection = yield* Connection.make(settings)
+  const dispatcher = (yield* Scheduler.Scheduler).makeDispatcher()
   const open = new Set<Subscription>()
   let isClosed = false
   yield* Effect.addFinalizer(() =>
@@ -70,16 +103,22 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
   return Subscriber.Subscriber.of({
     name: "rabbitmq",
     subscribe: Effect.fnUntraced(function*(options) {
-      const closed = new Subscriber.SubscribeError({
-        topics: options.topics,
-        group: options.group,
-        reason: "Closed",
-        detail: "the layer of the RabbitMQ subscriber is closed"
-      })
-      if (isClosed) return yield* closed
-      const subscription = new Subscription(settings, connection, options, closed)
+      const closed = Subscriber.subscribeError(
+        options,
+        new Broker.Closed({ detail: "the layer of the RabbitMQ subscriber is closed" })
+      )
+      if (options.ephemeral === true && !settings.declare) {
+        return yield* Subscriber.subscribeError(
+          options,
+          new Broker.Rejected({
+            detail: "the queues of an ephemeral group must be declared by the layer: leave out `declare: false`"
+          })
+        )
+      }
+      const subscription = new Subscription(settings, connection, options, dispatcher, closed)
       yield* Effect.acquireRelease(
-        Effect.sync(() => open.add(subscription)),
+        // In one step with the question whether it is closed: closing the layer closes what is in the set
+        Effect.suspend(() => isClosed ? Effect.fail(closed) : Effect.succeed(open.add(subscription))),
         () => Effect.andThen(subscription.close, Effect.sync(() => open.delete(subscription)))
       )
       yield* subscription.run.pipe(
@@ -108,13 +147,14 @@ class Subscription {
     settings: ConsumerSettings,
     connection: Connection.Connection,
     options: Subscriber.SubscribeOptions,
+    dispatcher: SchedulerDispatcher,
     closed: Subscriber.SubscribeError
   ) {
     this.#settings = settings
     this.#connection = connection
     this.#options = options
     this.#closed = closed
-    this.deliveries = new Deliveries(options.maxInFlight)
+    this.deliveries = new Deliveries(options.maxInFlight, dispatcher)
   }
 
   /** Ends when it consumes for the first time. */
@@ -124,12 +164,12 @@ class Subscription {
       duration: subscribeTimeout,
       orElse: () =>
         Effect.fail(
-          new Subscriber.SubscribeError({
-            topics: this.#options.topics,
-            group: this.#options.group,
-            reason: "Unreachable",
-            detail: this.#connection.problem() ?? `no answer within ${subscribeTimeout} ms`
-          })
+          Subscriber.subscribeError(
+            this.#options,
+            new Broker.Unreachable({
+              detail: this.#connection.problem() ?? `no answer within ${subscribeTimeout} ms`
+            })
+          )
         )
     }))
   }
@@ -170,7 +210,7 @@ class Subscription {
         Effect.flatMap(this.#connection.link, (link) => this.#session(link, () => failures = 0))
       )
       yield* this.#revoked()
-      if (ended._tag === "Success") {
+      if (Result.isSuccess(ended)) {
         yield* Effect.logWarning(`The consumer was interrupted, deliveries are taken back: ${ended.success}`)
         continue
       }
@@ -181,7 +221,7 @@ class Subscription {
         Deferred.doneUnsafe(this.#ready, Effect.fail(error))
         return
       }
-      yield* Effect.logWarning(`Cannot consume: ${error.detail}`)
+      yield* Effect.logWarning(`Cannot consume: ${error.reason.detail}`)
       yield* Connection.backoff(this.#settings, failures++)
     }
   })
@@ -191,7 +231,7 @@ class Subscription {
    * the server refuses it: it may be on its way up, without its queues' leaders.
    */
   #isFinal({ code, detail }: AmqpFailure, error: Subscriber.SubscribeError): boolean {
-    if (!Deferred.isDoneUnsafe(this.#ready)) return error.reason !== "Unreachable"
+    if (!Deferred.isDoneUnsafe(this.#ready)) return error.reason._tag !== "Unreachable"
     if (code === ReplyCode.notFound) return !this.#settings.declare && !detail.includes("home node")
     return code === ReplyCode.accessRefused || code === ReplyCode.preconditionFailed
   }
@@ -242,16 +282,3 @@ class Subscription {
     )
   }
 }
-
-// --- layers, below what they are made of ---
-
-/**
- * The same with everything read from the `ConfigProvider`; see
- * `RabbitConfig.consumer` for the names.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerConfig: Layer.Layer<Subscriber.Subscriber, RabbitConfig.RabbitConfigError | Config.ConfigError> =
-  Layer.unwrap(Effect.map(RabbitConfig.consumer, layer))

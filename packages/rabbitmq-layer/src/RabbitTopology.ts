@@ -14,6 +14,8 @@
  * @stability unstable
  * @since 0.1.0
  */
+import * as Broker from "@event-flow/core/Broker"
+import type * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
@@ -53,7 +55,12 @@ export const deadLetterTopic: (topic: string) => string = Names.deadLetterTopic
  * **Example** (At the start of a publisher)
  *
  * ```ts
- * yield* RabbitTopology.declare({ url }, { group: "delay-board", topics: ["flights"] })
+ * import { RabbitTopology } from "@event-flow/rabbitmq-layer"
+ *
+ * const declared = RabbitTopology.declare(
+ *   { url: "amqp://127.0.0.1" },
+ *   { group: "delay-board", topics: ["flights"] }
+ * )
  * ```
  *
  * @stability unstable
@@ -63,7 +70,7 @@ export const deadLetterTopic: (topic: string) => string = Names.deadLetterTopic
 export const declare: (
   options: RabbitConfig.Consumer,
   of: { readonly group: string; readonly topics: Arr.NonEmptyReadonlyArray<string> }
-) => Effect.Effect<void, RabbitConfig.RabbitConfigError | Subscriber.SubscribeError> = Effect.fnUntraced(
+) => Effect.Effect<void, Settings.InvalidSetting | Subscriber.SubscribeError> = Effect.fnUntraced(
   function*(options: RabbitConfig.Consumer, of: {
     readonly group: string
     readonly topics: Arr.NonEmptyReadonlyArray<string>
@@ -78,11 +85,12 @@ export const declare: (
         duration: settings.subscribeTimeout,
         orElse: () =>
           Effect.fail(
-            new Subscriber.SubscribeError({
-              ...of,
-              reason: "Unreachable",
-              detail: connection.problem() ?? `no answer within ${settings.subscribeTimeout} ms`
-            })
+            Subscriber.subscribeError(
+              of,
+              new Broker.Unreachable({
+                detail: connection.problem() ?? `no answer within ${settings.subscribeTimeout} ms`
+              })
+            )
           )
       })
     )

@@ -1,5 +1,5 @@
 /**
- * An error as one line of text. What people fail with may be anything: it may
+ * Describes an error in one line of text. Any value can be an error: it may
  * have no JSON form, and its getters may throw.
  */
 import * as Formatter from "effect/Formatter"

@@ -1,6 +1,6 @@
 /**
- * What domain events and notification events have in common: a schema class
- * with a literal discriminator for its kind.
+ * The common part of domain events and notification events: a schema class
+ * with a literal for its kind.
  */
 import type * as Schema from "effect/Schema"
 import * as SchemaClass from "./schemaClass.ts"
@@ -9,13 +9,13 @@ export const TypeId = "~@event-flow/core/Event"
 
 export type Kind = "Domain" | "Notification"
 
-/** What every event instance carries besides its fields: its tag and, hidden, its kind. */
+/** The members of every event instance besides its fields: its tag and, hidden, its kind. */
 export interface Base<out K extends Kind> {
   readonly _tag: string
   readonly [TypeId]: K
 }
 
-/** What every event class carries. Constructor arguments are erased to `never`. */
+/** The members of every event class. Constructor arguments are erased to `never`. */
 export interface AnyClass<out K extends Kind, out Self = Base<K>> {
   new(...args: never): Self
   readonly [TypeId]: K
@@ -30,7 +30,7 @@ export type ConstructorArguments<S extends Schema.Struct<Schema.Struct.Fields>> 
 
 export type TaggedFields<Tag extends string, Fields extends Schema.Struct.Fields> = Schema.TaggedStruct<Tag, Fields>
 
-/** Statics of a schema class but for `extend`, which for an event must give a new tag. */
+/** The statics of a schema class without `extend`: extending an event needs a new tag. */
 export type SchemaStatics<Self, Tag extends string, Fields extends Schema.Struct.Fields> = Omit<
   Schema.Class<Self, TaggedFields<Tag, Fields>, {}>,
   "extend"

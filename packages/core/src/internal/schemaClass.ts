@@ -1,10 +1,10 @@
 /**
- * The one place where classes of commands and events are made: a
- * `Schema.TaggedClass` behind a constructor that skips the schema pass for
- * input that a plain check proves valid (see `fastPath.ts`).
+ * Makes the classes of commands and events: a `Schema.TaggedClass` behind a
+ * constructor that skips the schema pass for input that a plain check proves
+ * valid (see `fastPath.ts`).
  *
- * All casts of class construction live here: a class expression whose shape
- * depends on a type parameter cannot be typed otherwise.
+ * All casts of class construction are here: a class expression whose shape
+ * depends on a type parameter cannot be typed in another way.
  */
 import * as Schema from "effect/Schema"
 import type { FastField } from "./fastPath.ts"
@@ -15,9 +15,9 @@ type Constructor = new(input: unknown, options?: unknown) => object
 type Body = (this: Record<string, unknown>, input: unknown, options?: unknown) => unknown
 
 /**
- * Straight-line code, a third of the cost of the loop below: every property is
- * read and written by name, so that V8 gives each class a shape of its own.
- * Field names are quoted; values never enter the source.
+ * Generates straight-line code, which costs a third of the loop below: every
+ * property is read and written by name, so V8 gives each class a shape of its
+ * own. Field names are quoted, and values never enter the source.
  */
 const compileBody = (tag: string, fields: ReadonlyArray<FastField>, base: Constructor): Body => {
   const names = fields.map((field) => JSON.stringify(field.name))
@@ -45,11 +45,11 @@ return function(input, options) {
   return new Function("valid", "isPlain", "base", source)(fields.map((field) => field.isValid), isPlain, base)
 }
 
-/** An object literal without a tag of its own: for it, "in" and "own" mean the same for the names of fast fields. */
+/** Whether it is a plain object without a tag. For names of fast fields, "in" and "own" mean the same on such an object. */
 const isPlain = (input: unknown): input is Record<string, unknown> =>
   typeof input === "object" && input !== null && Object.getPrototypeOf(input) === Object.prototype && !("_tag" in input)
 
-/** The same without code generation, for where a content security policy forbids it. */
+/** The same without code generation, for programs whose content security policy forbids it. */
 const loopBody = (tag: string, fields: ReadonlyArray<FastField>, base: Constructor): Body =>
   function(input, options) {
     if (options === undefined && isPlain(input)) {
@@ -81,8 +81,8 @@ const makeBody = (tag: string, fields: ReadonlyArray<FastField> | undefined, bas
 }
 
 /**
- * A schema class with `_tag`, with extra statics and extra (hidden) prototype
- * members. The result is cast by the caller to its own class interface.
+ * Makes a schema class with `_tag`, extra statics and extra hidden members of
+ * the prototype. The caller casts the result to its own class interface.
  */
 export const make = (options: {
   readonly tag: string

@@ -1,10 +1,10 @@
 /**
  * The one place that chooses the broker. Nothing else of the example knows which one it is.
  */
-import { type Broker, MemoryBroker, type Subscriber } from "@event-flow/core"
-import { KafkaBroker, type KafkaConfig, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
+import { type Broker, MemoryBroker, type Settings, type Subscriber } from "@event-flow/core"
+import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
 import { RabbitBroker, RabbitConfig, RabbitSubscriber, RabbitTopology } from "@event-flow/rabbitmq-layer"
-import { Array, Config, ConfigProvider, Effect, Layer, Option, Schema } from "effect"
+import { Array, Config, Effect, Layer, Option, Schema } from "effect"
 import { layerOwnTopics } from "../ownTopics.ts"
 import { boardGroup } from "./board.ts"
 import { LongDelay, RunEnded } from "./domain.ts"
@@ -33,12 +33,9 @@ const layerInRun = (run: string) => layerOwnTopics((name) => inRun(run, name))
 const topicsOf = (run: string) =>
   Array.dedupe([LongDelay, RunEnded].map(({ route }) => inRun(run, route.topic))) as Array.NonEmptyArray<string>
 
-/** Settings come from the environment: `kafka.bootstrapServers` is KAFKA_BOOTSTRAP_SERVERS. */
-const environment = ConfigProvider.layer(Effect.map(ConfigProvider.ConfigProvider, ConfigProvider.constantCase))
-
 const layerKafka = (run: string) =>
   layerInRun(run).pipe(
-    Layer.provide([KafkaBroker.layerConfig, KafkaSubscriber.layerConfig]),
+    Layer.provide([KafkaBroker.layerFromEnv, KafkaSubscriber.layerFromEnv]),
     // Created before anything subscribes or publishes
     Layer.provide(
       Layer.effectDiscard(
@@ -50,23 +47,21 @@ const layerKafka = (run: string) =>
             ])
           )
         )
-      ).pipe(Layer.provide(KafkaTopics.layerConfig))
-    ),
-    Layer.provide(environment)
+      ).pipe(Layer.provide(KafkaTopics.layerFromEnv))
+    )
   )
 
 const layerRabbitmq = (run: string) =>
   layerInRun(run).pipe(
-    Layer.provide([RabbitBroker.layerConfig, RabbitSubscriber.layerConfig]),
+    Layer.provide([RabbitBroker.layerFromEnv, RabbitSubscriber.layerFromEnv]),
     // What is published waits in its queue for a board that comes later
     Layer.provide(Layer.effectDiscard(
-      Effect.flatMap(RabbitConfig.consumer, (config) =>
+      Effect.flatMap(RabbitConfig.consumer.config, (config) =>
         RabbitTopology.declare({ ...config, subscribeTimeout: config.subscribeTimeout ?? "10 seconds" }, {
           group: inRun(run, boardGroup),
           topics: topicsOf(run)
         }))
-    )),
-    Layer.provide(environment)
+    ))
   )
 
 const requireSetting = (options: typeof BrokerNotConfigured["~type.make.in"]) =>
@@ -80,9 +75,8 @@ const requireSetting = (options: typeof BrokerNotConfigured["~type.make.in"]) =>
 export type BrokerLayerError =
   | BrokerNotConfigured
   | Config.ConfigError
-  | KafkaConfig.KafkaConfigError
+  | Settings.InvalidSetting
   | KafkaTopics.KafkaTopicsError
-  | RabbitConfig.RabbitConfigError
   | Subscriber.SubscribeError
 
 /** The layer of a broker, by its name. Programs that are to meet name the same run. */

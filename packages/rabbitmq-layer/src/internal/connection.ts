@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { ask, ConnectFailure, detailOf } from "./amqpError.ts"
 import type { ConnectionSettings } from "./settings.ts"
@@ -93,7 +94,7 @@ const supervise = Effect.fnUntraced(function*(settings: ConnectionSettings, stat
   let failures = 0
   while (true) {
     const ended = yield* Effect.result(Effect.scoped(session(settings, state, () => failures = 0)))
-    if (ended._tag === "Success") {
+    if (Result.isSuccess(ended)) {
       yield* Effect.logWarning(`Lost the connection to RabbitMQ: ${ended.success}`)
     } else {
       state.closed(ended.failure.detail)
@@ -184,7 +185,7 @@ const connect = (
 const close = (settings: ConnectionSettings, model: ChannelModel): Effect.Effect<void> =>
   ask(() => model.close()).pipe(
     Effect.interruptible,
-    Effect.timeoutOption(settings.closeTimeout),
+    Effect.timeoutOption(settings.drainTimeout),
     Effect.ignore,
     Effect.andThen(Effect.sync(() => destroy(model)))
   )

@@ -1,4 +1,5 @@
 /** Declares exchanges, queues and bindings. Declaring what is there changes nothing. */
+import type { SubscribeOptions } from "@event-flow/core/Subscriber"
 import type { Channel } from "amqplib"
 import type { Route } from "../RabbitConfig.ts"
 import * as Names from "./names.ts"
@@ -15,10 +16,11 @@ export const exchange = async (channel: Channel, settings: ConnectionSettings): 
 export const consumer = async (
   channel: Channel,
   settings: ConsumerSettings,
-  { group, topics }: { readonly group: string; readonly topics: ReadonlyArray<string> }
+  { ephemeral, group, topics }: Pick<SubscribeOptions, "group" | "topics" | "ephemeral">
 ): Promise<void> => {
   if (!settings.declare) return
   await exchange(channel, settings)
+  const ofGroup = ephemeral === true ? ephemeralSettings(settings) : settings
   for (const topic of topics) {
     const queue = settings.queueName(group, topic)
     const route = settings.route(topic)
@@ -28,23 +30,24 @@ export const consumer = async (
     const deadRoute = settings.route(Names.deadLetterTopic(topic))
     await channel.assertQueue(queue, {
       durable: true,
+      autoDelete: ephemeral === true,
       arguments: {
-        ...queueArguments(settings),
-        ...(settings.singleActiveConsumer && { "x-single-active-consumer": true }),
-        ...(settings.deliveryLimit !== undefined && { "x-delivery-limit": settings.deliveryLimit }),
-        ...(hasDeadLetters && deadLetterTo(settings, deadRoute.exchange, deadRoute.routingKey))
+        ...queueArguments(ofGroup),
+        ...(ofGroup.singleActiveConsumer && { "x-single-active-consumer": true }),
+        ...(ofGroup.deliveryLimit !== undefined && { "x-delivery-limit": ofGroup.deliveryLimit }),
+        ...(hasDeadLetters && deadLetterTo(ofGroup, deadRoute.exchange, deadRoute.routingKey))
       }
     })
     await bind(channel, queue, route)
-    for (const [i, delay] of settings.retryDelays.entries()) {
+    for (const [i, delay] of (ofGroup.retryDelays ?? []).entries()) {
       const retryQueue = Names.retryQueue(queue, i + 1, delay)
       await channel.assertQueue(retryQueue, {
         durable: true,
         arguments: {
-          ...queueArguments(settings),
+          ...queueArguments(ofGroup),
           "x-message-ttl": delay,
           // By way of the default exchange straight into the queue, past other groups
-          ...deadLetterTo(settings, "", queue)
+          ...deadLetterTo(ofGroup, "", queue)
         }
       })
       await bind(channel, retryQueue, settings.route(retryQueue))
@@ -53,6 +56,17 @@ export const consumer = async (
 }
 
 // --- internal ---
+
+/**
+ * Of an ephemeral group, whose queues the server deletes with their last consumer: quorum queues cannot be deleted so,
+ * and retry queues, which nobody consumes, would stay.
+ */
+const ephemeralSettings = (settings: ConsumerSettings): ConsumerSettings => ({
+  ...settings,
+  queueType: "classic",
+  deliveryLimit: undefined,
+  retryDelays: []
+})
 
 const queueArguments = ({ queueType }: ConsumerSettings) => ({ "x-queue-type": queueType })
 

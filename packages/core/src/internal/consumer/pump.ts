@@ -4,6 +4,7 @@ import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Delivery, SubscribeError, Subscription } from "../../Subscriber.ts"
+import { ambientOf } from "../dispatch/ambient.ts"
 import { Lanes, type Options as LanesOptions } from "./lanes.ts"
 
 export interface Options {
@@ -21,7 +22,7 @@ export const start = <E>(options: Options) =>
     const failed = yield* Deferred.make<never, E>()
     const lanes: Lanes<Delivery> = new Lanes({
       concurrency: options.concurrency,
-      fork: Effect.runForkWith(yield* Effect.context<never>()),
+      fork: Effect.runForkWith(ambientOf(yield* Effect.context<never>())),
       runner: options.runner,
       abandon: (delivery, cause) => {
         if (Cause.hasInterrupts(cause)) return delivery.nack

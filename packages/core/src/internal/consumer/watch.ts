@@ -1,14 +1,15 @@
 /** What others are told of the deliveries of a consumer: the observer, the metrics and the tracer. */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Metric from "effect/Metric"
 import * as Broker from "../../Broker.ts"
 import type * as ConsumerPolicy from "../../ConsumerPolicy.ts"
-import * as FlowObserver from "../../FlowObserver.ts"
+import type * as FlowObserver from "../../FlowObserver.ts"
 import type * as Message from "../../Message.ts"
 import type * as NotificationEvent from "../../NotificationEvent.ts"
 import type { Delivery } from "../../Subscriber.ts"
 import * as Telemetry from "../../Telemetry.ts"
+import { Observers, type Watching } from "../dispatch/observers.ts"
+import * as Record from "../telemetry/record.ts"
 import * as Traceparent from "../traceparent.ts"
 
 /** Why a message was not handled, as far as that is known. */
@@ -28,6 +29,8 @@ export interface Work {
   readonly why: Why | undefined
   /** Undefined: it is not settled. */
   readonly outcome: FlowObserver.DeliveryOutcome | undefined
+  /** Who watches it, once the observers were asked. */
+  watching: Watching | undefined
   /** Makes the first attempt, and settles the delivery when that succeeds. */
   readonly start: () => Effect.Effect<void, unknown>
   /** Takes the failure of the first attempt. */
@@ -51,12 +54,12 @@ export interface Watch {
 /** The watch of a consumer whose workers run in the context of the running fiber. */
 export const makeWatch = Effect.fnUntraced(function*(options: { readonly group: string; readonly system: string }) {
   const broker = yield* Broker.Broker
-  const observer = yield* FlowObserver.Current
+  const observers = Observers.in(yield* Effect.context<never>())
   const { metrics } = yield* Telemetry.Settings
-  const tracing = yield* Effect.withFiber((fiber) => Effect.succeed(Telemetry.isTracing(fiber)))
-  return observer === undefined && !metrics && !tracing
+  const tracing = yield* Effect.withFiber((fiber) => Effect.succeed(Record.isTracing(fiber)))
+  return observers.isEmpty && !metrics && !tracing
     ? new Unwatched(broker)
-    : new Watched({ ...options, broker, metrics, observer, tracing })
+    : new Watched({ ...options, broker, metrics, observers, tracing })
 })
 
 // --- internal ---
@@ -87,7 +90,7 @@ interface Options {
   readonly group: string
   readonly system: string
   readonly broker: Broker.Broker["Service"]
-  readonly observer: FlowObserver.FlowObserver | undefined
+  readonly observers: Observers
   readonly metrics: boolean
   readonly tracing: boolean
 }
@@ -100,14 +103,17 @@ class Watched implements Watch {
   }
 
   around(work: Work): Effect.Effect<void, unknown> {
-    const { group, metrics, system, tracing } = this.#options
-    const { attributes, topic } = work.delivery.message
+    const { group, metrics, observers, system, tracing } = this.#options
+    const { message } = work.delivery
+    work.watching = observers.watching(undefined, () => ({ _tag: "Delivery", message, group }))
+    if (!metrics && !tracing && work.watching?.observer === undefined) return work.start()
+    const { attributes, topic } = message
     const { id, traceparent } = attributes
     const handling = Effect.catchCause(
       Effect.suspend(() => work.start()),
       (cause) => work.recover(work.delivery, cause)
     )
-    return Telemetry.process(this.#observed(work, handling), {
+    return Record.process(this.#observed(work, handling), {
       system,
       topic,
       group,
@@ -120,9 +126,9 @@ class Watched implements Watch {
   }
 
   #observed<A, E>(work: Work, handling: Effect.Effect<A, E>): Effect.Effect<A, E> {
-    const { group, observer } = this.#options
+    const observer = work.watching?.observer
     return observer === undefined ? handling : Effect.suspend(() => {
-      observer.deliveryStarted(work.delivery, work.delivery.message, group)
+      observer.deliveryStarted(work.delivery, work.delivery.message, this.#options.group)
       return Effect.onExit(handling, () =>
         Effect.sync(() => {
           if (work.outcome === undefined) observer.deliveryEnded(work.delivery, "returned")
@@ -131,30 +137,17 @@ class Watched implements Watch {
   }
 
   decoded(work: Work, event: NotificationEvent.Any): void {
-    this.#options.observer?.deliveryDecoded(work.delivery, event)
+    work.watching?.observer?.deliveryDecoded(work.delivery, event)
   }
 
   settle(work: Work, outcome: FlowObserver.DeliveryOutcome): Effect.Effect<void> {
-    const { metrics, observer } = this.#options
-    return Effect.suspend(() => {
+    return Effect.withFiber((fiber) => {
+      const { group, metrics, system } = this.#options
       // Before the acknowledgement, after which the broker may be found idle
-      observer?.deliveryEnded(work.delivery, outcome)
-      return metrics
-        ? Effect.andThen(work.delivery.ack, this.#count(work.delivery.message.topic, outcome))
-        : work.delivery.ack
+      work.watching?.observer?.deliveryEnded(work.delivery, outcome)
+      if (metrics) Record.consumed({ system, topic: work.delivery.message.topic, group, outcome }, fiber.context)
+      return work.delivery.ack
     })
-  }
-
-  #count(topic: string, outcome: FlowObserver.DeliveryOutcome): Effect.Effect<void> {
-    return Metric.update(
-      Metric.withAttributes(Telemetry.consumedMessages, {
-        "messaging.system": this.#options.system,
-        "messaging.destination.name": topic,
-        "messaging.consumer.group.name": this.#options.group,
-        "event_flow.outcome": outcome
-      }),
-      1
-    )
   }
 
   publish(_: Work, message: Message.Message): ReturnType<Watch["publish"]> {

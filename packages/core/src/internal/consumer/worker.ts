@@ -11,28 +11,26 @@ import * as Message from "../../Message.ts"
 import type * as MessageCodec from "../../MessageCodec.ts"
 import type * as NotificationEvent from "../../NotificationEvent.ts"
 import type { Delivery } from "../../Subscriber.ts"
-import { Dispatch } from "../dispatch.ts"
-import { DeliveryFlow } from "../flowContext.ts"
+import { Dispatch, inDispatch } from "../dispatch/dispatch.ts"
+import { Flow } from "../dispatch/flow.ts"
+import type { Watching } from "../dispatch/observers.ts"
 import { isDone } from "../isDone.ts"
 import type { Runner } from "./lanes.ts"
+import type { Consuming } from "./source.ts"
 import type { Once } from "./once.ts"
 import { decodingFailed, handlingFailed } from "./reasons.ts"
 import type { Watch, Why, Work } from "./watch.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 
-export interface EventHandler<E = EventFlowError> {
-  readonly handle: (event: Event.Any) => Effect.Effect<void, E>
+interface EventHandler {
+  readonly handle: (event: Event.Any) => Effect.Effect<void, EventFlowError | InboxError>
 }
 
 /** What the workers of a consumer share. */
 export interface Shared {
   readonly codec: MessageCodec.MessageCodec
-  readonly known: ReadonlyMap<string, NotificationEvent.AnyClass>
-  /** Handles an event in a dispatch of its own. */
-  readonly processor: EventHandler
-  /** Handles events in the dispatch of a worker, then goes on with `next`; undefined: use `processor`. */
-  readonly inDispatch: (dispatch: Dispatch, next: () => Effect.Effect<void>) => EventHandler | undefined
+  readonly consuming: Consuming
   /** Undefined: duplicates are handled. */
   readonly once: Once | undefined
   readonly watch: Watch
@@ -48,19 +46,21 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
   readonly #shared: Shared
   readonly #dispatch: Dispatch
   /** Settles the delivery as well. */
-  readonly #handler: EventHandler<EventFlowError | InboxError>
+  readonly #handler: EventHandler
   #stage: "decoding" | "handling" | "ended" = "ended"
   #event: NotificationEvent.Any | undefined = undefined
   delivery!: Delivery
   attempts = 0
   why: Why | undefined = undefined
   outcome: DeliveryOutcome | undefined = undefined
+  watching: Watching | undefined = undefined
 
   constructor(shared: Shared, fiber: AnyFiber) {
     this.#shared = shared
     this.#dispatch = new Dispatch(fiber)
-    const inDispatch = shared.once === undefined ? shared.inDispatch(this.#dispatch, this.#handled) : undefined
-    this.#handler = inDispatch ?? { handle: this.#process }
+    this.#handler = shared.once === undefined
+      ? shared.consuming.handlerIn(this.#dispatch, this.#handled)
+      : { handle: this.#handleOnce(shared.once) }
   }
 
   run(delivery: Delivery): Effect.Effect<void, unknown> {
@@ -77,16 +77,16 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
     const dispatch = this.#dispatch
     const { message } = this.delivery
     const id = Message.attribute(message, "id")
-    dispatch.enterFlow(
-      new DeliveryFlow(dispatch.fiber.context, this.delivery, Message.attribute(message, "correlationid") ?? id, id)
-    )
+    const correlation = { correlationId: Message.attribute(message, "correlationid") ?? id, causationId: id }
+    const { routes } = this.#shared.consuming
+    dispatch.enterFlow(Flow.consuming(dispatch.fiber.context, routes, this.delivery, correlation, this.watching))
     return this.attempt()
   }
 
   attempt(): Effect.Effect<void, unknown> {
     this.attempts++
     this.#stage = "decoding"
-    const decoded = this.#shared.codec.decode(this.delivery.message, this.#shared.known)
+    const decoded = this.#shared.codec.decode(this.delivery.message, this.#shared.consuming.known)
     if (isDone(decoded)) return this.#handle(decoded.value)
     this.#enterContext()
     return Effect.flatMap(decoded, this.#handle)
@@ -99,15 +99,16 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
     return this.#handler.handle(event)
   }
 
-  readonly #process = (event: Event.Any): Effect.Effect<void, EventFlowError | InboxError> => {
+  readonly #handleOnce = (once: Once) => (event: Event.Any): Effect.Effect<void, EventFlowError | InboxError> => {
     this.#enterContext()
-    const { once, processor } = this.#shared
-    return once === undefined
-      ? Effect.flatMap(processor.handle(event), this.#handled)
-      : Effect.flatMap(
-        once(this.delivery.message, processor.handle(event)),
-        (isFirst) => this.settle(isFirst ? "handled" : "duplicate")
-      )
+    // The inbox may run it in a fiber of its own
+    const handling = inDispatch((dispatch) =>
+      this.#shared.consuming.handlerIn(dispatch, () => Effect.void).handle(event)
+    )
+    return Effect.flatMap(
+      once(this.delivery.message, handling),
+      (isFirst) => this.settle(isFirst ? "handled" : "duplicate")
+    )
   }
 
   readonly #handled = (): Effect.Effect<void> => this.settle("handled")

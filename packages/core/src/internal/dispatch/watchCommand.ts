@@ -1,0 +1,78 @@
+/**
+ * Shows the dispatches of commands to the observers, in spans and in metrics.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type * as Command from "../../Command.ts"
+import type * as Event from "../../Event.ts"
+import * as FlowObserver from "../../FlowObserver.ts"
+import * as Telemetry from "../../Telemetry.ts"
+import * as Record from "../telemetry/record.ts"
+import type { AnyFiber } from "./dispatch.ts"
+import type { AnyEffect } from "./dispatcher.ts"
+import { CurrentFlow } from "./flow.ts"
+import { Observers, type Watching } from "./observers.ts"
+
+/** Watches one dispatch. */
+export interface Watch {
+  /** Around the whole dispatch. */
+  readonly dispatched: (dispatch: AnyEffect) => AnyEffect
+  /** Each run of the handler has ended. */
+  readonly handlerEnded: (exit: Exit.Exit<unknown, unknown>) => void
+  readonly collected: (events: ReadonlyArray<Event.Any>) => void
+}
+
+/** How the dispatches of a flow are watched. */
+export interface WatchCommand {
+  /** Asks the observers about a dispatch. */
+  readonly watching: (fiber: AnyFiber, command: Command.Any) => Watching | undefined
+  /** Undefined: nobody watches. */
+  readonly watch: (fiber: AnyFiber, command: Command.Any, watching: Watching | undefined) => Watch | undefined
+}
+
+/** Reads the observers and what to record when it is made. */
+export const makeWatchCommand: Effect.Effect<WatchCommand> = Effect.gen(function*() {
+  const observers = Observers.in(yield* Effect.context<never>())
+  const { metrics } = yield* Telemetry.Settings
+  return {
+    watching: (fiber, command) => {
+      const parent = Context.get(fiber.context, CurrentFlow)
+      return observers.isEmpty && parent === undefined
+        ? undefined
+        : observers.watching(parent, () => ({ _tag: "Command", command }))
+    },
+    watch: (fiber, command, watching) => {
+      const tracing = Record.isTracing(fiber)
+      const observer = watching?.observer
+      if (!tracing && !metrics && observer === undefined) return undefined
+      const recorded = (effect: AnyEffect): AnyEffect => Record.command(effect, { tag: command._tag, tracing, metrics })
+      return observer === undefined
+        ? { dispatched: recorded, handlerEnded: ignore, collected: ignore }
+        : observe(observer, command, Context.get(fiber.context, FlowObserver.CurrentRun), recorded)
+    }
+  }
+})
+
+const ignore = (): void => {}
+
+const observe = (
+  observer: FlowObserver.FlowObserver,
+  command: Command.Any,
+  parent: object | undefined,
+  recorded: (effect: AnyEffect) => AnyEffect
+): Watch => {
+  const run = {}
+  return {
+    dispatched: (dispatch) =>
+      recorded(Effect.onExit(
+        Effect.suspend(() => {
+          observer.commandStarted(run, command, parent)
+          return Effect.provideService(dispatch, FlowObserver.CurrentRun, run)
+        }),
+        (exit) => Effect.sync(() => observer.commandEnded(run, exit))
+      )),
+    handlerEnded: (exit) => observer.commandHandled(run, exit),
+    collected: (events) => observer.collected(run, events)
+  }
+}
