@@ -7,9 +7,11 @@ import {
   type Collect,
   Command,
   DomainEvent,
+  EventEmitter,
   EventFlow,
   EventHandler,
-  type EventProcessor,
+  EventMap,
+  EventProcessor,
   type Message,
   NotificationEvent
 } from "@event-flow/core"
@@ -33,6 +35,9 @@ export class News extends NotificationEvent.Class<News>()("News", { n: Schema.In
   key: (event) => String(event.n)
 }) {}
 
+/** Sequential, in parallel, and without a bound. */
+export const parallel = [1, 3, "unbounded"] as const
+
 const emits = [A, B, C, D, News] as const
 export type AnyEvent = InstanceType<typeof emits[number]>
 
@@ -51,9 +56,9 @@ export type Handle<Event> = (event: Event, context: Collect.Collect<AnyEvent>) =
 
 export interface FlowOptions extends EventProcessor.Options {
   /** The events that the command collects. */
-  readonly events?: ReadonlyArray<AnyEvent>
+  readonly events?: ReadonlyArray<AnyEvent> | undefined
   /** What the command does; default: collects `events` and answers "done". */
-  readonly command?: (command: Do, context: Collect.Collect<AnyEvent>) => Effect.Effect<string, Boom>
+  readonly command?: ((command: Do, context: Collect.Collect<AnyEvent>) => Effect.Effect<string, Boom>) | undefined
   /** What the handlers do; default: nothing. */
   readonly on?: {
     readonly A?: Handle<A>
@@ -61,7 +66,7 @@ export interface FlowOptions extends EventProcessor.Options {
     readonly B?: Handle<B>
     readonly C?: Handle<C>
     readonly D?: Handle<D>
-  }
+  } | undefined
   /** Default: `Broker.layerNone`. */
   readonly broker?: Layer.Layer<Broker.Broker>
   /** Sets a `MessageCodec`; default: none. */
@@ -73,19 +78,45 @@ const ignore = () => Effect.void
 
 export class TestFlow extends EventFlow.make("TestFlow", { commands: [Do], handlers }) {}
 
+/** What the members of `TestFlow` do. */
+export const implementations = ({ command, events, on }: Pick<FlowOptions, "command" | "events" | "on">) =>
+  Layer.mergeAll(
+    Do.toLayer(command ?? ((_, { collectAll }) => Effect.as(collectAll(events ?? []), "done"))),
+    OnA.toLayer(on?.A ?? ignore),
+    OnA2.toLayer(on?.A2 ?? ignore),
+    OnB.toLayer(on?.B ?? ignore),
+    OnC.toLayer(on?.C ?? ignore),
+    OnD.toLayer(on?.D ?? ignore)
+  )
+
 /** A flow of all handlers and the command `Do`. */
 export const flow = ({ broker, codec, command, events, on, ...options }: FlowOptions) =>
   TestFlow.layer(options).pipe(
-    Layer.provide(Do.toLayer(command ?? ((_, { collectAll }) => Effect.as(collectAll(events ?? []), "done")))),
-    Layer.provide([
-      OnA.toLayer(on?.A ?? ignore),
-      OnA2.toLayer(on?.A2 ?? ignore),
-      OnB.toLayer(on?.B ?? ignore),
-      OnC.toLayer(on?.C ?? ignore),
-      OnD.toLayer(on?.D ?? ignore)
-    ]),
+    Layer.provide(implementations({ command, events, on })),
     Layer.provide([broker ?? Broker.layerNone, codec ?? Layer.empty])
   )
+
+/** Decorators of the parts of a flow. */
+export interface Decorators {
+  readonly processor?: Layer.Layer<EventProcessor.EventProcessor, never, EventProcessor.EventProcessor>
+  readonly emitter?: Layer.Layer<EventEmitter.EventEmitter, never, EventEmitter.EventEmitter>
+}
+
+/** The layer of a flow whose parts are decorated. */
+export const partsOf = <Name extends string, C extends Command.AnyClass, H extends EventHandler.Any>(
+  definition: EventFlow.EventFlow<Name, C, H>,
+  { emitter, processor }: Decorators,
+  options?: EventProcessor.Options
+) => {
+  const ourEmitter = Layer.fresh(EventEmitter.layer)
+  const ourProcessor = EventProcessor.layer(options).pipe(
+    Layer.provide(emitter === undefined ? ourEmitter : Layer.provide(emitter, ourEmitter))
+  )
+  return definition.layerNoDeps().pipe(
+    Layer.provide(processor === undefined ? ourProcessor : Layer.provide(processor, ourProcessor)),
+    Layer.provide(EventMap.layer(definition.handlers))
+  )
+}
 
 /** Notes what happens, in order; `at` adds the virtual time in milliseconds. */
 export class Journal {

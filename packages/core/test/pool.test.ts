@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Scheduler } from "effect"
 import { TestClock } from "effect/testing"
-import { runPool } from "../src/internal/pool.ts"
+import { runPool } from "../src/internal/dispatch/pool.ts"
 
 interface Item {
   readonly left: number
