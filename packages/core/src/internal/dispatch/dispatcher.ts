@@ -6,9 +6,9 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Command from "../../Command.ts"
+import type * as Event from "../../Event.ts"
 import type { EventFlowError } from "../../EventFlowError.ts"
 import { FlowClosed } from "../../EventFlowError.ts"
-import type * as Event from "../../Event.ts"
 import type { EventProcessor } from "../../EventProcessor.ts"
 import type * as Middleware from "../../Middleware.ts"
 import type { ComposedMiddleware } from "../definition/middlewareList.ts"
@@ -20,7 +20,7 @@ import type { Watching } from "./observers.ts"
 import type { Route, Routes } from "./route.ts"
 import type { Settled } from "./settled.ts"
 import type { Watch, WatchCommand } from "./watchCommand.ts"
-import { processorWays, type ProcessorWay } from "./ways.ts"
+import { type ProcessorWay, processorWays } from "./ways.ts"
 
 export type AnyEffect = Effect.Effect<unknown, unknown>
 
@@ -107,7 +107,9 @@ export class Dispatcher {
     // Nothing has a side effect before the frame that undoes it: the run loop
     // may yield, and be interrupted, between any two effects
     const dispatched = Effect.suspend(() => {
-      if (entry?.enter(dispatch) === false) return Effect.die(new FlowClosed({ flow: this.name, command: command._tag }))
+      if (entry?.enter(dispatch) === false) {
+        return Effect.die(new FlowClosed({ flow: this.name, command: command._tag }))
+      }
       counts.started++
       const flow = dispatch.flow = Flow.startedIn(
         dispatch.caller,

@@ -119,7 +119,11 @@ const claims = (flow: Definition) =>
     }
     for (const handler of flow.handlers) {
       const on = handler.on.map(({ tag }) => `"${tag}"`).join(", ")
-      yield* claim("handler", handler.name, { flow: flow.key, definition: handler, description: `the one on ${on} ${of}` })
+      yield* claim("handler", handler.name, {
+        flow: flow.key,
+        definition: handler,
+        description: `the one on ${on} ${of}`
+      })
     }
   }).pipe(Effect.mapError((duplicate) => new DuplicateDefinition(duplicate)))
 

@@ -4,7 +4,6 @@ import {
   Broker,
   ConsumerPolicy,
   EventConsumer,
-  EventFlow,
   EventHandler,
   FlowObserver,
   MemoryBroker,
@@ -14,7 +13,7 @@ import {
 } from "@event-flow/core"
 import { Effect, Layer, Schema } from "effect"
 import { TestClock } from "effect/testing"
-import { RecordingLogger } from "./fixtures.ts"
+import { RecordingLogger } from "../fixtures.ts"
 
 class Note extends NotificationEvent.Class<Note>()("Note", { n: Schema.Int }, { topic: "notes" }) {}
 const Handle = EventHandler.make("Handle", { on: Note, error: Schema.String })
@@ -54,16 +53,12 @@ const after = (
     yield* memory.awaitIdle
     return yield* memory.messages(topic)
   }).pipe(Effect.provide(
-    EventConsumer.layer({ group: "group", policy }).pipe(
-      Layer.provide(EventFlow.layer({ handlers: [Handle] })),
+    EventConsumer.layer([Handle], { group: "group", policy }).pipe(
       Layer.provide(Handle.toLayer(() => Effect.fail("no"))),
       Layer.provideMerge(MemoryBroker.layer()),
       Layer.provideMerge([
         new RecordingLogger().layer,
-        Layer.succeed(
-          FlowObserver.Current,
-          FlowObserver.make({ deliveryEnded: (_, outcome) => void outcomes.push(outcome) })
-        )
+        FlowObserver.layer(FlowObserver.make({ deliveryEnded: (_, outcome) => void outcomes.push(outcome) }))
       ])
     )
   ))
