@@ -74,7 +74,14 @@ export type Target = { readonly tag: string; readonly [TypeId]: typeof TypeId } 
  * @category models
  * @since 0.1.0
  */
-export interface Signature<out Tag extends string, out Success, out Error, out Emits, out Requires, out M extends Mode> {
+export interface Signature<
+  out Tag extends string,
+  out Success,
+  out Error,
+  out Emits,
+  out Requires,
+  out M extends Mode
+> {
   readonly tag: Tag
   readonly success: Success
   readonly error: Error

@@ -214,9 +214,7 @@ export const Service = <Self>() =>
           const inFlight = new InFlight()
           const own: OwnMediator = { middleware: composeMiddleware(options.middleware, context, []), inFlight }
           return Effect.as(
-            Effect.addFinalizer(() =>
-              inFlight.drain(layerOptions?.drainTimeout ?? "30 seconds", `mediator "${id}"`)
-            ),
+            Effect.addFinalizer(() => inFlight.drain(layerOptions?.drainTimeout ?? "30 seconds", `mediator "${id}"`)),
             Send.mediatorOf(own)
           )
         })

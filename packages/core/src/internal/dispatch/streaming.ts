@@ -84,8 +84,9 @@ const run = (
     })
     // A definition that streams has a handler that gives a Stream
     const handler = Stream.suspend(() => bound.run(command, collector) as AnyStream)
-    const handled = watch === undefined ? handler : Stream.onExit(handler, (exit) =>
-      Effect.sync(() => watch.handlerEnded(enough.isReached ? Exit.void : exit)))
+    const handled = watch === undefined ?
+      handler :
+      Stream.onExit(handler, (exit) => Effect.sync(() => watch.handlerEnded(enough.isReached ? Exit.void : exit)))
     const inHandler = Stream.updateContext<unknown, unknown, never, never>(
       handled,
       () => flow.handlerContext(bound.services)

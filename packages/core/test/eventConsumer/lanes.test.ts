@@ -3,7 +3,7 @@ import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
-import { Lanes } from "../src/internal/consumer/lanes.ts"
+import { Lanes } from "../../src/internal/consumer/lanes.ts"
 
 interface Item {
   readonly lane: string

@@ -13,7 +13,7 @@ import {
 } from "@event-flow/core"
 import { Effect, Layer, Schema } from "effect"
 import { TestClock } from "effect/testing"
-import { RecordingLogger } from "./fixtures.ts"
+import { RecordingLogger } from "../fixtures.ts"
 
 class Note extends NotificationEvent.Class<Note>()("Note", { n: Schema.Int }, { topic: "notes" }) {}
 const Handle = EventHandler.make("Handle", { on: Note, error: Schema.String })
