@@ -20,7 +20,7 @@ const projects: Array<TestProjectConfiguration> = [
     root: "packages/kafka-layer",
     test: {
       name: "kafka-layer",
-      globalSetup: ["test/support/globalSetup.ts"],
+      globalSetup: ["../test-support/src/globalSetup/kafka.ts"],
       testTimeout: 120_000,
       hookTimeout: 180_000,
       sequence: { concurrent: false, groupOrder: 3 }
@@ -31,7 +31,7 @@ const projects: Array<TestProjectConfiguration> = [
     root: "packages/rabbitmq-layer",
     test: {
       name: "rabbitmq-layer",
-      globalSetup: ["test/support/globalSetup.ts"],
+      globalSetup: ["../test-support/src/globalSetup/rabbitmq.ts"],
       testTimeout: 120_000,
       hookTimeout: 180_000,
       sequence: { concurrent: false, groupOrder: 1 }
@@ -42,7 +42,7 @@ const projects: Array<TestProjectConfiguration> = [
     root: "packages/sql-layer",
     test: {
       name: "sql-layer",
-      globalSetup: ["test/support/globalSetup.ts"],
+      globalSetup: ["../test-support/src/globalSetup/postgres.ts"],
       testTimeout: 120_000,
       hookTimeout: 180_000,
       sequence: { concurrent: false, groupOrder: 1 }

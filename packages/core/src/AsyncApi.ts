@@ -22,12 +22,13 @@
  * **Example** (The document of a program)
  *
  * ```ts
- * const document = AsyncApi.make({
- *   info: { title: "Meetings", version: "1.0.0" },
- *   commands: [JoinMeeting],
- *   handlers: [Greet, Welcome]
- * })
+ * import { AsyncApi, Command, NotificationEvent } from "@event-flow/core"
+ * import { Schema } from "effect"
  *
+ * class Sold extends NotificationEvent.Class<Sold>()("Sold", { order: Schema.String }, { topic: "sales" }) {}
+ * class Sell extends Command.Class<Sell>()("Sell", { emits: [Sold] }) {}
+ *
+ * const document = AsyncApi.make({ info: { title: "Shop", version: "1.0.0" }, commands: [Sell] })
  * const text = JSON.stringify(document, null, 2)
  * ```
  *

@@ -131,6 +131,9 @@ export interface Postpone {
 export type ConsumerPolicy = (failure: Failure) => Decision
 
 /**
+ * Publish the message to a dead-letter topic with the reason, then acknowledge it.
+ * Default topic: that of the message with `.dead-letter`.
+ *
  * @stability unstable
  * @category decisions
  * @since 0.1.0
@@ -138,6 +141,9 @@ export type ConsumerPolicy = (failure: Failure) => Decision
 export const deadLetter = (topic?: string): Final => ({ _tag: "DeadLetter", topic })
 
 /**
+ * Publish the message to a retry topic, which delivers it again after the delay,
+ * then acknowledge it.
+ *
  * **Gotchas**
  *
  * The message waits for ever where nobody consumes the topic: leave this to the
@@ -159,6 +165,8 @@ export const postpone = (options: {
 })
 
 /**
+ * Acknowledge the message and log it at `Warn`. It is not handled.
+ *
  * @stability unstable
  * @category decisions
  * @since 0.1.0
@@ -166,6 +174,8 @@ export const postpone = (options: {
 export const skip: Final = { _tag: "Skip" }
 
 /**
+ * Acknowledge a message that this consumer does not handle, and log it at `Debug`.
+ *
  * @stability unstable
  * @category decisions
  * @since 0.1.0
@@ -173,6 +183,8 @@ export const skip: Final = { _tag: "Skip" }
 export const ignore: Final = { _tag: "Ignore" }
 
 /**
+ * Leave the message unacknowledged and end the consumer with `ConsumerStopped`.
+ *
  * @stability unstable
  * @category decisions
  * @since 0.1.0
@@ -180,6 +192,9 @@ export const ignore: Final = { _tag: "Ignore" }
 export const stop: Final = { _tag: "Stop" }
 
 /**
+ * Handle the message again, by a schedule; when the schedule ends, do `otherwise`.
+ * Meanwhile later messages of its key wait. Default for `otherwise`: `deadLetter()`.
+ *
  * @stability unstable
  * @category decisions
  * @since 0.1.0
@@ -239,7 +254,9 @@ export const defaultPolicy: ConsumerPolicy = (failure) =>
  * **Example** (A topic with other people's events)
  *
  * ```ts
- * EventConsumer.layer({ group: "delay-board", policy: ConsumerPolicy.ignoreUnknownTypes() })
+ * import { ConsumerPolicy, EventConsumer } from "@event-flow/core"
+ *
+ * const Board = EventConsumer.layer({ group: "delay-board", policy: ConsumerPolicy.ignoreUnknownTypes() })
  * ```
  *
  * @stability unstable

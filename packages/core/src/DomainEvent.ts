@@ -62,6 +62,9 @@ export interface DomainEvent<Self, Tag extends string, Fields extends Schema.Str
  * **Example** (A domain event)
  *
  * ```ts
+ * import { DomainEvent } from "@event-flow/core"
+ * import { Schema } from "effect"
+ *
  * class UserJoined extends DomainEvent.Class<UserJoined>()("UserJoined", {
  *   meetingId: Schema.String,
  *   userId: Schema.String

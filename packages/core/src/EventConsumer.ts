@@ -33,6 +33,7 @@ import { causeOf, kindOf, toDeadLetter, toPostponed, underlying } from "./intern
 import { type AnyFiber, DeliveryRunner, type EventHandler, flowOf, type Shared } from "./internal/deliveryRunner.ts"
 import { describe } from "./internal/describe.ts"
 import { TypeId as EventTypeId } from "./internal/eventClass.ts"
+import { isDone } from "./internal/isDone.ts"
 import { Lanes, type Runner } from "./internal/lanes.ts"
 import type { Mediator } from "./internal/mediatorId.ts"
 import * as Traceparent from "./internal/traceparent.ts"
@@ -187,22 +188,6 @@ export class EventConsumer extends Context.Service<EventConsumer, {
 export const layer = <const Dedupe extends boolean = false>(
   options: Options<Dedupe>
 ): Layer.Layer<EventConsumer, Subscriber.SubscribeError | NothingToConsume, Requirements<Dedupe>> =>
-  layerWithCodec(options).pipe(Layer.provide(MessageCodec.layer))
-
-/**
- * The same with a `MessageCodec` of your own.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerWithCodec = <const Dedupe extends boolean = false>(
-  options: Options<Dedupe>
-): Layer.Layer<
-  EventConsumer,
-  Subscriber.SubscribeError | NothingToConsume,
-  Requirements<Dedupe> | MessageCodec.MessageCodec
-> =>
   Layer.effect(
     EventConsumer,
     Effect.gen(function*() {
@@ -232,18 +217,6 @@ export const layerWithCodec = <const Dedupe extends boolean = false>(
 export const run = <const Dedupe extends boolean = false>(
   options: Options<Dedupe>
 ): Effect.Effect<never, ConsumerError | NothingToConsume, Requirements<Dedupe>> =>
-  Effect.provide(runWithCodec(options), MessageCodec.layer)
-
-/**
- * The same with a `MessageCodec` of your own.
- *
- * @stability unstable
- * @category running
- * @since 0.1.0
- */
-export const runWithCodec = <const Dedupe extends boolean = false>(
-  options: Options<Dedupe>
-): Effect.Effect<never, ConsumerError | NothingToConsume, Requirements<Dedupe> | MessageCodec.MessageCodec> =>
   Effect.scoped(Effect.flatMap(start(options), (consumer) => consumer.run))
 
 // --- internal ---
@@ -323,7 +296,7 @@ const start = Effect.fnUntraced(function*<Dedupe extends boolean>(options: Optio
 ) => Effect.Effect<
   Started,
   Subscriber.SubscribeError | NothingToConsume,
-  Requirements<Dedupe> | MessageCodec.MessageCodec | Scope.Scope
+  Requirements<Dedupe> | Scope.Scope
 >
 
 const requireCount = (group: string, option: string, value: number): Effect.Effect<void> =>
@@ -347,8 +320,6 @@ const topicsOf = (known: ReadonlyMap<string, NotificationEvent.AnyClass>): Reado
 
 type Processor = EventProcessor.EventProcessor["Service"] & Partial<EventProcessor.HandlesInDispatch>
 
-type Codec = MessageCodec.MessageCodec["Service"] & Partial<MessageCodec.DecodesNow>
-
 /** Handles deliveries, each to its end; fails only when the consumer must stop. */
 const makeRunner = Effect.fnUntraced(function*(
   options: Options,
@@ -359,7 +330,7 @@ const makeRunner = Effect.fnUntraced(function*(
   // Run in the context of `start`, which requires the mediator
   const handleEvent = processor.handle as (event: Event.Any) => Effect.Effect<void, EventFlowError>
   const broker = yield* Broker.Broker
-  const codec: Codec = yield* MessageCodec.MessageCodec
+  const codec = yield* MessageCodec.MessageCodec
   const observer = yield* FlowObserver.Current
   const { metrics } = yield* Telemetry.Settings
   const inbox = options.dedupe === true
@@ -623,10 +594,12 @@ const makeRunner = Effect.fnUntraced(function*(
 
   const shared: Shared = {
     handle: handleDelivery,
-    // A decorated codec or processor has no short cut round its decorator
     decode: metrics || observer !== undefined || inbox !== undefined
       ? undefined
-      : codec[MessageCodec.decodesNow]?.(known),
+      : (message) => {
+        const decoded = codec.decode(message, known)
+        return isDone(decoded) ? decoded.value : undefined
+      },
     eventHandler: (dispatch, next) =>
       // Run in the context of `start`, which requires the mediator
       processor[EventProcessor.handlesInDispatch]?.(dispatch, next) as EventHandler | undefined,

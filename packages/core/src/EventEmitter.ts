@@ -9,7 +9,6 @@ import type * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Broker from "./Broker.ts"
 import type * as Event from "./Event.ts"
@@ -20,6 +19,7 @@ import * as EventMap from "./EventMap.ts"
 import * as FlowObserver from "./FlowObserver.ts"
 import { Collector } from "./internal/collector.ts"
 import { type Dispatch, inDispatch } from "./internal/dispatch.ts"
+import { isDone } from "./internal/isDone.ts"
 import { observeHandler } from "./internal/observe.ts"
 import { nothing, reporting } from "./internal/reporting.ts"
 import { withShortcut } from "./internal/shortcut.ts"
@@ -62,18 +62,13 @@ export class EventEmitter extends Context.Service<EventEmitter, {
 }>()("@event-flow/core/EventEmitter") {}
 
 /**
- * The emitter of an `EventMap` and a `Broker`, with the `MessageCodec` that the
- * layer finds.
+ * The emitter of an `EventMap` and a `Broker`.
  *
  * @stability unstable
  * @category layers
  * @since 0.1.0
  */
-export const layer: Layer.Layer<
-  EventEmitter,
-  never,
-  EventMap.EventMap | Broker.Broker | MessageCodec.MessageCodec
-> = Layer.effect(
+export const layer: Layer.Layer<EventEmitter, never, EventMap.EventMap | Broker.Broker> = Layer.effect(
   EventEmitter,
   Effect.gen(function*() {
     const map = yield* EventMap.EventMap
@@ -210,9 +205,6 @@ export interface InDispatch {
 export const inDispatchOf: unique symbol = Symbol("@event-flow/core/EventEmitter/inDispatch")
 
 // --- internal ---
-
-const isDone = <A, E>(effect: Effect.Effect<A, E>): effect is Exit.Success<A, E> =>
-  Exit.isExit(effect) && Exit.isSuccess(effect)
 
 const unhandled = (event: Event.Any): Effect.Effect<void> =>
   match(event, {

@@ -15,29 +15,22 @@ import * as Mediator from "./Mediator.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 
 /**
- * Options of a flow whose messages another layer encodes.
+ * Options of a flow.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface CodecOptions<Handlers extends ReadonlyArray<EventHandler.Any>> extends EventProcessor.Options {
+export interface Options<Handlers extends ReadonlyArray<EventHandler.Any>> extends EventProcessor.Options {
   /** The event handlers of the program; an event's handlers run in this order. */
   readonly handlers: Handlers
   /** How long closing the layer waits for sends that are running. Default: 30 seconds. */
   readonly drainTimeout?: Duration.Input | undefined
-}
-
-/**
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Options<Handlers extends ReadonlyArray<EventHandler.Any>> extends CodecOptions<Handlers> {
   /**
    * The CloudEvents `source` of what is published: which program speaks, as a
    * URI reference. Name it where several programs publish: an id is unique
-   * within a source. Default: `"/event-flow"`.
+   * within a source. It sets `MessageCodec.cloudEvents` as the flow's codec: leave
+   * it out with a codec of your own. Default: that of the `MessageCodec`.
    */
   readonly source?: string | undefined
 }
@@ -76,29 +69,12 @@ export type EventFlow =
 export const layer = <const Handlers extends ReadonlyArray<EventHandler.Any>>(
   options: Options<Handlers>
 ): Layer.Layer<EventFlow, EventMap.DuplicateDefinition, Broker.Broker | EventHandler.Services<Handlers>> =>
-  layerWithCodec(options).pipe(
-    Layer.provide(
-      options.source === undefined ? MessageCodec.layer : MessageCodec.layerCloudEvents({ source: options.source })
-    )
-  )
-
-/**
- * The same with a `MessageCodec` of your own.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerWithCodec = <const Handlers extends ReadonlyArray<EventHandler.Any>>(
-  options: CodecOptions<Handlers>
-): Layer.Layer<
-  EventFlow,
-  EventMap.DuplicateDefinition,
-  Broker.Broker | MessageCodec.MessageCodec | EventHandler.Services<Handlers>
-> =>
   Mediator.layer({ drainTimeout: options.drainTimeout }).pipe(
     Layer.provideMerge(EventProcessor.layer(options)),
     // Fresh: layers are shared by reference, and a program may hold two flows
     Layer.provideMerge(Layer.fresh(EventEmitter.layer)),
-    Layer.provideMerge(EventMap.layer(...options.handlers))
+    Layer.provideMerge(EventMap.layer(...options.handlers)),
+    Layer.provide(
+      options.source === undefined ? Layer.empty : MessageCodec.layerCloudEvents({ source: options.source })
+    )
   )

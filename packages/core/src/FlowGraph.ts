@@ -16,9 +16,15 @@
  * **Example** (A test of the wiring)
  *
  * ```ts
- * const graph = FlowGraph.make({ commands: [JoinMeeting], handlers: [Greet, Welcome] })
+ * import { Command, DomainEvent, EventHandler, FlowGraph } from "@event-flow/core"
+ * import assert from "node:assert"
  *
- * assert.isTrue(FlowGraph.check(graph).isSound, String(FlowGraph.check(graph)))
+ * class Paid extends DomainEvent.Class<Paid>()("Paid", {}) {}
+ * class Pay extends Command.Class<Pay>()("Pay", { emits: [Paid] }) {}
+ * const Ship = EventHandler.make("Ship", { on: Paid })
+ *
+ * const report = FlowGraph.check(FlowGraph.make({ commands: [Pay], handlers: [Ship] }))
+ * assert(report.isSound, String(report))
  * ```
  *
  * @stability unstable

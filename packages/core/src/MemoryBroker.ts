@@ -17,7 +17,7 @@ import type * as Message from "./Message.ts"
 import * as Subscriber from "./Subscriber.ts"
 
 /**
- * The bounds of the broker.
+ * Options of the memory broker.
  *
  * @stability unstable
  * @category models

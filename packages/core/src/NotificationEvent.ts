@@ -124,6 +124,9 @@ export interface Options<Tag extends string, Fields extends Schema.Struct.Fields
  * **Example** (A notification event)
  *
  * ```ts
+ * import { NotificationEvent } from "@event-flow/core"
+ * import { Schema } from "effect"
+ *
  * class MeetingAnnounced extends NotificationEvent.Class<MeetingAnnounced>()("MeetingAnnounced", {
  *   meetingId: Schema.String,
  *   title: Schema.String

@@ -17,6 +17,9 @@ import type * as Middleware from "./Middleware.ts"
  * **Example** (A query)
  *
  * ```ts
+ * import { Query } from "@event-flow/core"
+ * import { Schema } from "effect"
+ *
  * class SeatsLeft extends Query.Class<SeatsLeft>()("SeatsLeft", {
  *   payload: { meetingId: Schema.String },
  *   success: Schema.Int

@@ -8,12 +8,17 @@
  * **Example** (Three versions)
  *
  * ```ts
+ * import { NotificationEvent, Upcast } from "@event-flow/core"
+ * import { Schema } from "effect"
+ *
  * const upcast = Upcast.from(Schema.Struct({ id: Schema.String }))
  *   .to(Schema.Struct({ id: Schema.String, title: Schema.String }), (v1) => ({ ...v1, title: "" }))
  *   .toCurrent((v2) => ({ ...v2, seats: 0 }))
  *
  * class Announced extends NotificationEvent.Class<Announced>()("Announced", {
- *   id: Schema.String, title: Schema.String, seats: Schema.Int
+ *   id: Schema.String,
+ *   title: Schema.String,
+ *   seats: Schema.Int
  * }, { topic: "meetings", version: 3, upcast }) {}
  * ```
  *

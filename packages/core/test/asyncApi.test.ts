@@ -331,7 +331,7 @@ describe("AsyncApi.make", () => {
         assert.isFalse(payload({ ...body, others: [body["seat"], 1] }))
         assert.isFalse(payload({ ...body, tag: null }), "an exact optional field")
       }
-    }).pipe(Effect.provide(MessageCodec.layer)))
+    }))
 
   it("moves schemas with an identifier to the components, once for all messages", () => {
     const document = make({ commands: [EmitBooked], handlers: [Seats] })

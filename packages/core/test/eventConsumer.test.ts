@@ -487,7 +487,9 @@ describe("a policy of one's own", () => {
           n === 1 ? Effect.andThen(Effect.sleep(5), Effect.fail(new Boom({ id: "1" }))) : work(`order ${n}`, 10)
       )
       yield* deliver(order(1), order(2), order(3, { key: "key 1" }), order(4))
-      const exit = yield* passTime(join.pipe(Effect.tapError((error) => note(error.detail))))
+      const exit = yield* passTime(
+        join.pipe(Effect.tapError((error) => note("detail" in error ? error.detail : error.message)))
+      )
       const error = squashed(exit)
       assert.isTrue(error instanceof EventConsumer.ConsumerStopped && error.messageId === "1")
       assert.strictEqual((error as EventConsumer.ConsumerStopped).topic, "orders")
@@ -965,15 +967,15 @@ describe("closing", () => {
       assert.deepStrictEqual([log, logger.entries], [["ack 1", "closed"], []])
     }))
 
-  it.effect("run takes a codec as well", () =>
+  it.effect("run takes a codec of its context", () =>
     Effect.gen(function*() {
       const { entries, note } = new Journal()
       const subscriber = new FakeSubscriber()
-      const codec: MessageCodec.MessageCodec["Service"] = {
+      const codec: MessageCodec.MessageCodec = {
         encode: () => Effect.die("not used"),
         decode: ({ attributes }) => Effect.sync(() => new Ordered({ n: Number(attributes["id"]) }))
       }
-      yield* EventConsumer.runWithCodec({ group: "group" }).pipe(
+      yield* EventConsumer.run({ group: "group" }).pipe(
         Effect.provide(
           EventFlow.layer({ handlers: [OnOrdered] }).pipe(
             Layer.provide(OnOrdered.toLayer(({ n }) => note(`order ${n}`))),
@@ -1141,12 +1143,10 @@ describe("a consumer that ends by itself", () => {
   it.effect("a subscription that breaks ends it", () =>
     Effect.gen(function*() {
       const { join, log, logger, subscriber } = yield* setup({}, () => Effect.void)
-      const error = new Subscriber.SubscribeError({
-        topics: ["orders"],
-        group: "group",
-        reason: "UnknownTopic",
-        detail: "deleted"
-      })
+      const error = Subscriber.subscribeError(
+        { topics: ["orders"], group: "group" },
+        new Broker.UnknownTopic({ detail: "deleted" })
+      )
       yield* subscriber.fail(error)
       assert.deepStrictEqual(yield* Effect.exit(join), Exit.fail(error))
       assert.deepStrictEqual([log, logger.entries], [["closed"], ["Fatal The consumer has ended"]])
@@ -1154,12 +1154,10 @@ describe("a consumer that ends by itself", () => {
 
   it.effect("one that cannot subscribe is not built", () =>
     Effect.gen(function*() {
-      const error = new Subscriber.SubscribeError({
-        topics: ["orders"],
-        group: "group",
-        reason: "NotAuthorised",
-        detail: "no"
-      })
+      const error = Subscriber.subscribeError(
+        { topics: ["orders"], group: "group" },
+        new Broker.NotAuthorised({ detail: "no" })
+      )
       const refusing = Layer.succeed(Subscriber.Subscriber)({ name: "fake", subscribe: () => Effect.fail(error) })
       const exit = yield* Effect.exit(
         Layer.build(consumer(() => Effect.void).pipe(Layer.provide([refusing, Broker.layerNone])))

@@ -11,7 +11,6 @@ import {
   EventHandler,
   type EventProcessor,
   type Message,
-  MessageCodec,
   NotificationEvent
 } from "@event-flow/core"
 import type { Duration, LogLevel } from "effect"
@@ -65,8 +64,8 @@ export interface FlowOptions extends EventProcessor.Options {
   }
   /** Default: `Broker.layerNone`. */
   readonly broker?: Layer.Layer<Broker.Broker>
-  /** Default: `MessageCodec.layer`. */
-  readonly codec?: Layer.Layer<MessageCodec.MessageCodec>
+  /** Sets a `MessageCodec`; default: none. */
+  readonly codec?: Layer.Layer<never>
   readonly drainTimeout?: Duration.Input
 }
 
@@ -74,7 +73,7 @@ const ignore = () => Effect.void
 
 /** A flow of all handlers and the command `Do`. */
 export const flow = ({ broker, codec, command, events, on, ...options }: FlowOptions) =>
-  EventFlow.layerWithCodec({ ...options, handlers }).pipe(
+  EventFlow.layer({ ...options, handlers }).pipe(
     Layer.provideMerge(
       Do.toLayer(command ?? ((_, { collectAll }) => Effect.as(collectAll(events ?? []), "done")))
     ),
@@ -85,7 +84,7 @@ export const flow = ({ broker, codec, command, events, on, ...options }: FlowOpt
       OnC.toLayer(on?.C ?? ignore),
       OnD.toLayer(on?.D ?? ignore)
     ]),
-    Layer.provide([broker ?? Broker.layerNone, codec ?? MessageCodec.layer])
+    Layer.provide([broker ?? Broker.layerNone, codec ?? Layer.empty])
   )
 
 /** Notes what happens, in order; `at` adds the virtual time in milliseconds. */

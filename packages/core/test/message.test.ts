@@ -41,8 +41,6 @@ const make = (type: string | undefined, body: string | Uint8Array) =>
 const assertEqual = (actual: unknown, expected: unknown): void =>
   assert.isTrue(Equal.equals(actual, expected), `${inspect(actual)} is not ${inspect(expected)}`)
 
-const provideCodec = Effect.provide(MessageCodec.layer)
-
 describe("attributes", () => {
   it.effect("a broker refuses a message that lost them in a copy by spread; Message.copy keeps them", () =>
     Effect.gen(function*() {
@@ -55,7 +53,7 @@ describe("attributes", () => {
       const copy = Message.copy(message, { topic: "other" })
       assert.deepStrictEqual(copy.attributes, message.attributes)
       yield* broker.publish([copy])
-    }).pipe(Effect.provide([MemoryBroker.layer(), MessageCodec.layer])))
+    }).pipe(Effect.provide(MemoryBroker.layer())))
 
   it.effect("are those of CloudEvents 1.0, made once, when first read, with the time of the publish", () =>
     Effect.gen(function*() {
@@ -152,7 +150,7 @@ describe("attributes", () => {
       assert.isUndefined(read.context.deref())
       assert.isDefined(unread.context.deref())
       assert.isDefined(unread.message.attributes["id"])
-    }).pipe(provideCodec))
+    }))
 
   it("headers and attributes are each other's inverse, whatever the case", () => {
     const message = Message.make({
@@ -236,7 +234,7 @@ describe("round trips", () => {
         >
         assert.strictEqual(_tag, "Plain")
         assert.deepStrictEqual(bodyOf(message), JSON.parse(JSON.stringify(json)))
-      }).pipe(provideCodec),
+      }),
     { arbitrary: { runs: 200 } }
   )
 
@@ -248,7 +246,7 @@ describe("round trips", () => {
       const { level, option, trimmed, ...rest } = event
       const sent = new Rich({ ...rest, level, option, trimmed: trimmed.trim() })
       assertEqual(yield* decode(yield* encode(sent), Rich), sent)
-    }).pipe(provideCodec), { arbitrary: { runs: 100 } })
+    }), { arbitrary: { runs: 100 } })
 
   it.effect("what is on the wire is the encoded form, without the tag", () =>
     Effect.gen(function*() {
@@ -275,7 +273,7 @@ describe("round trips", () => {
       const back = yield* decode(message, Rich)
       assert.instanceOf(back, Rich)
       assert.deepStrictEqual(back, event)
-    }).pipe(provideCodec))
+    }))
 
   it.effect("numbers that are not finite", () =>
     Effect.gen(function*() {
@@ -295,7 +293,7 @@ describe("round trips", () => {
         assert.strictEqual(String((back as Plain).ratio), String(ratio))
         assert.strictEqual(String((back as Plain).either), String(ratio))
       }
-    }).pipe(provideCodec))
+    }))
 
   it.effect("odd text and odd names", () =>
     Effect.gen(function*() {
@@ -308,7 +306,7 @@ describe("round trips", () => {
       const message = yield* encode(event)
       assert.strictEqual(message.attributes["type"], "Odd.v2.v12")
       assert.deepStrictEqual(yield* decode(message, Odd), event)
-    }).pipe(provideCodec))
+    }))
 
   it.effect("an event of no fields", () =>
     Effect.gen(function*() {
@@ -316,12 +314,12 @@ describe("round trips", () => {
       const message = yield* encode(new Empty())
       assert.strictEqual(new TextDecoder().decode(message.body), "{}")
       assert.deepStrictEqual(yield* decode(message, Empty), new Empty())
-    }).pipe(provideCodec))
+    }))
 
   it.effect("a field that is unknown to the consumer is dropped", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* decode(make("News.v1", "{\"n\":1,\"later\":true}"), News), new News({ n: 1 }))
-    }).pipe(provideCodec))
+    }))
 
   it.effect("a value that its own schema cannot encode fails as a PublishError and is not published", () =>
     Effect.gen(function*() {
@@ -340,7 +338,7 @@ describe("round trips", () => {
       assert.strictEqual(error.messageType, "Stamped.v1")
       assert.strictEqual(error.reason._tag, "EncodeFailed")
       assert.isFalse(error.isRetryable)
-    }).pipe(provideCodec))
+    }))
 })
 
 describe("versions", () => {
@@ -370,7 +368,7 @@ describe("versions", () => {
       assert.strictEqual(MessageCodec.typeOf(Announced), "Announced.v3")
       assert.deepStrictEqual(yield* decode(message, Announced), current)
       assert.instanceOf(yield* decode(make("Announced.v1", "{\"id\":\"x\"}"), Announced), Announced)
-    }).pipe(provideCodec))
+    }))
 
   const reason = (message: Message.Message, ...classes: ReadonlyArray<NotificationEvent.AnyClass>) =>
     Effect.map(Effect.flip(decode(message, ...classes)), ({ reason }) => reason)
@@ -387,7 +385,7 @@ describe("versions", () => {
       class Second extends NotificationEvent.Class<Second>()("Second", {}, { topic: "t", version: 2 }) {}
       assert.strictEqual(yield* reason(make("Second.v1", "{}"), Second), "UnknownVersion")
       assert.strictEqual(yield* reason(make("News.v99999999999999999999", "{}"), News), "UnknownVersion")
-    }).pipe(provideCodec))
+    }))
 
   it.effect("an upcast that does not give a valid event is an invalid body", () =>
     Effect.gen(function*() {
@@ -396,7 +394,7 @@ describe("versions", () => {
         seats: Schema.Int.check(Schema.isLessThan(10))
       }, { topic: "t", version: 2, upcast: tooMany }) {}
       assert.strictEqual(yield* reason(make("Full.v1", "{}"), Full), "InvalidBody")
-    }).pipe(provideCodec))
+    }))
 
   it.effect("an upcast that throws is a defect", () =>
     Effect.gen(function*() {
@@ -409,7 +407,7 @@ describe("versions", () => {
         upcast: broken
       }) {}
       assert.isTrue(Exit.hasDies(yield* Effect.exit(decode(make("Broken.v1", "{}"), Broken))))
-    }).pipe(provideCodec))
+    }))
 
   it.effect("types that nobody knows", () =>
     Effect.gen(function*() {
@@ -419,7 +417,7 @@ describe("versions", () => {
       }
       const error = yield* Effect.flip(decode(make("Other.v1", "{}"), News, Announced))
       assert.strictEqual(error.detail, "known are News.v1, Announced.v3")
-    }).pipe(provideCodec))
+    }))
 
   it.effect("bodies that are not what they should be", () =>
     Effect.gen(function*() {
@@ -429,7 +427,7 @@ describe("versions", () => {
       }
       assert.strictEqual(yield* reason(make("News.v1", new Uint8Array([0xff, 0xfe])), News), "InvalidBody")
       assert.strictEqual(yield* reason(make("Announced.v1", "{\"id\":1}"), Announced), "InvalidBody")
-    }).pipe(provideCodec))
+    }))
 
   it.effect("a tag in the body, of a foreign producer, does not matter", () =>
     Effect.gen(function*() {
@@ -437,11 +435,11 @@ describe("versions", () => {
         yield* decode(make("News.v1", "{\"_tag\":\"Other\",\"n\":1,\"__proto__\":{\"n\":2}}"), News),
         new News({ n: 1 })
       )
-    }).pipe(provideCodec))
+    }))
 })
 
 describe("a codec of one's own", () => {
-  it.effect("EventFlow.layerWithCodec takes it", () =>
+  it.effect("is taken by the flow", () =>
     Effect.gen(function*() {
       const broker = new RecordingBroker()
       const upper = Layer.effect(
@@ -451,10 +449,24 @@ describe("a codec of one's own", () => {
           encode: (event: NotificationEvent.Any, context: MessageCodec.MessageContext) =>
             Effect.map(codec.encode(event, context), (message) => Message.make({ ...message, topic: "REPLACED" }))
         }))
-      ).pipe(Layer.provide(MessageCodec.layer))
+      )
       yield* Mediator.send(new Do()).pipe(
         Effect.provide(flow({ broker: broker.layer, codec: upper, events: [new A({}), new News({ n: 1 })] }))
       )
       assert.strictEqual(broker.batches[0]![0]!.topic, "REPLACED")
+    }))
+
+  it.effect("is the one that the flow was built with, whatever is in the context of a request", () =>
+    Effect.gen(function*() {
+      const broker = new RecordingBroker()
+      yield* Mediator.send(new Do()).pipe(
+        Effect.provideService(MessageCodec.MessageCodec, MessageCodec.cloudEvents({ source: "/request" })),
+        Effect.provide(flow({
+          broker: broker.layer,
+          codec: MessageCodec.layerCloudEvents({ source: "/flow" }),
+          events: [new News({ n: 1 })]
+        }))
+      )
+      assert.strictEqual(broker.batches[0]![0]!.attributes["source"], "/flow")
     }))
 })

@@ -13,7 +13,7 @@ import {
   EventMap,
   EventProcessor,
   Mediator,
-  type MessageCodec,
+  MessageCodec,
   NotificationEvent
 } from "@event-flow/core"
 import { Context, Effect, Layer, Schema } from "effect"
@@ -137,13 +137,13 @@ check<
 check<Equals<ErrorOf<typeof flow>, EventMap.DuplicateDefinition>>()
 const quietFlow = EventFlow.layer({ handlers: [] })
 check<Equals<ServicesOf<typeof quietFlow>, Broker.Broker>>()
-const ownCodec = EventFlow.layerWithCodec({ handlers: [React] })
-check<
-  Equals<
-    ServicesOf<typeof ownCodec>,
-    Broker.Broker | MessageCodec.MessageCodec | EventHandler.Handler<"React">
-  >
->()
+// A codec of one's own is set from outside: no layer requires one
+const ownCodec = EventFlow.layer({ handlers: [] }).pipe(
+  Layer.provide(Layer.succeed(MessageCodec.MessageCodec)(MessageCodec.cloudEvents({ source: "/own" })))
+)
+check<Equals<ServicesOf<typeof ownCodec>, Broker.Broker>>()
+// @ts-expect-error a codec encodes and decodes
+Layer.succeed(MessageCodec.MessageCodec)({ encode: MessageCodec.cloudEvents().encode })
 
 // @ts-expect-error a flow lists its handlers, if only none
 EventFlow.layer({})
@@ -184,4 +184,4 @@ const parts = Mediator.layer().pipe(
   Layer.provideMerge(EventEmitter.layer),
   Layer.provideMerge(EventMap.layer(Greet))
 )
-check<Equals<ServicesOf<typeof parts>, Broker.Broker | MessageCodec.MessageCodec | EventHandler.Handler<"Greet">>>()
+check<Equals<ServicesOf<typeof parts>, Broker.Broker | EventHandler.Handler<"Greet">>>()

@@ -347,7 +347,7 @@ it.live("the delay board drops duplicates, and dead-letters what it cannot read"
     assert.strictEqual(dead?.headers["dead-letter-reason"], "Undecodable")
     assert.strictEqual((yield* EventConsumer.EventConsumer).group, "delay-board")
   }).pipe(Effect.provide(
-    DelayBoardFlow.pipe(Layer.provideMerge([MemoryBroker.layer(), FlowCounts.layer, MessageCodec.layer]))
+    DelayBoardFlow.pipe(Layer.provideMerge([MemoryBroker.layer(), FlowCounts.layer]))
   )))
 
 it.effect("the progress bar is drawn on a terminal, and taken away at the end", () =>

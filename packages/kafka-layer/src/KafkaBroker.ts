@@ -6,8 +6,9 @@
  */
 import * as Broker from "@event-flow/core/Broker"
 import * as Message from "@event-flow/core/Message"
+import type * as Settings from "@event-flow/core/Settings"
 import * as Telemetry from "@event-flow/core/Telemetry"
-import type * as Config from "effect/Config"
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Sender from "./internal/sender.ts"
@@ -28,7 +29,7 @@ import * as KafkaConfig from "./KafkaConfig.ts"
  * a batch to each.
  *
  * While the buffer is full, `publish` waits. A publish fails at the latest after
- * `deliveryTimeout`: with `Unreachable` when it never left, with `Timeout` when
+ * `publishTimeout`: with `Unreachable` when it never left, with `Timeout` when
  * nobody knows. A publish that is interrupted is not sent if it had not left.
  *
  * **Gotchas**
@@ -39,6 +40,8 @@ import * as KafkaConfig from "./KafkaConfig.ts"
  * **Example** (A broker)
  *
  * ```ts
+ * import { KafkaBroker } from "@event-flow/kafka-layer"
+ *
  * const Live = KafkaBroker.layer({ bootstrapServers: ["127.0.0.1:9092"], compression: "lz4" })
  * ```
  *
@@ -48,7 +51,32 @@ import * as KafkaConfig from "./KafkaConfig.ts"
  */
 export const layer = (
   options: KafkaConfig.Publisher
-): Layer.Layer<Broker.Broker, KafkaConfig.KafkaConfigError> => Layer.effect(Broker.Broker, make(options))
+): Layer.Layer<Broker.Broker, Settings.InvalidSetting> => Layer.effect(Broker.Broker, make(options))
+
+/**
+ * The same with options from `Config`s of your own: one for each option, or one
+ * for all of them.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<KafkaConfig.Publisher>
+): Layer.Layer<Broker.Broker, Settings.InvalidSetting | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * The same with options from the environment, or whatever the `ConfigProvider`
+ * reads: `KAFKA_BOOTSTRAP_SERVERS` and so on; see `KafkaConfig.publisher`.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromEnv: Layer.Layer<Broker.Broker, Settings.InvalidSetting | Config.ConfigError> = layerConfig(
+  KafkaConfig.publisher.config
+)
 
 // --- internal ---
 
@@ -66,17 +94,3 @@ const make = Effect.fnUntraced(function*(options: KafkaConfig.Publisher) {
       })
   })
 })
-
-// --- layers, below what they are made of ---
-
-/**
- * The same with everything read from the `ConfigProvider`; see
- * `KafkaConfig.publisher` for the names.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerConfig: Layer.Layer<Broker.Broker, KafkaConfig.KafkaConfigError | Config.ConfigError> = Layer.unwrap(
-  Effect.map(KafkaConfig.publisher, layer)
-)

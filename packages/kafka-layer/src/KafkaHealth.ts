@@ -8,6 +8,8 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 
 /**
+ * The state of a subscription in its consumer group:
+ *
  * - `"joining"`: on the way into its group, for the first time or after a rebalance.
  * - `"stable"`: member of its group.
  * - `"disconnected"`: no broker can be reached, or the group took it for dead; it connects again by itself.
@@ -19,6 +21,8 @@ import type * as Effect from "effect/Effect"
 export type State = "joining" | "stable" | "disconnected"
 
 /**
+ * The progress of a consumer in one partition.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
@@ -39,6 +43,8 @@ export interface PartitionHealth {
 }
 
 /**
+ * The health of one subscription.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
@@ -62,6 +68,9 @@ export interface SubscriptionHealth {
  * **Example** (A readiness check)
  *
  * ```ts
+ * import { KafkaHealth } from "@event-flow/kafka-layer"
+ * import { Effect } from "effect"
+ *
  * const isReady = Effect.map(
  *   KafkaHealth.KafkaHealth.use((health) => health.subscriptions),
  *   (subscriptions) => subscriptions.every((subscription) => subscription.isConnected)

@@ -10,21 +10,21 @@
  * @stability unstable
  * @since 0.1.0
  */
+import * as Broker from "@event-flow/core/Broker"
 import * as ConsumerPolicy from "@event-flow/core/ConsumerPolicy"
 import * as EventConsumer from "@event-flow/core/EventConsumer"
-import type * as MessageCodec from "@event-flow/core/MessageCodec"
 import type * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import * as Postponed from "@event-flow/core/Postponed"
+import * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
-import type * as Arr from "effect/Array"
+import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { KafkaConfigError } from "./KafkaConfig.ts"
 import type { TopicSpec } from "./KafkaTopics.ts"
 
 const TypeId = "~@event-flow/kafka-layer/KafkaRetry"
@@ -46,6 +46,8 @@ export interface Step {
 }
 
 /**
+ * Options of the delayed retries of a consumer group.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
@@ -153,26 +155,33 @@ export const defaultTopicName = ({ group, step, topic }: Step): string =>
 
 /**
  * Says how a group retries typed failures; undecodable messages and defects
- * are not retried. Throws a `KafkaConfigError` for a delay that is not above 0,
- * or endless.
+ * are not retried. Throws `Settings.InvalidSetting` for an empty name of a group, a
+ * delay below 1 millisecond, or one that never ends.
  *
  * **Example** (Retries after 5 seconds and after another minute)
  *
  * ```ts
+ * import { KafkaBroker, KafkaRetry, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
+ * import { Layer } from "effect"
+ *
+ * const connection = { bootstrapServers: ["127.0.0.1:9092"] }
  * const retry = KafkaRetry.make({ group: "board", delays: ["5 seconds", "1 minute"] })
  *
+ * // In place of EventConsumer.layer
  * const Board = KafkaRetry.layer(retry, { concurrency: 16 }).pipe(
- *   Layer.provide(EventFlow.layer({ handlers: [Show] })),
  *   Layer.provide([KafkaBroker.layer(connection), KafkaSubscriber.layer(connection)])
  * )
  * const ensureTopics = KafkaTopics.KafkaTopics.use((topics) =>
- *   topics.ensure(KafkaRetry.specs(retry, [MeetingAnnounced], { partitions: 4 }))
+ *   topics.ensure(KafkaRetry.specs(retry, ["meetings"], { partitions: 4 }))
  * )
  * ```
  *
  * **Example** (Two quick retries in place before each delay)
  *
  * ```ts
+ * import { KafkaRetry } from "@event-flow/kafka-layer"
+ * import { Schedule } from "effect"
+ *
  * const retry = KafkaRetry.make({
  *   group: "board",
  *   delays: ["1 minute"],
@@ -185,9 +194,9 @@ export const defaultTopicName = ({ group, step, topic }: Step): string =>
  * @since 0.1.0
  */
 export const make = (options: Options): KafkaRetry => {
-  const { group, inPlace } = options
-  const [first, ...rest] = options.delays
-  const delays = [readDelay(first, 0), ...rest.map((delay, i) => readDelay(delay, i + 1))] as const
+  const { inPlace } = options
+  const { delays: millis, group } = settings.checkUnsafe({ group: options.group, delays: options.delays })
+  const delays = Arr.map(millis, (delay) => Duration.millis(delay))
   const otherwise = options.otherwise ?? ConsumerPolicy.deadLetter()
   const topicName = options.topicName ?? defaultTopicName
   return {
@@ -316,22 +325,6 @@ export const layer = <const Dedupe extends boolean = false>(
 > => Layer.provide(EventConsumer.layer(consumerOptions(retry, options)), layerSubscriber(retry))
 
 /**
- * The same with a `MessageCodec` of your own.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerWithCodec = <const Dedupe extends boolean = false>(
-  retry: KafkaRetry,
-  options?: ConsumerOptions<Dedupe>
-): Layer.Layer<
-  EventConsumer.EventConsumer,
-  Subscriber.SubscribeError | EventConsumer.NothingToConsume,
-  Requirements<Dedupe> | MessageCodec.MessageCodec
-> => Layer.provide(EventConsumer.layerWithCodec(consumerOptions(retry, options)), layerSubscriber(retry))
-
-/**
  * `EventConsumer.run` with retry topics; see `layer`.
  *
  * @stability unstable
@@ -344,33 +337,15 @@ export const run = <const Dedupe extends boolean = false>(
 ): Effect.Effect<never, EventConsumer.ConsumerError | EventConsumer.NothingToConsume, Requirements<Dedupe>> =>
   Effect.provide(EventConsumer.run(consumerOptions(retry, options)), layerSubscriber(retry))
 
-/**
- * The same with a `MessageCodec` of your own.
- *
- * @stability unstable
- * @category running
- * @since 0.1.0
- */
-export const runWithCodec = <const Dedupe extends boolean = false>(
-  retry: KafkaRetry,
-  options?: ConsumerOptions<Dedupe>
-): Effect.Effect<
-  never,
-  EventConsumer.ConsumerError | EventConsumer.NothingToConsume,
-  Requirements<Dedupe> | MessageCodec.MessageCodec
-> => Effect.provide(EventConsumer.runWithCodec(consumerOptions(retry, options)), layerSubscriber(retry))
-
 // --- internal ---
 
-const readDelay = (input: Duration.Input, i: number): Duration.Duration => {
-  const delay = Option.getOrUndefined(Duration.fromInput(input))
-  const millis = delay === undefined ? Number.NaN : Duration.toMillis(delay)
-  if (delay !== undefined && Number.isFinite(millis) && millis > 0) return delay
-  throw new KafkaConfigError({
-    field: `retry.delays[${i}]`,
-    detail: `${String(input)} is not a duration above 0 that ends`
+const settings = Settings.make("KafkaRetry", {
+  prefix: "KAFKA_RETRY",
+  schema: Schema.Struct({
+    group: Schema.String.check(Schema.isNonEmpty({ expected: "the name of a consumer group" })),
+    delays: Schema.NonEmptyArray(Settings.duration())
   })
-}
+})
 
 const consumerOptions = <Dedupe extends boolean>(
   retry: KafkaRetry,
@@ -392,14 +367,7 @@ const layerSubscriber = (retry: KafkaRetry): Layer.Layer<Subscriber.Subscriber, 
           const retryTopics = topicsFor(retry, options.topics)
           return typeof retryTopics !== "string"
             ? kafka.subscribe({ ...options, retryTopics })
-            : Effect.fail(
-              new Subscriber.SubscribeError({
-                topics: options.topics,
-                group: options.group,
-                reason: "Other",
-                detail: retryTopics
-              })
-            )
+            : Effect.fail(Subscriber.subscribeError(options, new Broker.Rejected({ detail: retryTopics })))
         }
       }))
   )

@@ -4,9 +4,10 @@
  * @stability unstable
  * @since 0.1.0
  */
+import type * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import * as Telemetry from "@event-flow/core/Telemetry"
-import type * as Config from "effect/Config"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -62,7 +63,32 @@ export type Services = Subscriber.Subscriber | KafkaHealth.KafkaHealth | KafkaRe
  */
 export const layer = (
   options: KafkaConfig.Consumer
-): Layer.Layer<Services, KafkaConfig.KafkaConfigError> => Layer.effectContext(make(options))
+): Layer.Layer<Services, Settings.InvalidSetting> => Layer.effectContext(make(options))
+
+/**
+ * The same with options from `Config`s of your own: one for each option, or one
+ * for all of them.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<KafkaConfig.Consumer>
+): Layer.Layer<Services, Settings.InvalidSetting | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * The same with options from the environment, or whatever the `ConfigProvider`
+ * reads: `KAFKA_BOOTSTRAP_SERVERS` and so on; see `KafkaConfig.consumer`.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromEnv: Layer.Layer<Services, Settings.InvalidSetting | Config.ConfigError> = layerConfig(
+  KafkaConfig.consumer.config
+)
 
 // --- internal ---
 
@@ -92,17 +118,3 @@ const make = Effect.fnUntraced(function*(options: KafkaConfig.Consumer) {
     Context.add(KafkaRetry.RetrySubscriber, retrySubscriber)
   )
 })
-
-// --- layers, below what they are made of ---
-
-/**
- * The same with everything read from the `ConfigProvider`; see
- * `KafkaConfig.consumer` for the names.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerConfig: Layer.Layer<Services, KafkaConfig.KafkaConfigError | Config.ConfigError> = Layer.unwrap(
-  Effect.map(KafkaConfig.consumer, layer)
-)

@@ -2,11 +2,11 @@
 import { it } from "@effect/vitest"
 import { BrokerSuite } from "@event-flow/core/testing"
 import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
+import { findOwnSource, startKafka } from "@event-flow/test-support/kafkaServer"
+import type { KafkaServer } from "@event-flow/test-support/kafkaServer"
 import { Effect, Layer } from "effect"
 import { afterAll, beforeAll, describe } from "vitest"
 import { consuming, live } from "./support/kafka.ts"
-import { findOwnSource, startKafka } from "./support/kafkaServer.ts"
-import type { KafkaServer } from "./support/kafkaServer.ts"
 
 const source = findOwnSource()
 let server: KafkaServer

@@ -220,11 +220,11 @@ describeKafka("KafkaSubscriber", () => {
           service.subscribe({ topics: [topic], group: unique("none"), maxInFlight: 1 })
         ))
       const unknown = yield* subscribe(unique("unknown")).pipe(Effect.provide(subscriber()))
-      assert.strictEqual(unknown.reason, "UnknownTopic")
+      assert.strictEqual(unknown.reason._tag, "UnknownTopic")
       const unreachable = yield* subscribe("t").pipe(Effect.provide(
         subscriber({ bootstrapServers: ["127.0.0.1:1"], subscribeTimeout: "1 second" })
       ))
-      assert.strictEqual(unreachable.reason, "Unreachable")
+      assert.strictEqual(unreachable.reason._tag, "Unreachable")
     }).pipe(Effect.scoped))
 
   live("tells its health: state, partitions, lag", () =>
@@ -289,7 +289,7 @@ describeKafka("KafkaSubscriber", () => {
         return yield* Effect.forkIn(Effect.result(subscription.take), scope, { startImmediately: true })
       }))
       const result = yield* Fiber.join(waiting)
-      assert.isTrue(Result.isFailure(result) && result.failure.reason === "Closed")
+      assert.isTrue(Result.isFailure(result) && result.failure.reason._tag === "Closed")
     }).pipe(Effect.scoped, Effect.provide(subscriber())))
 })
 

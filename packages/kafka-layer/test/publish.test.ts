@@ -199,14 +199,14 @@ describe("KafkaBroker without a broker", () => {
       const [duration, reason] = yield* Effect.timed(reasonOf(service.publish([numbered("t", 1)])))
       assert.strictEqual(reason, "Unreachable")
       assert.isBelow(Number(duration) || 0, 10_000)
-    }).pipe(Effect.provide(broker({ bootstrapServers: ["127.0.0.1:1"], deliveryTimeout: "1 second" }))))
+    }).pipe(Effect.provide(broker({ bootstrapServers: ["127.0.0.1:1"], publishTimeout: "1 second" }))))
 
   live("says Unreachable where something listens and does not answer: nothing has left", () =>
     Effect.gen(function*() {
       const port = yield* silentServer
       const layer = broker({
         bootstrapServers: [`127.0.0.1:${port}`],
-        deliveryTimeout: "1 second",
+        publishTimeout: "1 second",
         requestTimeout: "300 millis"
       })
       const reason = yield* Broker.Broker.use((service) => reasonOf(service.publish([numbered("t", 1)]))).pipe(
@@ -229,7 +229,7 @@ describe("KafkaBroker without a broker", () => {
       assert.strictEqual(results.filter((reason) => reason === "Timeout").length, 20 - unreachable)
     }).pipe(Effect.provide(broker({
       bootstrapServers: ["127.0.0.1:1"],
-      deliveryTimeout: "1 second",
+      publishTimeout: "1 second",
       maxBufferedMessages: 5
     }))))
 })

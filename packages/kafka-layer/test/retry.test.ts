@@ -9,6 +9,7 @@ import {
   Inbox,
   Message,
   NotificationEvent,
+  type Settings,
   Subscriber
 } from "@event-flow/core"
 import { KafkaHealth, KafkaRetry, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
@@ -70,7 +71,7 @@ interface SetupOptions extends Omit<KafkaRetry.Options, "group"> {
   readonly ensure?: boolean
   readonly consumer?: KafkaRetry.ConsumerOptions<false>
   readonly subscriber?: KafkaConfig.Consuming
-  readonly broker?: Layer.Layer<Broker.Broker, KafkaConfig.KafkaConfigError>
+  readonly broker?: Layer.Layer<Broker.Broker, Settings.InvalidSetting>
 }
 
 const topics = KafkaTopics.layer({ bootstrapServers: servers })
@@ -408,8 +409,8 @@ describeKafka("retry topics", () => {
       )
       assert.isTrue(error._tag === "SubscribeError")
       if (error._tag !== "SubscribeError") return
-      assert.strictEqual(error.reason, "UnknownTopic")
-      assert.strictEqual(error.detail, `there is no topic "${topic}.g.retry.1" (a retry topic)`)
+      assert.strictEqual(error.reason._tag, "UnknownTopic")
+      assert.strictEqual(error.reason.detail, `there is no topic "${topic}.g.retry.1" (a retry topic)`)
     }).pipe(Effect.scoped))
 
   live("quick retries in place come before each delay", () =>

@@ -9,11 +9,11 @@ import {
   type Inbox,
   type Mediator,
   MemoryBroker,
-  type MessageCodec,
+  type Settings,
   type Subscriber
 } from "@event-flow/core"
 
-import { type KafkaConfig, type KafkaHealth, KafkaRetry, KafkaSubscriber } from "@event-flow/kafka-layer"
+import { type KafkaHealth, KafkaRetry, KafkaSubscriber } from "@event-flow/kafka-layer"
 import { Layer, Schedule } from "effect"
 import { check, type Equals, type ErrorOf, type ProvidedBy, type ServicesOf } from "../../core/typetest/support.ts"
 
@@ -52,20 +52,12 @@ check<Equals<ServicesOf<typeof consumer>, Flow | KafkaRetry.RetrySubscriber>>()
 const deduping = KafkaRetry.layer(retry, { dedupe: true })
 check<Equals<ServicesOf<typeof deduping>, Flow | KafkaRetry.RetrySubscriber | Inbox.Inbox>>()
 
-const withCodec = KafkaRetry.layerWithCodec(retry)
-check<Equals<ServicesOf<typeof withCodec>, Flow | KafkaRetry.RetrySubscriber | MessageCodec.MessageCodec>>()
-
 const running = KafkaRetry.run(retry, { concurrency: 2 })
 check<Equals<ErrorOf<typeof running>, EventConsumer.ConsumerError | EventConsumer.NothingToConsume>>()
 check<Equals<ServicesOf<typeof running>, Flow | KafkaRetry.RetrySubscriber>>()
 
-const runningWithCodec = KafkaRetry.runWithCodec(retry, { dedupe: true })
-check<
-  Equals<
-    ServicesOf<typeof runningWithCodec>,
-    Flow | KafkaRetry.RetrySubscriber | MessageCodec.MessageCodec | Inbox.Inbox
-  >
->()
+const dedupingRun = KafkaRetry.run(retry, { dedupe: true })
+check<Equals<ServicesOf<typeof dedupingRun>, Flow | KafkaRetry.RetrySubscriber | Inbox.Inbox>>()
 
 // --- and the subscriber that it needs ---
 
@@ -73,7 +65,7 @@ const kafka = KafkaSubscriber.layer({ bootstrapServers: ["127.0.0.1:9092"] })
 check<
   Equals<ProvidedBy<typeof kafka>, Subscriber.Subscriber | KafkaHealth.KafkaHealth | KafkaRetry.RetrySubscriber>
 >()
-check<Equals<ErrorOf<typeof kafka>, KafkaConfig.KafkaConfigError>>()
+check<Equals<ErrorOf<typeof kafka>, Settings.InvalidSetting>>()
 
 const onKafka = consumer.pipe(Layer.provide(kafka))
 check<Equals<ServicesOf<typeof onKafka>, Flow>>()

@@ -40,6 +40,8 @@ import * as RabbitConfig from "./RabbitConfig.ts"
  * **Example** (A broker)
  *
  * ```ts
+ * import { RabbitBroker } from "@event-flow/rabbitmq-layer"
+ *
  * const Live = RabbitBroker.layer({ url: "amqp://guest:guest@127.0.0.1:5672" })
  * ```
  *

@@ -11,6 +11,8 @@ import * as Duration from "effect/Duration"
 import * as Names from "./internal/names.ts"
 
 /**
+ * Options of the delayed retries of a consumer group.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
@@ -40,9 +42,12 @@ export interface Options {
  * **Example** (Two retries)
  *
  * ```ts
+ * import { EventConsumer } from "@event-flow/core"
+ * import { RabbitRetry, RabbitSubscriber } from "@event-flow/rabbitmq-layer"
+ *
  * const delays = ["5 seconds", "1 minute"] as const
  * const Board = EventConsumer.layer({ group: "board", policy: RabbitRetry.policy({ group: "board", delays }) })
- * const Live = RabbitSubscriber.layer({ url, retryDelays: delays })
+ * const Live = RabbitSubscriber.layer({ url: "amqp://127.0.0.1", retryDelays: delays })
  * ```
  *
  * @stability unstable

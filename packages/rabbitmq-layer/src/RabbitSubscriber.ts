@@ -4,6 +4,7 @@
  * @stability unstable
  * @since 0.1.0
  */
+import * as Broker from "@event-flow/core/Broker"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import type * as Config from "effect/Config"
 import * as Deferred from "effect/Deferred"
@@ -74,20 +75,18 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
   return Subscriber.Subscriber.of({
     name: "rabbitmq",
     subscribe: Effect.fnUntraced(function*(options) {
-      const closed = new Subscriber.SubscribeError({
-        topics: options.topics,
-        group: options.group,
-        reason: "Closed",
-        detail: "the layer of the RabbitMQ subscriber is closed"
-      })
+      const closed = Subscriber.subscribeError(
+        options,
+        new Broker.Closed({ detail: "the layer of the RabbitMQ subscriber is closed" })
+      )
       if (isClosed) return yield* closed
       if (options.ephemeral === true && !settings.declare) {
-        return yield* new Subscriber.SubscribeError({
-          topics: options.topics,
-          group: options.group,
-          reason: "Other",
-          detail: "the queues of an ephemeral group must be declared by the layer: leave out `declare: false`"
-        })
+        return yield* Subscriber.subscribeError(
+          options,
+          new Broker.Rejected({
+            detail: "the queues of an ephemeral group must be declared by the layer: leave out `declare: false`"
+          })
+        )
       }
       const subscription = new Subscription(settings, connection, options, closed)
       yield* Effect.acquireRelease(
@@ -136,12 +135,12 @@ class Subscription {
       duration: subscribeTimeout,
       orElse: () =>
         Effect.fail(
-          new Subscriber.SubscribeError({
-            topics: this.#options.topics,
-            group: this.#options.group,
-            reason: "Unreachable",
-            detail: this.#connection.problem() ?? `no answer within ${subscribeTimeout} ms`
-          })
+          Subscriber.subscribeError(
+            this.#options,
+            new Broker.Unreachable({
+              detail: this.#connection.problem() ?? `no answer within ${subscribeTimeout} ms`
+            })
+          )
         )
     }))
   }
@@ -193,7 +192,7 @@ class Subscription {
         Deferred.doneUnsafe(this.#ready, Effect.fail(error))
         return
       }
-      yield* Effect.logWarning(`Cannot consume: ${error.detail}`)
+      yield* Effect.logWarning(`Cannot consume: ${error.reason.detail}`)
       yield* Connection.backoff(this.#settings, failures++)
     }
   })
@@ -203,7 +202,7 @@ class Subscription {
    * the server refuses it: it may be on its way up, without its queues' leaders.
    */
   #isFinal({ code, detail }: AmqpFailure, error: Subscriber.SubscribeError): boolean {
-    if (!Deferred.isDoneUnsafe(this.#ready)) return error.reason !== "Unreachable"
+    if (!Deferred.isDoneUnsafe(this.#ready)) return error.reason._tag !== "Unreachable"
     if (code === ReplyCode.notFound) return !this.#settings.declare && !detail.includes("home node")
     return code === ReplyCode.accessRefused || code === ReplyCode.preconditionFailed
   }

@@ -14,6 +14,7 @@
  * @stability unstable
  * @since 0.1.0
  */
+import * as Broker from "@event-flow/core/Broker"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import type * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
@@ -53,7 +54,12 @@ export const deadLetterTopic: (topic: string) => string = Names.deadLetterTopic
  * **Example** (At the start of a publisher)
  *
  * ```ts
- * yield* RabbitTopology.declare({ url }, { group: "delay-board", topics: ["flights"] })
+ * import { RabbitTopology } from "@event-flow/rabbitmq-layer"
+ *
+ * const declared = RabbitTopology.declare(
+ *   { url: "amqp://127.0.0.1" },
+ *   { group: "delay-board", topics: ["flights"] }
+ * )
  * ```
  *
  * @stability unstable
@@ -78,11 +84,12 @@ export const declare: (
         duration: settings.subscribeTimeout,
         orElse: () =>
           Effect.fail(
-            new Subscriber.SubscribeError({
-              ...of,
-              reason: "Unreachable",
-              detail: connection.problem() ?? `no answer within ${settings.subscribeTimeout} ms`
-            })
+            Subscriber.subscribeError(
+              of,
+              new Broker.Unreachable({
+                detail: connection.problem() ?? `no answer within ${settings.subscribeTimeout} ms`
+              })
+            )
           )
       })
     )

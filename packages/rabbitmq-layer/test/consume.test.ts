@@ -149,11 +149,11 @@ withServer("consume", () => {
         Effect.scoped(subscribe(topic)).pipe(
           Effect.provide(layers(options)),
           Effect.flip,
-          Effect.map((error) => error instanceof Subscriber.SubscribeError ? error.reason : String(error))
+          Effect.map((error) => error instanceof Subscriber.SubscribeError ? error.reason._tag : String(error))
         )
       assert.strictEqual(yield* reason({ url: address.href }), "NotAuthorised")
       assert.strictEqual(yield* reason({ url: "amqp://127.0.0.1:1", subscribeTimeout: "300 millis" }), "Unreachable")
-      assert.strictEqual(yield* reason({ queueType: "classic" }), "Other")
+      assert.strictEqual(yield* reason({ queueType: "classic" }), "Rejected")
       assert.strictEqual(yield* reason({ declare: false, queueName: () => "missing" }), "UnknownTopic")
     }))
 })

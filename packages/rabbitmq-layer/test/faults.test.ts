@@ -7,11 +7,11 @@ import * as EventHandler from "@event-flow/core/EventHandler"
 import * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import { RabbitTopology } from "@event-flow/rabbitmq-layer"
+import { startProxy } from "@event-flow/test-support/proxy"
 import { Effect, Fiber, Layer, Schedule, Schema } from "effect"
 import { spawn } from "node:child_process"
 import { join } from "node:path"
 import { afterAll, beforeAll } from "vitest"
-import { startProxy } from "./support/proxy.ts"
 import {
   eventually,
   layers,

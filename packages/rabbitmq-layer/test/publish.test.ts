@@ -2,9 +2,10 @@ import { assert, it } from "@effect/vitest"
 import * as Broker from "@event-flow/core/Broker"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import { RabbitBroker, RabbitTopology } from "@event-flow/rabbitmq-layer"
+import { startProxy } from "@event-flow/test-support/proxy"
+import { maxMessageSize } from "@event-flow/test-support/rabbitServer"
 import { Effect, Exit, Fiber, Layer, Scope } from "effect"
 import { afterAll, beforeAll } from "vitest"
-import { startProxy } from "./support/proxy.ts"
 import {
   eventually,
   layers,
@@ -22,7 +23,6 @@ import {
   withOwnServer,
   withServer
 } from "./support/rabbit.ts"
-import { maxMessageSize } from "./support/rabbitServer.ts"
 
 const reasonOf = <A, R>(effect: Effect.Effect<A, Broker.BrokerNotFound | Broker.PublishError, R>) =>
   Effect.map(Effect.flip(effect), (error) => error._tag === "PublishError" ? error.reason : error)

@@ -22,6 +22,8 @@ import * as Transaction from "./internal/transaction.ts"
 import * as Tables from "./Tables.ts"
 
 /**
+ * Options of the inbox.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
@@ -62,6 +64,10 @@ export interface Options {
  * **Example** (A consumer whose effects happen once)
  *
  * ```ts
+ * import { EventConsumer } from "@event-flow/core"
+ * import { Inbox } from "@event-flow/sql-layer"
+ * import { Layer } from "effect"
+ *
  * const Consumer = EventConsumer.layer({ group: "orders-view", dedupe: true }).pipe(
  *   Layer.provide(Inbox.layer())
  * )

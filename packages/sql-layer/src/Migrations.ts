@@ -49,7 +49,13 @@ export const run: Effect.Effect<
  * **Example** (Before everything that needs the tables)
  *
  * ```ts
- * const Database = Migrations.layer.pipe(Layer.provideMerge(PgClient.layerConfig({ url: Config.Redacted("DATABASE_URL") })))
+ * import { PgClient } from "@effect/sql-pg"
+ * import { Migrations } from "@event-flow/sql-layer"
+ * import { Config, Layer } from "effect"
+ *
+ * const Database = Migrations.layer.pipe(
+ *   Layer.provideMerge(PgClient.layerConfig({ url: Config.Redacted("DATABASE_URL") }))
+ * )
  * ```
  *
  * @stability unstable

@@ -28,6 +28,8 @@ import * as Tables from "./Tables.ts"
 export const name = "outbox"
 
 /**
+ * Options of the outbox.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
@@ -71,6 +73,11 @@ export interface Options {
  * **Example** (State and events cannot disagree)
  *
  * ```ts
+ * import { EventFlow } from "@event-flow/core"
+ * import { KafkaBroker } from "@event-flow/kafka-layer"
+ * import { Outbox, OutboxRelay } from "@event-flow/sql-layer"
+ * import { Layer } from "effect"
+ *
  * const Shop = EventFlow.layer({ handlers: [] }).pipe(Layer.provide(Outbox.layer()))
  * const Relay = OutboxRelay.layer().pipe(Layer.provide(KafkaBroker.layer({ bootstrapServers: ["127.0.0.1:9092"] })))
  * ```

@@ -47,6 +47,8 @@ export interface Row {
 }
 
 /**
+ * The number of rows in each state, and the lag.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0

@@ -196,7 +196,10 @@ const prune = Command.make(
  * **Example** (In a program with other commands)
  *
  * ```ts
- * const app = Command.make("shop").pipe(Command.withSubcommands([serve, OutboxCli.command]))
+ * import * as OutboxCli from "@event-flow/sql-layer/OutboxCli"
+ * import { Command } from "effect/cli"
+ *
+ * const app = Command.make("shop").pipe(Command.withSubcommands([OutboxCli.command]))
  * ```
  *
  * @stability unstable

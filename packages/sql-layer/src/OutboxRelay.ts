@@ -30,6 +30,8 @@ import * as OutboxMetrics from "./OutboxMetrics.ts"
 import * as Tables from "./Tables.ts"
 
 /**
+ * Options of a relay.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0

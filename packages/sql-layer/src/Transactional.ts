@@ -49,6 +49,8 @@ export class TransactionError
 }
 
 /**
+ * Options of the transaction.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
@@ -99,9 +101,12 @@ export interface Options {
  * **Example** (All or nothing)
  *
  * ```ts
+ * import { Command } from "@event-flow/core"
+ * import { Transactional } from "@event-flow/sql-layer"
+ * import { Schema } from "effect"
+ *
  * class PlaceOrder extends Command.Class<PlaceOrder>()("PlaceOrder", {
  *   payload: { orderId: Schema.String },
- *   emits: [OrderPlaced],
  *   middleware: [Transactional.make({ isolation: "serializable" })]
  * }) {}
  * ```

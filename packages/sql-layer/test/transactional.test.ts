@@ -3,6 +3,7 @@ import { PgClient } from "@effect/sql-pg"
 import { assert, it } from "@effect/vitest"
 import { Command, Mediator } from "@event-flow/core"
 import { Transactional } from "@event-flow/sql-layer"
+import { startProxy } from "@event-flow/test-support/proxy"
 import { Cause, Context, Deferred, Effect, Exit, Fiber, Layer, Redacted, Schedule, Schema, Stream } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import {
@@ -26,7 +27,6 @@ import {
   write,
   written
 } from "./support/orders.ts"
-import { startProxy } from "./support/proxy.ts"
 import {
   clientLayer,
   control,

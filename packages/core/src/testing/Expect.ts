@@ -14,12 +14,19 @@
  * **Example** (What happened)
  *
  * ```ts
- * Expect.exactly(flow, {
- *   commands: [JoinMeeting],
- *   events: [new UserJoined({ meetingId: "m", userId: "u" }), GreetingSent],
- *   handlers: [Greet, Count]
- * })
- * Expect.includes(flow, { published: [Expect.where(MeetingAnnounced, (event) => event.title !== "")] })
+ * import { Command, DomainEvent, EventHandler, NotificationEvent } from "@event-flow/core"
+ * import { Expect, Flow } from "@event-flow/core/testing"
+ * import { Schema } from "effect"
+ *
+ * class Paid extends DomainEvent.Class<Paid>()("Paid", { order: Schema.String }) {}
+ * class Shipped extends NotificationEvent.Class<Shipped>()("Shipped", { order: Schema.String }, { topic: "orders" }) {}
+ * class Pay extends Command.Class<Pay>()("Pay", { emits: [Paid] }) {}
+ * const Ship = EventHandler.make("Ship", { on: Paid, emits: [Shipped] })
+ *
+ * const expectShipped = (flow: Flow.Flow) => {
+ *   Expect.exactly(flow, { commands: [Pay], events: [new Paid({ order: "7" }), Shipped], handlers: [Ship] })
+ *   Expect.includes(flow, { published: [Expect.where(Shipped, (event) => event.order !== "")] })
+ * }
  * ```
  *
  * @stability unstable
@@ -78,6 +85,8 @@ export type Notification =
   | Where<NotificationEvent.Any>
 
 /**
+ * Options of an expectation.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0

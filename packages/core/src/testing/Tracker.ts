@@ -5,13 +5,27 @@
  * **Example** (A whole flow, the way through the broker included)
  *
  * ```ts
- * const App = Layer.mergeAll(Main, BoardConsumer).pipe(Layer.provideMerge(Tracker.layerMemoryBroker()))
+ * import { Command, EventConsumer, EventFlow, EventHandler, Mediator, NotificationEvent } from "@event-flow/core"
+ * import { Expect, Tracker } from "@event-flow/core/testing"
+ * import { Effect, Layer } from "effect"
  *
- * it.effect("announces the meeting", () =>
- *   Effect.gen(function*() {
- *     const { flow } = yield* Tracker.run(Mediator.send(new JoinMeeting({ meetingId: "m", userId: "u" })))
- *     Expect.exactly(flow, { events: [UserJoined, MeetingAnnounced], consumed: [MeetingAnnounced] })
- *   }).pipe(Effect.provide(App)))
+ * class Announced extends NotificationEvent.Class<Announced>()("Announced", {}, { topic: "meetings" }) {}
+ * class Announce extends Command.Class<Announce>()("Announce", { emits: [Announced] }) {}
+ * const Show = EventHandler.make("Show", { on: Announced })
+ *
+ * const App = EventConsumer.layer({ group: "board" }).pipe(
+ *   Layer.provideMerge(EventFlow.layer({ handlers: [Show] })),
+ *   Layer.provide(Show.toLayer(() => Effect.void)),
+ *   Layer.provideMerge(Announce.toLayer((_, { collect }) => collect(new Announced()))),
+ *   Layer.provideMerge(Tracker.layerMemoryBroker())
+ * )
+ *
+ * const test = Effect.gen(function*() {
+ *   const { flow } = yield* Tracker.run(Mediator.send(new Announce()))
+ *   Expect.exactly(flow, { published: [Announced], consumed: [Announced], handlers: [Show] })
+ * })
+ *
+ * Effect.runPromise(Effect.provide(test, App))
  * ```
  *
  * @stability unstable
@@ -23,9 +37,9 @@ import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Semaphore from "effect/Semaphore"
 import type * as Broker from "../Broker.ts"
+import { Waiters } from "../BrokerLayer.ts"
 import type * as Event from "../Event.ts"
 import * as FlowObserver from "../FlowObserver.ts"
-import { Waiters } from "../internal/waiters.ts"
 import * as MemoryBroker from "../MemoryBroker.ts"
 import type { Message } from "../Message.ts"
 import type * as Subscriber from "../Subscriber.ts"
@@ -70,9 +84,15 @@ export class Tracker extends Context.Service<Tracker, {
  * the time:
  *
  * ```ts
- * const fiber = yield* Effect.forkChild(Tracker.run(program), { startImmediately: true })
- * yield* TestClock.adjust("1 minute")
- * const { exit, flow } = yield* Fiber.join(fiber)
+ * import { Tracker } from "@event-flow/core/testing"
+ * import { Effect, Fiber } from "effect"
+ * import { TestClock } from "effect/testing"
+ *
+ * const test = Effect.gen(function*() {
+ *   const fiber = yield* Effect.forkChild(Tracker.run(Effect.sleep("1 minute")), { startImmediately: true })
+ *   yield* TestClock.adjust("1 minute")
+ *   return yield* Fiber.join(fiber)
+ * })
  * ```
  *
  * The runs of one tracker wait for one another: build a tracker for each test.

@@ -1,8 +1,8 @@
 /**
  * The one place that chooses the broker. Nothing else of the example knows which one it is.
  */
-import { type Broker, MemoryBroker, type Subscriber } from "@event-flow/core"
-import { KafkaBroker, type KafkaConfig, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
+import { type Broker, MemoryBroker, type Settings, type Subscriber } from "@event-flow/core"
+import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
 import { RabbitBroker, RabbitConfig, RabbitSubscriber, RabbitTopology } from "@event-flow/rabbitmq-layer"
 import { Array, Config, ConfigProvider, Effect, Layer, Option, Schema } from "effect"
 import { layerOwnTopics } from "../ownTopics.ts"
@@ -38,7 +38,7 @@ const environment = ConfigProvider.layer(Effect.map(ConfigProvider.ConfigProvide
 
 const layerKafka = (run: string) =>
   layerInRun(run).pipe(
-    Layer.provide([KafkaBroker.layerConfig, KafkaSubscriber.layerConfig]),
+    Layer.provide([KafkaBroker.layerFromEnv, KafkaSubscriber.layerFromEnv]),
     // Created before anything subscribes or publishes
     Layer.provide(
       Layer.effectDiscard(
@@ -50,7 +50,7 @@ const layerKafka = (run: string) =>
             ])
           )
         )
-      ).pipe(Layer.provide(KafkaTopics.layerConfig))
+      ).pipe(Layer.provide(KafkaTopics.layerFromEnv))
     ),
     Layer.provide(environment)
   )
@@ -80,7 +80,7 @@ const requireSetting = (options: typeof BrokerNotConfigured["~type.make.in"]) =>
 export type BrokerLayerError =
   | BrokerNotConfigured
   | Config.ConfigError
-  | KafkaConfig.KafkaConfigError
+  | Settings.InvalidSetting
   | KafkaTopics.KafkaTopicsError
   | RabbitConfig.RabbitConfigError
   | Subscriber.SubscribeError

@@ -3,7 +3,7 @@
  */
 import { Broker, MemoryBroker, Subscriber } from "@event-flow/core"
 import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
-import { Config, ConfigProvider, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { Config, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { layerOwnTopics } from "../ownTopics.ts"
 import { topic } from "./domain.ts"
@@ -56,19 +56,16 @@ const layerOfShop = Effect.fnUntraced(function*() {
       // Shorter than the inbox remembers: what it has forgotten does not come again
       topics.ensure([{ topic: own(topic), partitions: 4, retention: "3 days" }])
     )
-  ).pipe(Layer.provide(KafkaTopics.layerConfig))
+  ).pipe(Layer.provide(KafkaTopics.layerFromEnv))
   return layerOwnTopics(own).pipe(
-    Layer.provide([KafkaBroker.layerConfig, KafkaSubscriber.layerConfig]),
+    Layer.provide([KafkaBroker.layerFromEnv, KafkaSubscriber.layerFromEnv]),
     Layer.provide(topics)
   )
 })
 
-/** Settings come from the environment: `kafka.bootstrapServers` is KAFKA_BOOTSTRAP_SERVERS. */
-const environment = ConfigProvider.layer(Effect.map(ConfigProvider.ConfigProvider, ConfigProvider.constantCase))
-
 const layerKafka = Layer.unwrap(
   Effect.andThen(required("KAFKA_BOOTSTRAP_SERVERS", "kafka"), layerOfShop())
-).pipe(Layer.provide(environment))
+)
 
 /** The layer of a broker, by its name. */
 export const layer = {

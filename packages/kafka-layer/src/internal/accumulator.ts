@@ -142,7 +142,7 @@ export class Accumulator {
     }
     const publish: Publish = {
       messages,
-      deadline: this.#now() + this.#settings.deliveryTimeout,
+      deadline: this.#now() + this.#settings.publishTimeout,
       resume,
       remaining: messages.length,
       isSettled: false,
@@ -525,7 +525,7 @@ export class Accumulator {
   }
 
   #expired(publish: Publish): Broker.PublishReason {
-    const after = `not acknowledged within ${this.#settings.deliveryTimeout} ms`
+    const after = `not acknowledged within ${this.#settings.publishTimeout} ms`
     if (!publish.isAdmitted) return new Broker.Timeout({ detail: `${after}: the buffer was full all the time` })
     const batch = this.#batchOf(publish)
     const failure = batch?.failure ?? this.#topics.get(publish.messages[0]!.topic)?.failure ?? this.failure

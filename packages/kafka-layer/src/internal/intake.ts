@@ -1,6 +1,7 @@
-/** What a subscription hands out: the partitions of the moment, and the bound over all of them. */
+/** What a subscription hands out: the currently assigned partitions, and the in-flight limit that they share. */
+import * as BrokerLayer from "@event-flow/core/BrokerLayer"
 import type * as Subscriber from "@event-flow/core/Subscriber"
-import type * as Arr from "effect/Array"
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import type { AssignedPartition, Owner } from "./assignedPartition.ts"
 import { onceATurn } from "./onceATurn.ts"
@@ -10,7 +11,7 @@ const maxTake = 500
 
 export class Intake {
   readonly #maxInFlight: number
-  readonly #waiters = new Set<() => void>()
+  readonly #waiters = new BrokerLayer.Waiters()
   readonly #owner: Owner
   #partitions: Array<AssignedPartition> = []
   /** The partition that is served first next time. */
@@ -34,7 +35,7 @@ export class Intake {
         if (isDone) this.onDone()
         if (this.#onQuiet !== undefined && this.outstanding === 0) this.#onQuiet()
         // The room was used up: somebody may wait for it
-        if (this.#waiters.size > 0) this.#wakeSoon()
+        if (!this.#waiters.isEmpty) this.#wakeSoon()
       },
       onBlocked: options.onBlocked
     }
@@ -97,28 +98,17 @@ export class Intake {
   readonly #wakeSoon = onceATurn(() => this.wake())
 
   wake(): void {
-    const waiters = [...this.#waiters]
-    this.#waiters.clear()
-    for (const waiter of waiters) waiter()
+    this.#waiters.wakeAll()
   }
 
-  readonly take: Effect.Effect<Arr.NonEmptyReadonlyArray<Subscriber.Delivery>, Subscriber.SubscribeError> = Effect
-    .suspend(() => {
+  readonly take: Effect.Effect<Arr.NonEmptyReadonlyArray<Subscriber.Delivery>, Subscriber.SubscribeError> = this
+    .#waiters.until(() => {
       const deliveries = this.#collect()
-      if (isNonEmpty(deliveries)) return Effect.succeed(deliveries)
-      if (this.#failure !== undefined) return Effect.fail(this.#failure)
-      return Effect.flatMap(this.#waiting, () => this.take)
+      if (Arr.isArrayNonEmpty(deliveries)) return Effect.succeed(deliveries)
+      return this.#failure === undefined ? undefined : Effect.fail(this.#failure)
     })
 
   // --- internal ---
-
-  readonly #waiting: Effect.Effect<void> = Effect.callback((resume) => {
-    const waiter = () => resume(Effect.void)
-    this.#waiters.add(waiter)
-    return Effect.sync(() => {
-      this.#waiters.delete(waiter)
-    })
-  })
 
   #collect(): Array<Subscriber.Delivery> {
     const deliveries: Array<Subscriber.Delivery> = []
@@ -138,5 +128,3 @@ export class Intake {
     return deliveries
   }
 }
-
-const isNonEmpty = <A>(array: Array<A>): array is [A, ...Array<A>] => array.length > 0

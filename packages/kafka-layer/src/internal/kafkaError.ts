@@ -86,7 +86,7 @@ export const kindOfCode = (code: number): Kind => kindsByCode[code] ?? "other"
 export const nameOfCode = (code: number): string =>
   (protocolErrorsCodesById as Readonly<Record<number, string>>)[code] ?? `error ${code}`
 
-/** Whether trying again may help, for a publisher within its delivery timeout. */
+/** Whether trying again may help, for a publisher within its `publishTimeout`. */
 export const isRetryable = (kind: Kind): boolean =>
   kind === "unreachable" || kind === "timeout" || kind === "stale" || kind === "busy" || kind === "session"
 
@@ -102,9 +102,22 @@ export const describe = (error: unknown): Failure => {
   return best ?? { kind: "other", detail: String(error), cause: error }
 }
 
+/** The fields of every reason. */
+export const reasonFields = ({ cause, detail }: Failure): { readonly detail: string; readonly cause?: unknown } =>
+  cause === undefined ? { detail } : { detail, cause }
+
+/** Why the broker refuses a subscription. */
+export const refusalReason = (
+  failure: Failure
+): Broker.UnknownTopic | Broker.NotAuthorised | Broker.Rejected => {
+  const fields = reasonFields(failure)
+  if (failure.kind === "unknownTopic") return new Broker.UnknownTopic(fields)
+  return failure.kind === "unauthorised" ? new Broker.NotAuthorised(fields) : new Broker.Rejected(fields)
+}
+
 /** The reason of a `PublishError`. */
 export const publishReason = (failure: Failure): Broker.PublishReason => {
-  const fields = { detail: failure.detail, ...(failure.cause === undefined ? undefined : { cause: failure.cause }) }
+  const fields = reasonFields(failure)
   switch (failure.kind) {
     case "unreachable":
     case "stale":

@@ -17,7 +17,7 @@ import { produceApi } from "./produceRequest.ts"
 import type { ProduceApi, ProduceResponse } from "./produceRequest.ts"
 import type { PublisherSettings } from "./settings.ts"
 
-/** Starts sending; ends with the scope, after what waits was sent or `closeTimeout` was over. */
+/** Starts sending; ends with the scope, after what waits was sent or `drainTimeout` was over. */
 export const make: (
   settings: PublisherSettings,
   options: { readonly metrics: boolean }
@@ -161,7 +161,7 @@ export const make: (
     Effect.annotateLogs({ package: "@event-flow/kafka-layer", module: "KafkaBroker" }),
     Effect.forkScoped
   )
-  yield* Effect.addFinalizer(() => drain(accumulator, settings.closeTimeout))
+  yield* Effect.addFinalizer(() => drain(accumulator, settings.drainTimeout))
   return accumulator
 })
 

@@ -78,7 +78,7 @@ export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure,
           protocolsMetadata: (_protocols, _topics, metadata) => asPromise(session.beforeJoin(metadata))
         })
       ),
-      (consumer) => close(consumer, settings.closeTimeout)
+      (consumer) => close(consumer, settings.drainTimeout)
     )
     const pool = yield* Effect.acquireRelease(
       Effect.sync(() =>

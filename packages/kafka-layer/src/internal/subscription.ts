@@ -1,4 +1,5 @@
 /** A subscription: sessions one after another, behind one `take`. */
+import * as Broker from "@event-flow/core/Broker"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -8,7 +9,7 @@ import type * as Scope from "effect/Scope"
 import type * as KafkaHealth from "../KafkaHealth.ts"
 import type * as KafkaRetry from "../KafkaRetry.ts"
 import { Intake } from "./intake.ts"
-import type * as KafkaError from "./kafkaError.ts"
+import * as KafkaError from "./kafkaError.ts"
 import * as Session from "./session.ts"
 import type { ConsumerSettings } from "./settings.ts"
 
@@ -27,7 +28,7 @@ export const make: (
   options: Options
 ) => Effect.Effect<Subscriber.Subscription, Subscriber.SubscribeError, Scope.Scope> = Effect.fnUntraced(
   function*({ metrics, registry, retryTopics, settings, subscribe }) {
-    if (subscribe.ephemeral === true) return yield* subscribeError(subscribe, noEphemeralGroups)
+    if (subscribe.ephemeral === true) return yield* Subscriber.subscribeError(subscribe, noEphemeralGroups)
     const clock = yield* Clock.Clock
     const joined = yield* Deferred.make<void, Subscriber.SubscribeError>()
     const listeners = new Set<Effect.Effect<void>>()
@@ -84,7 +85,7 @@ export const make: (
     }))
 
     const end = (failure: KafkaError.Failure): Effect.Effect<void> => {
-      const error = subscribeError(subscribe, failure)
+      const error = Subscriber.subscribeError(subscribe, KafkaError.refusalReason(failure))
       intake.fail(error)
       return Effect.andThen(
         Effect.logError("The subscription has ended", failure.detail),
@@ -119,12 +120,7 @@ export const make: (
     yield* Effect.addFinalizer(() =>
       Effect.sync(() =>
         intake.fail(
-          new Subscriber.SubscribeError({
-            topics: subscribe.topics,
-            group: subscribe.group,
-            reason: "Closed",
-            detail: "the subscription is closed"
-          })
+          Subscriber.subscribeError(subscribe, new Broker.Closed({ detail: "the subscription is closed" }))
         )
       )
     )
@@ -133,13 +129,14 @@ export const make: (
         duration: settings.subscribeTimeout,
         orElse: () =>
           Effect.fail(
-            new Subscriber.SubscribeError({
-              topics: subscribe.topics,
-              group: subscribe.group,
-              reason: "Unreachable",
-              detail: lastFailure?.detail ?? `not in the group after ${settings.subscribeTimeout} ms`,
-              ...(lastFailure?.cause === undefined ? undefined : { cause: lastFailure.cause })
-            })
+            Subscriber.subscribeError(
+              subscribe,
+              new Broker.Unreachable(
+                lastFailure === undefined
+                  ? { detail: `not in the group after ${settings.subscribeTimeout} ms` }
+                  : KafkaError.reasonFields(lastFailure)
+              )
+            )
           )
       })
     )
@@ -159,25 +156,7 @@ export const make: (
 const maxReconnectDelay = 10_000
 
 /** Without commits a group would lose its place with each rebalance, and what is committed the brokers keep. */
-const noEphemeralGroups: KafkaError.Failure = {
-  kind: "other",
+const noEphemeralGroups = new Broker.Rejected({
   detail: "Kafka has no ephemeral groups. Subscribe without `ephemeral`: the brokers forget the offsets of a group " +
-    "that nobody uses after `offsets.retention.minutes`",
-  cause: undefined
-}
-
-const subscribeError = (
-  { group, topics }: Subscriber.SubscribeOptions,
-  failure: KafkaError.Failure
-): Subscriber.SubscribeError =>
-  new Subscriber.SubscribeError({
-    topics,
-    group,
-    reason: failure.kind === "unknownTopic"
-      ? "UnknownTopic"
-      : failure.kind === "unauthorised"
-      ? "NotAuthorised"
-      : "Other",
-    detail: failure.detail,
-    ...(failure.cause === undefined ? undefined : { cause: failure.cause })
-  })
+    "that nobody uses after `offsets.retention.minutes`"
+})

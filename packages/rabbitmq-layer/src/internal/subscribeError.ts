@@ -1,31 +1,27 @@
 /** Why a subscription cannot be made, from the errors of the client. */
+import * as Broker from "@event-flow/core/Broker"
 import * as Subscriber from "@event-flow/core/Subscriber"
-import type * as Arr from "effect/Array"
 import { type AmqpFailure, ConnectFailure, ReplyCode } from "./amqpError.ts"
 
 export const subscribeError = (
-  { group, topics }: { readonly group: string; readonly topics: Arr.NonEmptyReadonlyArray<string> },
+  options: Pick<Subscriber.SubscribeOptions, "group" | "topics">,
   failure: AmqpFailure
-): Subscriber.SubscribeError =>
-  new Subscriber.SubscribeError({
-    topics,
-    group,
-    reason: reasonOf(failure),
-    detail: failure.detail,
-    cause: failure.cause
-  })
+): Subscriber.SubscribeError => Subscriber.subscribeError(options, reasonOf(failure))
 
-const reasonOf = (failure: AmqpFailure): Subscriber.SubscribeError["reason"] => {
-  if (failure instanceof ConnectFailure) return failure.isRefused ? "NotAuthorised" : "Unreachable"
+const reasonOf = (failure: AmqpFailure): Subscriber.SubscribeReason => {
+  const fields = { detail: failure.detail, cause: failure.cause }
+  if (failure instanceof ConnectFailure) {
+    return failure.isRefused ? new Broker.NotAuthorised(fields) : new Broker.Unreachable(fields)
+  }
   switch (failure.code) {
     case ReplyCode.accessRefused:
     case ReplyCode.notAllowed:
-      return "NotAuthorised"
+      return new Broker.NotAuthorised(fields)
     case ReplyCode.notFound:
-      return "UnknownTopic"
+      return new Broker.UnknownTopic(fields)
     case undefined:
-      return "Unreachable"
+      return new Broker.Unreachable(fields)
     default:
-      return "Other"
+      return new Broker.Rejected(fields)
   }
 }

@@ -3,29 +3,20 @@ import * as Broker from "@event-flow/core/Broker"
 import * as Message from "@event-flow/core/Message"
 import type * as Subscriber from "@event-flow/core/Subscriber"
 import { RabbitBroker, type RabbitConfig, RabbitSubscriber } from "@event-flow/rabbitmq-layer"
+import { silently } from "@event-flow/test-support/effects"
+import { type Control, find, type RabbitServer, start } from "@event-flow/test-support/rabbitServer"
+import { serverTests } from "@event-flow/test-support/sharedServer"
 import { connect } from "amqplib"
-import { Effect, Layer, References, Schedule } from "effect"
+import { Effect, Layer } from "effect"
 import { SecureRandom } from "effect/crypto"
-import { describe, inject } from "vitest"
-import { type Control, find, type RabbitServer, start } from "./rabbitServer.ts"
 
-const rabbitmq = inject("rabbitmq")
+export { eventually, silently, unique } from "@event-flow/test-support/effects"
 
-/** Why the tests that need a server do not run, as a suffix of their group's name. */
-const why = "reason" in rabbitmq ? ` (skipped: ${rabbitmq.reason})` : ""
+const rabbitmq = serverTests("rabbitmq")
 
-export const url = "url" in rabbitmq ? rabbitmq.url : "amqp://127.0.0.1:1"
+export const { withOwnServer, withServer } = rabbitmq
 
-/** Tests that need a server. */
-export const withServer = (name: string, tests: () => void): void => {
-  describe.skipIf(why !== "")(name + why, tests)
-}
-
-/** Tests that stop and kill a server, or ask it to: they start their own. */
-export const withOwnServer = (name: string, tests: () => void): void => {
-  const reason = "isOurs" in rabbitmq && !rabbitmq.isOurs ? " (skipped: the server of RABBITMQ_URL is not ours)" : why
-  describe.skipIf(reason !== "")(name + reason, tests)
-}
+export const url = rabbitmq.address ?? "amqp://127.0.0.1:1"
 
 export interface OwnServer extends RabbitServer {
   readonly control: Control
@@ -39,13 +30,8 @@ export const startOwn = async (): Promise<OwnServer> => {
   return { ...server, control: server.control }
 }
 
-export const unique = (name: string): string => `${name}-${SecureRandom.uuidV7Unsafe().slice(-12)}`
-
 /** Quick to mend, so that tests need not wait. */
 export const quick = { heartbeat: "1 second", reconnectDelay: "50 millis", maxReconnectDelay: "500 millis" } as const
-
-/** Faults are logged as warnings, and tests make many. */
-export const silently = Layer.succeed(References.MinimumLogLevel, "Error")
 
 export const layers = (
   options: Partial<RabbitConfig.Publisher & RabbitConfig.Consumer> = {}
@@ -79,11 +65,3 @@ export const publish = (topic: string, texts: ReadonlyArray<string>, key?: strin
 
 export const numbers = (count: number, from = 0): ReadonlyArray<string> =>
   Array.from({ length: count }, (_, i) => String(from + i))
-
-/** Waits for a condition, with a bound that a slow machine does not reach. */
-export const eventually = (what: string, condition: () => boolean | Promise<boolean>) =>
-  Effect.promise(async () => condition()).pipe(
-    Effect.repeat({ schedule: Schedule.spaced("20 millis"), until: (ok) => ok }),
-    Effect.timeoutOrElse({ duration: "60 seconds", orElse: () => Effect.die(new Error(`Waited in vain: ${what}`)) }),
-    Effect.asVoid
-  )

@@ -1,6 +1,7 @@
 /** A subscription to a memory broker: what its consumer has in hand, over all of its topics. */
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
+import * as Broker from "../../Broker.ts"
 import * as Subscriber from "../../Subscriber.ts"
 import type { Group, Pending } from "./group.ts"
 import { type Held, served, type State } from "./state.ts"
@@ -38,9 +39,9 @@ export class Subscription implements Subscriber.Subscription {
       if (state.isClosed) return closed(options, "memory broker's layer")
       for (const topic of options.topics) {
         const group = state.groupOf(topic, options.group)
-        if (group === undefined || group.isEphemeral === (options.ephemeral === true)) continue
-        const kind = group.isEphemeral ? "ephemeral" : "durable"
-        return fail(options, "Other", `the group is ${kind} at topic "${topic}": use another name for this one`)
+        if (group !== undefined && group.isEphemeral !== (options.ephemeral === true)) {
+          return otherKind(options, topic, group)
+        }
       }
       return Effect.succeed(new Subscription(state, options))
     })
@@ -104,11 +105,11 @@ export class Subscription implements Subscriber.Subscription {
   }
 }
 
-const closed = (options: Subscriber.SubscribeOptions, what: string) => fail(options, "Closed", `the ${what} is closed`)
+const closed = (options: Subscriber.SubscribeOptions, what: string) =>
+  Effect.fail(Subscriber.subscribeError(options, new Broker.Closed({ detail: `the ${what} is closed` })))
 
-const fail = (
-  { group, topics }: Subscriber.SubscribeOptions,
-  reason: Subscriber.SubscribeError["reason"],
-  detail: string
-): Effect.Effect<never, Subscriber.SubscribeError> =>
-  Effect.fail(new Subscriber.SubscribeError({ topics, group, reason, detail }))
+const otherKind = (options: Subscriber.SubscribeOptions, topic: string, group: Group) => {
+  const kind = group.isEphemeral ? "ephemeral" : "durable"
+  const detail = `the group is ${kind} at topic "${topic}": use another name for this one`
+  return Effect.fail(Subscriber.subscribeError(options, new Broker.Rejected({ detail })))
+}

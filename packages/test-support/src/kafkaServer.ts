@@ -16,9 +16,10 @@ import {
   rmSync,
   writeFileSync
 } from "node:fs"
-import { connect, createServer } from "node:net"
+import { connect } from "node:net"
 import { homedir, tmpdir } from "node:os"
 import { join } from "node:path"
+import { freePort, until } from "./process.ts"
 
 export const kafkaVersion = "4.1.0"
 
@@ -101,32 +102,6 @@ export const startKafka = async (source: Source, options: Options = {}): Promise
       return startDocker(options.properties ?? {})
     case "none":
       throw new Error(source.reason)
-  }
-}
-
-export const freePort = (): Promise<number> =>
-  new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once("error", reject)
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address()
-      server.close(() => typeof address === "object" && address !== null ? resolve(address.port) : reject(new Error()))
-    })
-  })
-
-export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
-
-/** Waits until a condition holds; the bound is generous, since machines are slow. */
-export const until = async (
-  what: string,
-  condition: () => boolean | Promise<boolean>,
-  timeoutMs = 60_000
-): Promise<void> => {
-  const end = Date.now() + timeoutMs
-  for (;;) {
-    if (await condition()) return
-    if (Date.now() > end) throw new Error(`waited ${timeoutMs} ms in vain: ${what}`)
-    await sleep(50)
   }
 }
 
@@ -263,7 +238,7 @@ const startJava = async (options: Options): Promise<KafkaServer> => {
       await until("Kafka accepts connections", () => {
         if (started.exitCode !== null) throw new Error(`Kafka ended with ${started.exitCode}: ${tail(logFile)}`)
         return accepts(port)
-      }, 120_000)
+      })
     } catch (error) {
       started.kill("SIGKILL")
       throw error
@@ -337,8 +312,7 @@ const startDocker = async (properties: Readonly<Record<string, string>>): Promis
   const ready = () =>
     until(
       "Kafka in docker answers",
-      () => spawnSync("docker", ["logs", name], { encoding: "utf8" }).stdout.includes("Kafka Server started"),
-      120_000
+      () => spawnSync("docker", ["logs", name], { encoding: "utf8" }).stdout.includes("Kafka Server started")
     )
   await ready()
   return {
@@ -349,7 +323,7 @@ const startDocker = async (properties: Readonly<Record<string, string>>): Promis
     kill: () => Promise.resolve(docker("kill", name)),
     start: async () => {
       docker("start", name)
-      await until("Kafka in docker accepts connections", () => accepts(port), 120_000)
+      await until("Kafka in docker accepts connections", () => accepts(port))
     },
     dispose: () => Promise.resolve(docker("rm", "-f", name))
   }

@@ -4,11 +4,12 @@
  * started as a throw-away node; docker. It imports nothing but Node, so that
  * `scripts/rabbitmq.ts` can use it.
  */
-import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process"
+import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { existsSync, globSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
-import { connect, createServer } from "node:net"
+import { connect } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { freePort, freePorts, pause, run, until } from "./process.ts"
 
 /** Of a throw-away node: small, so that a test can exceed it. */
 export const maxMessageSize = 1 << 20
@@ -74,32 +75,6 @@ export const start = async (found: Exclude<Found, { readonly _tag: "None" }>): P
 
 // --- internal ---
 
-const run = (
-  command: string,
-  args: ReadonlyArray<string>,
-  env?: Record<string, string>
-): Promise<string> =>
-  new Promise((resolve, reject) => {
-    execFile(command, args, { env: { ...process.env, ...env }, timeout: 120_000 }, (error, stdout, stderr) => {
-      if (error === null) resolve(stdout)
-      else reject(new Error(`${command} ${args.join(" ")}: ${error.message}\n${stdout}${stderr}`))
-    })
-  })
-
-const freePorts = async (count: number): Promise<ReadonlyArray<number>> => {
-  const servers = Array.from({ length: count }, () => createServer())
-  const ports: Array<number> = []
-  for (const server of servers) {
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject)
-      server.listen(0, "127.0.0.1", resolve)
-    })
-    ports.push((server.address() as { readonly port: number }).port)
-  }
-  for (const server of servers) await new Promise((resolve) => server.close(resolve))
-  return ports
-}
-
 /** Whether the server answers an AMQP greeting: a listening socket alone is not enough. */
 const greets = (port: number): Promise<boolean> =>
   new Promise((resolve) => {
@@ -113,19 +88,6 @@ const greets = (port: number): Promise<boolean> =>
     socket.once("error", () => end(false))
     socket.once("end", () => end(false))
   })
-
-const pause = (millis: number) => new Promise((resolve) => setTimeout(resolve, millis))
-
-/** Waits for a condition, with a bound that a slow machine does not reach. */
-const until = async (what: string, condition: () => Promise<boolean>, failed: () => string | undefined) => {
-  const deadline = performance.now() + 120_000
-  while (!(await condition())) {
-    const reason = failed()
-    if (reason !== undefined) throw new Error(`${what}: ${reason}`)
-    if (performance.now() > deadline) throw new Error(`${what}: not within two minutes`)
-    await pause(100)
-  }
-}
 
 const startNode = async (bin: string): Promise<RabbitServer> => {
   const dir = mkdtempSync(join(tmpdir(), "event-flow-rabbitmq-"))
@@ -180,7 +142,8 @@ const startNode = async (bin: string): Promise<RabbitServer> => {
       if (child === undefined || child.exitCode !== null || child.signalCode !== null) resolve()
       else child.once("exit", () => resolve())
     })
-  const ctl = (...args: ReadonlyArray<string>) => run(join(bin, "rabbitmqctl"), ["-q", ...args], env)
+  const ctl = (...args: ReadonlyArray<string>) =>
+    run(join(bin, "rabbitmqctl"), ["-q", ...args], { env: { ...process.env, ...env } })
   const launch = async () => {
     output = ""
     child = spawn(join(bin, "rabbitmq-server"), [], {
@@ -191,11 +154,10 @@ const startNode = async (bin: string): Promise<RabbitServer> => {
     const keep = (chunk: Buffer) => output = (output + chunk.toString()).slice(-20_000)
     child.stdout!.on("data", keep)
     child.stderr!.on("data", keep)
-    await until(
-      "rabbitmq-server",
-      () => greets(port),
-      () => child!.exitCode === null ? undefined : `it ended with ${child!.exitCode}\n${output}`
-    )
+    await until("rabbitmq-server", () => {
+      if (child!.exitCode !== null) throw new Error(`rabbitmq-server ended with ${child!.exitCode}\n${output}`)
+      return greets(port)
+    })
   }
   const stop = async () => {
     const gone = ended()
@@ -207,7 +169,7 @@ const startNode = async (bin: string): Promise<RabbitServer> => {
   const kill = async () => {
     signal("SIGKILL")
     await ended()
-    await until("killed rabbitmq-server", async () => !(await greets(port)), () => undefined)
+    await until("end of the killed rabbitmq-server", async () => !(await greets(port)))
   }
   const endWithParent = () => {
     signal("SIGKILL")
@@ -219,7 +181,7 @@ const startNode = async (bin: string): Promise<RabbitServer> => {
     signal("SIGKILL")
     await ended()
     // The port mapper is a daemon that outlives its nodes
-    await run("epmd", ["-port", String(epmdPort), "-kill"], env).catch(() => {})
+    await run("epmd", ["-port", String(epmdPort), "-kill"], { env: { ...process.env, ...env } }).catch(() => {})
     rmSync(dir, { recursive: true, force: true, maxRetries: 10 })
   }
   try {
@@ -237,7 +199,7 @@ const startNode = async (bin: string): Promise<RabbitServer> => {
 }
 
 const startContainer = async (image: string): Promise<RabbitServer> => {
-  const [port] = await freePorts(1) as [number]
+  const port = await freePort()
   const settings = `[{rabbit, [{max_message_size, ${maxMessageSize}}, {loopback_users, []}]}].`
   const id = (await run("docker", [
     "run",
@@ -250,7 +212,7 @@ const startContainer = async (image: string): Promise<RabbitServer> => {
     "-c",
     `echo '${settings}' > /etc/rabbitmq/advanced.config && exec docker-entrypoint.sh rabbitmq-server`
   ])).trim()
-  const ready = () => until("rabbitmq container", () => greets(port), () => undefined)
+  const ready = () => until("rabbitmq container", () => greets(port))
   const docker = async (...args: ReadonlyArray<string>) => {
     await run("docker", args)
   }

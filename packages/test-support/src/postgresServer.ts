@@ -5,7 +5,7 @@
  * its class knows no SIGKILL and no restart. It imports nothing but Node, so that
  * `scripts/postgres.ts` can use it.
  */
-import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from "node:child_process"
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import {
   chownSync,
@@ -20,9 +20,9 @@ import {
   writeFileSync
 } from "node:fs"
 import { createRequire } from "node:module"
-import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
+import { freePort, run, until } from "./process.ts"
 
 export interface PostgresServer {
   /** With user, password and the database `postgres`, from which others can be created. */
@@ -72,7 +72,7 @@ export const find = async (): Promise<Found> => {
     return none(`${name} is not installed`)
   }
   try {
-    const version = await run(join(native, "bin", "postgres"), ["--version"], {})
+    const version = await run(join(native, "bin", "postgres"), ["--version"], { env: environment() })
     return { _tag: "Embedded", native, version: version.trim() }
   } catch (error) {
     // Its libraries lack their symbolic links until the package's install script has run
@@ -99,14 +99,6 @@ interface User {
   readonly gid?: number
 }
 
-const run = (command: string, args: ReadonlyArray<string>, options: User & { readonly cwd?: string }) =>
-  new Promise<string>((resolve, reject) => {
-    execFile(command, args, { ...options, env: environment(), timeout: 120_000 }, (error, stdout, stderr) => {
-      if (error === null) resolve(stdout)
-      else reject(new Error(`${error.message}\n${stdout}${stderr}`.trim()))
-    })
-  })
-
 /** Messages in English, whatever the machine speaks. */
 const environment = () => ({ ...process.env, LC_ALL: "C" })
 
@@ -118,25 +110,6 @@ const unprivileged = (): User => {
     if (uid?.status === 0 && gid?.status === 0) return { uid: Number(uid.stdout), gid: Number(gid.stdout) }
   }
   throw new Error("PostgreSQL does not run as root, and there is no user postgres or nobody")
-}
-
-const freePort = (): Promise<number> =>
-  new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once("error", reject)
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { readonly port: number }
-      server.close(() => resolve(port))
-    })
-  })
-
-/** Waits for a condition, with a bound that a slow machine does not reach. */
-const until = async (what: string, condition: () => boolean, seconds = 120) => {
-  const deadline = performance.now() + seconds * 1000
-  while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`${what}: not within ${seconds} seconds`)
-    await new Promise((resolve) => setTimeout(resolve, 10))
-  }
 }
 
 /** A process that has ended stays visible as a zombie where nobody asks for its exit code. */
@@ -305,7 +278,7 @@ const startEmbedded = async (
       "--locale-provider=builtin",
       "--builtin-locale=C.UTF-8",
       "--no-sync"
-    ], { ...user, cwd: directory })
+    ], { ...user, cwd: directory, env: environment() })
     rmSync(passwordFile)
     await launch()
   } catch (error) {
