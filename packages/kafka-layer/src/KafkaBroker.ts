@@ -11,7 +11,7 @@ import * as Telemetry from "@event-flow/core/Telemetry"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Sender from "./internal/sender.ts"
+import * as Sender from "./internal/publish/sender.ts"
 import { publisherSettings } from "./internal/settings.ts"
 import * as KafkaConfig from "./KafkaConfig.ts"
 

@@ -10,12 +10,12 @@
 import * as Broker from "@event-flow/core/Broker"
 import type * as Message from "@event-flow/core/Message"
 import * as Effect from "effect/Effect"
-import * as Murmur2 from "../Murmur2.ts"
-import { Deque } from "./deque.ts"
-import * as KafkaError from "./kafkaError.ts"
+import { Deque } from "../deque.ts"
+import * as KafkaError from "../errors.ts"
+import type { PublisherSettings } from "../settings.ts"
+import { partitionOf } from "./murmur2.ts"
 import { encodeBatch, encodeRecord } from "./recordBatch.ts"
 import type { EncodedRecord } from "./recordBatch.ts"
-import type { PublisherSettings } from "./settings.ts"
 
 /** One call of `publish`. */
 export interface Publish {
@@ -409,7 +409,7 @@ export class Accumulator {
     const { key } = pending.record
     const index = key === undefined
       ? topic.sticky % topic.partitions.length
-      : Murmur2.partition(key, topic.partitions.length)
+      : partitionOf(key, topic.partitions.length)
     const partition = topic.partitions[index]!
     partition.waiting.push(pending)
     this.#active.add(partition)
