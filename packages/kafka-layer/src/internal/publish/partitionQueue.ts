@@ -154,9 +154,10 @@ export class PartitionQueue {
   #takeRetry(): Batch | undefined {
     const { retry } = this
     this.retry = undefined
-    if (retry === undefined || isAlive(retry)) return retry
+    // What the broker may have must come again as it was; else nobody gets what was given up meanwhile
+    if (retry === undefined || (retry.isUncertain ? isAlive(retry) : isWhole(retry))) return retry
     this.#withdraw(retry)
-    this.#producer.buffer.release(retry.pendings)
+    this.#requeue(retry)
     return undefined
   }
 
@@ -239,3 +240,6 @@ export class PartitionQueue {
 
 /** Whether somebody waits for it. */
 const isAlive = (batch: Batch): boolean => batch.pendings.some(({ publish }) => !publish.isSettled)
+
+/** Whether all of it is waited for. */
+const isWhole = (batch: Batch): boolean => batch.pendings.every(({ publish }) => !publish.isSettled)
