@@ -2,8 +2,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { Subscriber } from "@event-flow/core"
 import { Effect, Fiber, Scheduler } from "effect"
-import { AssignedPartition } from "../src/internal/assignedPartition.ts"
-import { Intake } from "../src/internal/intake.ts"
+import { AssignedPartition } from "../../src/internal/consume/assignedPartition.ts"
+import { Intake } from "../../src/internal/consume/intake.ts"
+import { recordOf } from "../support/record.ts"
 
 /** Lets turns of the event loop pass until it is so, or gives up. */
 const turnsUntil = (isSo: () => boolean) =>
@@ -17,15 +18,7 @@ const setup = (maxInFlight: number) => {
   intake.assign([partition])
   const fetched = (count: number) => {
     for (let i = 0; i < count; i++) {
-      partition.append(partition.position++, {
-        length: 0,
-        attributes: 0,
-        timestampDelta: 0n,
-        offsetDelta: 0,
-        key: Buffer.from(`key ${partition.position}`),
-        value: Buffer.from(""),
-        headers: []
-      })
+      partition.append(partition.position++, recordOf({ key: `key ${partition.position}` }))
     }
     intake.wake()
   }

@@ -20,22 +20,22 @@ import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import type * as KafkaHealth from "../KafkaHealth.ts"
-import * as KafkaMetrics from "../KafkaMetrics.ts"
-import type * as KafkaRetry from "../KafkaRetry.ts"
-import { Alarm } from "./alarm.ts"
+import type * as KafkaHealth from "../../KafkaHealth.ts"
+import * as KafkaMetrics from "../../KafkaMetrics.ts"
+import type * as KafkaRetry from "../../KafkaRetry.ts"
+import { baseOptions, call, promise } from "../client.ts"
+import type { ClusterMetadata } from "../client.ts"
+import * as KafkaError from "../errors.ts"
+import { Alarm } from "../retry/alarm.ts"
+import { Hold } from "../retry/hold.ts"
+import type { ConsumerSettings } from "../settings.ts"
 import { AssignedPartition } from "./assignedPartition.ts"
 import { assignPartitions } from "./assignor.ts"
-import { baseOptions, call, promise } from "./client.ts"
-import type { ClusterMetadata } from "./client.ts"
 import * as Committer from "./committer.ts"
+import { FetchConnections } from "./fetchConnections.ts"
 import * as Fetcher from "./fetcher.ts"
-import { FetchPool } from "./fetchPool.ts"
-import { Hold } from "./hold.ts"
 import type { Intake } from "./intake.ts"
-import * as KafkaError from "./kafkaError.ts"
 import * as Offsets from "./offsets.ts"
-import type { ConsumerSettings } from "./settings.ts"
 
 export interface Options {
   readonly settings: ConsumerSettings
@@ -82,7 +82,7 @@ export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure,
     )
     const pool = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        new FetchPool(settings.clientId, {
+        new FetchConnections(settings.clientId, {
           ...baseOptions(settings),
           requestTimeout: settings.requestTimeout + settings.fetchWait
         })
@@ -119,7 +119,7 @@ interface Generation {
 class Session {
   readonly #options: Options
   readonly #consumer: Consumer
-  readonly #pool: FetchPool
+  readonly #pool: FetchConnections
   readonly #fork: (effect: Effect.Effect<void>) => unknown
   /** Rings when a message of a retry topic is due. */
   readonly #alarm: Alarm
@@ -138,7 +138,7 @@ class Session {
   constructor(
     options: Options,
     consumer: Consumer,
-    pool: FetchPool,
+    pool: FetchConnections,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
   ) {
     this.#options = options
@@ -372,7 +372,7 @@ const close = (consumer: Consumer, timeout: number): Effect.Effect<void> =>
   )
 
 /** Closes connections whether or not the other side answers. */
-const destroy = (pool: FetchPool): void => {
+const destroy = (pool: FetchConnections): void => {
   for (const [, connection] of pool) connection.socket?.destroy()
   pool.close(() => undefined)
 }

@@ -6,12 +6,12 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
-import type * as KafkaHealth from "../KafkaHealth.ts"
-import type * as KafkaRetry from "../KafkaRetry.ts"
+import type * as KafkaHealth from "../../KafkaHealth.ts"
+import type * as KafkaRetry from "../../KafkaRetry.ts"
+import * as KafkaError from "../errors.ts"
+import type { ConsumerSettings } from "../settings.ts"
 import { Intake } from "./intake.ts"
-import * as KafkaError from "./kafkaError.ts"
 import * as Session from "./session.ts"
-import type { ConsumerSettings } from "./settings.ts"
 
 export interface Options {
   readonly settings: ConsumerSettings

@@ -2,8 +2,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { Subscriber } from "@event-flow/core"
 import { Effect } from "effect"
-import { AssignedPartition } from "../src/internal/assignedPartition.ts"
-import type { Slot } from "../src/internal/assignedPartition.ts"
+import { AssignedPartition } from "../../src/internal/consume/assignedPartition.ts"
+import type { Slot } from "../../src/internal/consume/assignedPartition.ts"
+import { recordOf } from "../support/record.ts"
 
 const setup = (limits = { maxBuffered: 100, maxUncommitted: 100 }) => {
   const blocked: Array<string | Slot> = []
@@ -12,15 +13,7 @@ const setup = (limits = { maxBuffered: 100, maxUncommitted: 100 }) => {
     onBlocked: (_partition, lane) => blocked.push(lane)
   })
   const append = (offset: number, key: string | null) => {
-    partition.append(offset, {
-      length: 0,
-      attributes: 0,
-      timestampDelta: 0n,
-      offsetDelta: 0,
-      key: key === null ? null : Buffer.from(key),
-      value: Buffer.from(""),
-      headers: []
-    })
+    partition.append(offset, recordOf({ key: key ?? undefined }))
     partition.position = offset + 1
   }
   const take = (max = 100): Array<Subscriber.Delivery> => {

@@ -18,7 +18,7 @@ import {
   Tally,
   unique,
   withAdmin
-} from "./support/kafka.ts"
+} from "../support/kafka.ts"
 
 const total = (offsets: ReadonlyMap<number, number>): number => {
   let sum = 0

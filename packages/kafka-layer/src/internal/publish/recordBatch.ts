@@ -5,6 +5,7 @@
 import type * as Message from "@event-flow/core/Message"
 import { compressionsAlgorithms, crc32c } from "@platformatic/kafka"
 import type { CompressionAlgorithmValue } from "@platformatic/kafka"
+import { headerPrefix } from "../message.ts"
 
 /** A message in the form in which it travels, but for its place in a batch. */
 export interface EncodedRecord {
@@ -15,9 +16,6 @@ export interface EncodedRecord {
   /** An upper bound of its bytes in a batch. */
   readonly size: number
 }
-
-/** CloudEvents Kafka protocol binding, binary content mode. */
-export const headerPrefix = "ce_"
 
 export const encodeRecord = (message: Message.Message, timestamp: number): EncodedRecord => {
   const key = typeof message.key === "string" ? Buffer.from(message.key) : message.key

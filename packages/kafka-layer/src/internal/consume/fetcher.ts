@@ -9,16 +9,16 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
+import { call, promise } from "../client.ts"
+import type { ClusterMetadata } from "../client.ts"
+import * as KafkaError from "../errors.ts"
+import { onceATurn } from "../onceATurn.ts"
+import type { ConsumerSettings } from "../settings.ts"
 import type { AssignedPartition } from "./assignedPartition.ts"
-import { call, promise } from "./client.ts"
-import type { ClusterMetadata } from "./client.ts"
-import { appendFetched } from "./fetched.ts"
-import type { FetchResponse } from "./fetched.ts"
+import { appendFetched } from "./fetchResponse.ts"
+import type { FetchResponse } from "./fetchResponse.ts"
 import type { Intake } from "./intake.ts"
-import * as KafkaError from "./kafkaError.ts"
 import * as Offsets from "./offsets.ts"
-import { onceATurn } from "./onceATurn.ts"
-import type { ConsumerSettings } from "./settings.ts"
 
 export interface Options {
   readonly settings: ConsumerSettings
@@ -152,7 +152,8 @@ class Fetcher {
         // Where some partitions fail, the answer for the others is in the error
         const partial = (error as { readonly response?: FetchResponse } | null)?.response
         const isPartial = partial?.responses !== undefined && partial.errorCode === 0
-        callback(isPartial ? null : error, response ?? partial)
+        // `FetchConnections` have read it
+        callback(isPartial ? null : error, response as FetchResponse | undefined ?? partial)
       })
     ).pipe(
       Effect.matchEffect({

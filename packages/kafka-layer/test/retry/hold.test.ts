@@ -14,9 +14,10 @@ import {
 import { KafkaRetry } from "@event-flow/kafka-layer"
 import { Clock, Duration, Effect, type Fiber, FiberSet, Layer, Schedule } from "effect"
 import { TestClock } from "effect/testing"
-import { Alarm } from "../src/internal/alarm.ts"
-import { AssignedPartition } from "../src/internal/assignedPartition.ts"
-import { Hold } from "../src/internal/hold.ts"
+import { AssignedPartition } from "../../src/internal/consume/assignedPartition.ts"
+import { Alarm } from "../../src/internal/retry/alarm.ts"
+import { Hold } from "../../src/internal/retry/hold.ts"
+import { recordOf } from "../support/record.ts"
 
 const postponed = (fields: Partial<Postponed.Postponed> = {}): Postponed.Postponed => ({
   group: "g",
@@ -195,15 +196,7 @@ describe("a partition of a retry topic", () => {
       onBlocked: () => undefined
     }, hold)
     const append = (offset: number, headers: Readonly<Record<string, string>>) => {
-      partition.append(offset, {
-        length: 0,
-        attributes: 0,
-        timestampDelta: 0n,
-        offsetDelta: 0,
-        key: null,
-        value: Buffer.from(""),
-        headers: Object.entries(headers).map(([name, value]) => [Buffer.from(name), Buffer.from(value)] as const)
-      } as never)
+      partition.append(offset, recordOf({ headers }))
       partition.position = offset + 1
     }
     const wait = (offset: number, fields: Partial<Postponed.Postponed>) =>

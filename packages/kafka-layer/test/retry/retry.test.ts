@@ -25,7 +25,7 @@ import {
   live,
   servers,
   unique
-} from "./support/kafka.ts"
+} from "../support/kafka.ts"
 
 /** Every run of a handler, and who waits for them. */
 class Runs {

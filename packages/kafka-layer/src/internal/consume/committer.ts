@@ -4,11 +4,11 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
 import * as Semaphore from "effect/Semaphore"
-import * as KafkaMetrics from "../KafkaMetrics.ts"
+import * as KafkaMetrics from "../../KafkaMetrics.ts"
+import type * as KafkaError from "../errors.ts"
+import type { ConsumerSettings } from "../settings.ts"
 import type { Intake } from "./intake.ts"
-import type * as KafkaError from "./kafkaError.ts"
 import * as Offsets from "./offsets.ts"
-import type { ConsumerSettings } from "./settings.ts"
 
 export interface Committer {
   /** Commits what is done now. */

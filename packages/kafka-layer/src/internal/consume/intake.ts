@@ -3,8 +3,8 @@ import * as BrokerLayer from "@event-flow/core/BrokerLayer"
 import type * as Subscriber from "@event-flow/core/Subscriber"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
+import { onceATurn } from "../onceATurn.ts"
 import type { AssignedPartition, Owner } from "./assignedPartition.ts"
-import { onceATurn } from "./onceATurn.ts"
 
 /** The most deliveries of one `take`: handlers begin while the rest is read. */
 const maxTake = 500

@@ -1,14 +1,14 @@
 /** The connections of a fetcher, whose answers are read by our own reader of records. */
 import { ConnectionPool, ResponseError } from "@platformatic/kafka"
 import type { Broker, CallbackWithPromise, Connection, Reader } from "@platformatic/kafka"
-import type { FetchResponse } from "./fetched.ts"
-import { readBatches } from "./fetchedRecord.ts"
+import type { FetchResponse, PartitionResponse } from "./fetchResponse.ts"
+import { readBatches } from "./recordReader.ts"
 
 /**
  * The client takes care of what to ask for and whom (sessions, replicas, leaders);
  * the connections that it gets from here only replace how a fetch is read.
  */
-export class FetchPool extends ConnectionPool {
+export class FetchConnections extends ConnectionPool {
   override get(broker: Broker): Promise<Connection>
   override get(broker: Broker, callback: CallbackWithPromise<Connection>): void
   override get(broker: Broker, callback?: CallbackWithPromise<Connection>): Promise<Connection> | void {
@@ -34,8 +34,8 @@ const reading = (connection: Connection): Connection => {
       apiKey,
       version,
       createPayload,
-      // It gives what the client's own parser of this answer gives
-      apiKey === fetchKey && version >= oldest && version <= newest ? parseFetch as typeof parse : parse,
+      // It gives what the client's own parser gives, but for the records, which the client does not look at
+      apiKey === fetchKey ? parseFetch as unknown as typeof parse : parse,
       requestTags,
       responseTags,
       callback
@@ -43,14 +43,13 @@ const reading = (connection: Connection): Connection => {
   return { send } as Connection
 }
 
-type Partition = FetchResponse["responses"][number]["partitions"][number]
-
 export const parseFetch = (
   _correlationId: number,
   apiKey: number,
   apiVersion: number,
   reader: Reader
 ): FetchResponse => {
+  if (apiVersion < oldest || apiVersion > newest) throw new Error(`version ${apiVersion} of a fetch has another form`)
   const errors: Array<[string, [number, null]]> = []
   const throttleTimeMs = reader.readInt32()
   const errorCode = reader.readInt16()
@@ -72,8 +71,8 @@ export const parseFetch = (
   return response
 }
 
-const parsePartition = (reader: Reader): Partition => {
-  const partition: Partition = {
+const parsePartition = (reader: Reader): PartitionResponse => {
+  const partition = {
     partitionIndex: reader.readInt32(),
     errorCode: reader.readInt16(),
     highWatermark: reader.readInt64(),
@@ -86,6 +85,5 @@ const parsePartition = (reader: Reader): Partition => {
     preferredReadReplica: reader.readInt32()
   }
   const records = reader.readNullableBytes()
-  partition.records = records === null ? null : readBatches(records)
-  return partition
+  return { ...partition, records: records === null ? [] : readBatches(records) }
 }

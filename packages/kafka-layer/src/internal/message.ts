@@ -1,22 +1,25 @@
 /** A record as a message; attributes and headers are read when somebody asks. */
 import * as Message from "@event-flow/core/Message"
-import type { KafkaRecord } from "@platformatic/kafka"
-import { Cursor, FetchedRecord, latin1, utf8 } from "./fetchedRecord.ts"
-import { headerPrefix } from "./recordBatch.ts"
+import { HeaderWalker } from "./consume/recordReader.ts"
+import type { FetchedRecord } from "./consume/recordReader.ts"
+import { latin1, textAt, utf8 } from "./text.ts"
+
+/** CloudEvents Kafka protocol binding, binary content mode. */
+export const headerPrefix = "ce_"
 
 export class KafkaMessage implements Message.Message {
   readonly topic: string
-  readonly #record: KafkaRecord
+  readonly #record: FetchedRecord
   #parsed: Pick<Message.Message, "attributes" | "headers"> | undefined = undefined
 
-  constructor(topic: string, record: KafkaRecord) {
+  constructor(topic: string, record: FetchedRecord) {
     this.topic = topic
     this.#record = record
   }
 
   get key(): string | Uint8Array | undefined {
-    const { key } = this.#record
-    return key === null ? undefined : text(key) ?? key
+    const { buffer, key, keyEnd, keyStart } = this.#record
+    return key === null ? undefined : textAt(buffer, keyStart, keyEnd) ?? key
   }
 
   /** A tombstone has an empty body. */
@@ -33,17 +36,16 @@ export class KafkaMessage implements Message.Message {
   }
 
   [Message.quickAttribute](name: string): string | undefined {
-    const record = this.#record
     // The one attribute with a header that is not named after it
-    return this.#parsed === undefined && record instanceof FetchedRecord && name !== "datacontenttype"
-      ? findAttribute(record, name)
+    return this.#parsed === undefined && name !== "datacontenttype"
+      ? findAttribute(this.#record, name)
       : this.attributes[name]
   }
 
   [Message.quickText](): string | undefined {
-    const record = this.#record
-    if (!(record instanceof FetchedRecord) || record.valueEnd < 0) return undefined
-    const content = utf8(record.buffer, record.valueStart, record.valueEnd)
+    const { buffer, valueEnd, valueStart } = this.#record
+    if (valueEnd < 0) return undefined
+    const content = utf8(buffer, valueStart, valueEnd)
     // It may stand for bytes that are no text
     return content.includes("\ufffd") ? undefined : content
   }
@@ -52,24 +54,6 @@ export class KafkaMessage implements Message.Message {
 // --- internal ---
 
 const empty = new Uint8Array(0)
-const decoder = new TextDecoder("utf-8", { fatal: true })
-
-/** What bytes say in UTF-8; undefined when they are no text. */
-const text = (bytes: Buffer): string | undefined => textAt(bytes, 0, bytes.length)
-
-const textAt = (buffer: Buffer, start: number, end: number): string | undefined => {
-  // Most is ASCII, for which there is a fast way
-  if (end - start <= 128) {
-    let i = start
-    while (i < end && buffer[i]! < 0x80) i++
-    if (i === end) return latin1(buffer, start, end)
-  }
-  try {
-    return decoder.decode(buffer.subarray(start, end))
-  } catch {
-    return undefined
-  }
-}
 
 interface HeaderName {
   readonly name: string
@@ -80,13 +64,14 @@ interface HeaderName {
 // A program sees the same few names over and over; foreign ones must not fill the memory
 const names = new Map<string, HeaderName>()
 const maxNames = 1_000
+const noName: HeaderName = { name: "", attribute: undefined }
 
-const headerName = (bytes: Buffer | null): HeaderName => {
-  if (bytes === null) return { name: "", attribute: undefined }
-  const key = bytes.toString("latin1")
+const headerName = (buffer: Buffer, start: number, end: number): HeaderName => {
+  if (end < 0) return noName
+  const key = latin1(buffer, start, end)
   let found = names.get(key)
   if (found === undefined) {
-    const name = text(bytes) ?? key
+    const name = textAt(buffer, start, end) ?? key
     const lower = name.toLowerCase()
     found = {
       name,
@@ -102,14 +87,17 @@ const headerName = (bytes: Buffer | null): HeaderName => {
 }
 
 /** The same as `Message.fromHeaders` with the prefix of the Kafka binding, on buffers. */
-const parse = (record: KafkaRecord): Pick<Message.Message, "attributes" | "headers"> => {
+const parse = (record: FetchedRecord): Pick<Message.Message, "attributes" | "headers"> => {
   const attributes: Record<string, string> = {}
   const headers: Record<string, Message.HeaderValue> = {}
-  for (const [nameBytes, value] of record.headers) {
-    const { attribute, name } = headerName(nameBytes)
-    const content = value === null ? "" : text(value)
+  const { buffer } = record
+  const header = new HeaderWalker(record)
+  while (header.next()) {
+    const { attribute, name } = headerName(buffer, header.nameStart, header.nameEnd)
+    const { valueEnd, valueStart } = header
+    const content = valueEnd < 0 ? "" : textAt(buffer, valueStart, valueEnd)
     if (attribute !== undefined && content !== undefined) attributes[attribute] = content
-    else headers[name] = content ?? value!
+    else headers[name] = content ?? buffer.subarray(valueStart, valueEnd)
   }
   return { attributes, headers }
 }
@@ -117,20 +105,13 @@ const parse = (record: KafkaRecord): Pick<Message.Message, "attributes" | "heade
 /** What `parse` finds, without reading the other headers: the last of that name whose value is text. */
 const findAttribute = (record: FetchedRecord, name: string): string | undefined => {
   const wanted = attributeHeader(name)
-  const { buffer, end } = record
-  const cursor = new Cursor(buffer, record.headersStart)
-  const count = cursor.varInt()
+  const { buffer } = record
+  const header = new HeaderWalker(record)
   let found: string | undefined
-  for (let i = 0; i < count && cursor.position < end; i++) {
-    const nameLength = cursor.varInt()
-    const nameStart = cursor.position
-    if (nameLength > 0) cursor.position += nameLength
-    const valueLength = cursor.varInt()
-    const valueStart = cursor.position
-    if (valueLength > 0) cursor.position += valueLength
-    if (nameLength === wanted.length && isHeader(buffer, nameStart, wanted)) {
-      found = textAt(buffer, valueStart, cursor.position) ?? found
-    }
+  while (header.next()) {
+    const { nameEnd, nameStart, valueEnd, valueStart } = header
+    if (nameEnd - nameStart !== wanted.length || !isHeader(buffer, nameStart, wanted)) continue
+    found = valueEnd < 0 ? "" : textAt(buffer, valueStart, valueEnd) ?? found
   }
   return found
 }

@@ -1,10 +1,23 @@
 /** Reads what a fetch brought for one partition. */
-import type { Consumer, RecordsBatch } from "@platformatic/kafka"
+import type { Consumer } from "@platformatic/kafka"
 import type { AssignedPartition } from "./assignedPartition.ts"
+import type { RecordBatch } from "./recordReader.ts"
 
-export type FetchResponse = Awaited<ReturnType<Consumer["fetch"]>>
+type ClientResponse = Awaited<ReturnType<Consumer["fetch"]>>
+type ClientTopic = ClientResponse["responses"][number]
 
-type PartitionResponse = FetchResponse["responses"][number]["partitions"][number]
+/** What the client makes of an answer, with records in our form. */
+export interface FetchResponse extends Omit<ClientResponse, "responses"> {
+  readonly responses: ReadonlyArray<TopicResponse>
+}
+
+export interface TopicResponse extends Omit<ClientTopic, "partitions"> {
+  readonly partitions: ReadonlyArray<PartitionResponse>
+}
+
+export interface PartitionResponse extends Omit<ClientTopic["partitions"][number], "records"> {
+  readonly records: ReadonlyArray<RecordBatch>
+}
 
 /**
  * Appends the records from the partition's position on, without control records
@@ -15,8 +28,8 @@ export const appendFetched = (partition: AssignedPartition, response: PartitionR
   const aborted = [...response.abortedTransactions ?? []].sort((a, b) => a.firstOffset < b.firstOffset ? -1 : 1)
   const abortedProducers = new Set<bigint>()
   let count = 0
-  for (const batch of response.records ?? []) {
-    const first = Number(batch.firstOffset)
+  for (const batch of response.records) {
+    const first = batch.firstOffset
     const last = first + batch.lastOffsetDelta
     while (aborted.length > 0 && Number(aborted[0]!.firstOffset) <= last) {
       abortedProducers.add(aborted.shift()!.producerId)
@@ -42,7 +55,7 @@ export const appendFetched = (partition: AssignedPartition, response: PartitionR
 const isTransactional = 0x10
 const isControl = 0x20
 
-const isAbortMarker = (batch: RecordsBatch): boolean => {
+const isAbortMarker = (batch: RecordBatch): boolean => {
   const key = batch.records[0]?.key
   return key !== null && key !== undefined && key.length >= 4 && key.readInt16BE(2) === 0
 }

@@ -7,24 +7,25 @@
  */
 import type * as Message from "@event-flow/core/Message"
 import type * as Subscriber from "@event-flow/core/Subscriber"
-import type { KafkaRecord } from "@platformatic/kafka"
 import * as Effect from "effect/Effect"
-import { Deque } from "./deque.ts"
-import { FetchedRecord, latin1 } from "./fetchedRecord.ts"
-import type { Hold } from "./hold.ts"
-import { KafkaMessage } from "./kafkaMessage.ts"
+import * as MutableList from "effect/MutableList"
+import { KafkaMessage } from "../message.ts"
+import { peek, shift } from "../queue.ts"
+import type { Hold } from "../retry/hold.ts"
+import { latin1 } from "../text.ts"
+import type { FetchedRecord } from "./recordReader.ts"
 
 /** A record and its place in the partition. */
 export class Slot {
   readonly partition: AssignedPartition
   readonly offset: number
-  record: KafkaRecord | undefined
+  record: FetchedRecord | undefined
   attempt = 0
   isDone = false
   /** The delivery that is out; another than that one counts no more. */
   current: Delivery | undefined = undefined
 
-  constructor(partition: AssignedPartition, offset: number, record: KafkaRecord) {
+  constructor(partition: AssignedPartition, offset: number, record: FetchedRecord) {
     this.partition = partition
     this.offset = offset
     this.record = record
@@ -39,13 +40,13 @@ export class Slot {
 export class Delivery implements Subscriber.Delivery {
   readonly #slot: Slot
   /** The slot lets go of it when it is done. */
-  readonly #record: KafkaRecord
+  readonly #record: FetchedRecord
   readonly message: Message.Message
   readonly attempt: number
   /** Where a message of a retry topic came from. */
   readonly #origin: Readonly<Record<string, string>> | undefined
 
-  constructor(slot: Slot, record: KafkaRecord) {
+  constructor(slot: Slot, record: FetchedRecord) {
     this.#slot = slot
     this.#record = record
     this.attempt = slot.attempt
@@ -87,11 +88,9 @@ const placeOf = ({ offset, partition }: Slot): Readonly<Record<string, string>> 
 })
 
 /** With the bytes of the key, each as a character. */
-const laneOf = ({ lanePrefix }: AssignedPartition, record: KafkaRecord): string | undefined => {
-  if (record instanceof FetchedRecord) {
-    return record.keyEnd < 0 ? undefined : lanePrefix + latin1(record.buffer, record.keyStart, record.keyEnd)
-  }
-  return record.key === null ? undefined : lanePrefix + record.key.toString("latin1")
+const laneOf = ({ lanePrefix }: AssignedPartition, record: FetchedRecord): string | undefined => {
+  const { buffer, keyEnd, keyStart } = record
+  return keyEnd < 0 ? undefined : lanePrefix + latin1(buffer, keyStart, keyEnd)
 }
 
 /** What a partition tells its owner. */
@@ -116,11 +115,11 @@ export class AssignedPartition {
   readonly #owner: Owner
   readonly #limits: Limits
   /** Fetched and not taken. */
-  readonly #buffered: Deque<Slot> = new Deque()
+  readonly #buffered = MutableList.make<Slot>()
   /** Taken, in the order of offsets, from the first that is not done. */
-  readonly #window: Deque<Slot> = new Deque()
+  readonly #window = MutableList.make<Slot>()
   /** Given back and to be delivered again, before anything buffered. */
-  readonly #again: Deque<Slot> = new Deque()
+  readonly #again = MutableList.make<Slot>()
   /** Lanes that wait for a redelivery, with everything of theirs; a slot without a lane waits for itself. */
   readonly #blocked = new Map<string | Slot, Array<Slot>>()
   #highestDone = -1
@@ -161,7 +160,7 @@ export class AssignedPartition {
 
   /** Everything before this offset is done: what may be committed. */
   get donePosition(): number {
-    return this.#window.peek()?.offset ?? this.#buffered.peek()?.offset ?? this.position
+    return peek(this.#window)?.offset ?? peek(this.#buffered)?.offset ?? this.position
   }
 
   /** Whether more may be fetched. */
@@ -174,15 +173,10 @@ export class AssignedPartition {
     return this.#revokeLimit !== undefined
   }
 
-  get hasDeliverable(): boolean {
-    return this.#revokeLimit === undefined &&
-      (this.#again.length > 0 || this.#buffered.length > 0 && this.#window.length < this.#limits.maxUncommitted)
-  }
-
   /** Takes what a fetch brought. */
-  append(offset: number, record: KafkaRecord): void {
+  append(offset: number, record: FetchedRecord): void {
     if (this.hold?.isOfOthers(record) === true) return
-    this.#buffered.push(new Slot(this, offset, record))
+    MutableList.append(this.#buffered, new Slot(this, offset, record))
   }
 
   /** Takes up to `max` deliveries; gives back how many there were. */
@@ -190,7 +184,7 @@ export class AssignedPartition {
     if (this.#revokeLimit !== undefined) return 0
     let count = 0
     while (count < max) {
-      const slot = this.#again.shift() ?? this.#nextBuffered()
+      const slot = shift(this.#again) ?? this.#nextBuffered()
       if (slot === undefined) break
       slot.attempt++
       slot.current = new Delivery(slot, slot.record!)
@@ -207,7 +201,7 @@ export class AssignedPartition {
     slot.isDone = true
     slot.record = undefined
     if (slot.offset > this.#highestDone) this.#highestDone = slot.offset
-    while (this.#window.peek()?.isDone === true) this.#window.shift()
+    while (peek(this.#window)?.isDone === true) MutableList.take(this.#window)
     this.outstanding--
     this.#owner.onReturned(this, true)
   }
@@ -220,7 +214,7 @@ export class AssignedPartition {
     const waiting = [slot]
     const lane = slot.lane
     if (lane !== undefined) {
-      for (const later of this.#window) {
+      for (const later of MutableList.toArray(this.#window)) {
         if (later.offset <= slot.offset || later.isDone || later.lane !== lane) continue
         if (later.current !== undefined) {
           this.#recall(later)
@@ -229,11 +223,7 @@ export class AssignedPartition {
         }
         waiting.push(later)
       }
-      if (this.#again.length > 0) {
-        const others = [...this.#again].filter((other) => other.lane !== lane)
-        this.#again.clear()
-        for (const other of others) this.#again.push(other)
-      }
+      MutableList.filter(this.#again, (other) => other.lane !== lane)
     }
     this.#blocked.set(lane ?? slot, waiting)
     this.#owner.onBlocked(this, lane ?? slot)
@@ -244,7 +234,7 @@ export class AssignedPartition {
     const waiting = this.#blocked.get(lane)
     if (waiting === undefined) return
     this.#blocked.delete(lane)
-    for (const slot of waiting) this.#again.push(slot)
+    MutableList.appendAll(this.#again, waiting)
   }
 
   /** Whether a slot was taken from this consumer. */
@@ -258,9 +248,9 @@ export class AssignedPartition {
   revoke(): void {
     if (this.#revokeLimit !== undefined) return
     this.#revokeLimit = this.#highestDone
-    this.position = this.#buffered.peek()?.offset ?? this.position
-    this.#buffered.clear()
-    this.#again.clear()
+    this.position = peek(this.#buffered)?.offset ?? this.position
+    MutableList.clear(this.#buffered)
+    MutableList.clear(this.#again)
     this.#blocked.clear()
     this.hold?.clear()
   }
@@ -276,7 +266,7 @@ export class AssignedPartition {
     this.revoke()
     this.#isGone = true
     this.outstanding = 0
-    this.#window.clear()
+    MutableList.clear(this.#window)
   }
 
   // --- internal ---
@@ -288,10 +278,11 @@ export class AssignedPartition {
   }
 
   #nextBuffered(): Slot | undefined {
-    while (this.#buffered.length > 0 && this.#window.length < this.#limits.maxUncommitted) {
-      if (this.hold !== undefined && !this.hold.isDue(this.#buffered.peek()!.record!)) return undefined
-      const slot = this.#buffered.shift()!
-      this.#window.push(slot)
+    while (this.#window.length < this.#limits.maxUncommitted) {
+      const slot = peek(this.#buffered)
+      if (slot === undefined || this.hold?.isDue(slot.record!) === false) return undefined
+      MutableList.take(this.#buffered)
+      MutableList.append(this.#window, slot)
       const lane = this.#blocked.size === 0 ? undefined : slot.lane
       const waiting = lane === undefined ? undefined : this.#blocked.get(lane)
       if (waiting === undefined) return slot

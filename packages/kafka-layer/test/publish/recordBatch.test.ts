@@ -3,8 +3,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Message } from "@event-flow/core"
 import { Reader, readRecordsBatch } from "@platformatic/kafka"
 import { Effect, Schema } from "effect"
-import { KafkaMessage } from "../src/internal/kafkaMessage.ts"
-import { encodeBatch, encodeRecord } from "../src/internal/recordBatch.ts"
+import { readBatches } from "../../src/internal/consume/recordReader.ts"
+import { KafkaMessage } from "../../src/internal/message.ts"
+import { encodeBatch, encodeRecord } from "../../src/internal/publish/recordBatch.ts"
 
 const batchOptions = { compression: "none", producerId: 7n, producerEpoch: 3, firstSequence: 11 } as const
 
@@ -25,7 +26,7 @@ const roundTrip = (
     batch.records.map(({ timestampDelta }) => timestampDelta),
     messages.map((_, i) => BigInt(i * 1_000))
   )
-  return batch.records.map((record) => new KafkaMessage("t", record))
+  return readBatches(bytes)[0]!.records.map((record) => new KafkaMessage("t", record))
 }
 
 /** Lone surrogates have no encoding. */

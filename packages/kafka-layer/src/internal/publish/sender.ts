@@ -7,21 +7,23 @@ import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
 import type * as Scope from "effect/Scope"
-import * as KafkaMetrics from "../KafkaMetrics.ts"
+import * as KafkaMetrics from "../../KafkaMetrics.ts"
+import { baseOptions, call, promise } from "../client.ts"
+import * as KafkaError from "../errors.ts"
+import { onceATurn } from "../onceATurn.ts"
+import type { PublisherSettings } from "../settings.ts"
 import { Accumulator } from "./accumulator.ts"
-import type { Request, Topic } from "./accumulator.ts"
-import { baseOptions, call, promise } from "./client.ts"
-import * as KafkaError from "./kafkaError.ts"
-import { onceATurn } from "./onceATurn.ts"
+import type { Request } from "./accumulator.ts"
+import type { PublishBuffer } from "./buffer.ts"
 import { produceApi } from "./produceRequest.ts"
 import type { ProduceApi, ProduceResponse } from "./produceRequest.ts"
-import type { PublisherSettings } from "./settings.ts"
+import type { Topic } from "./topic.ts"
 
 /** Starts sending; ends with the scope, after what waits was sent or `drainTimeout` was over. */
 export const make: (
   settings: PublisherSettings,
   options: { readonly metrics: boolean }
-) => Effect.Effect<Accumulator, never, Scope.Scope> = Effect.fnUntraced(function*(settings, { metrics }) {
+) => Effect.Effect<PublishBuffer, never, Scope.Scope> = Effect.fnUntraced(function*(settings, { metrics }) {
   const clock = yield* Clock.Clock
   const latch = Latch.makeUnsafe(false)
   // What is published in one turn shares requests
@@ -61,7 +63,8 @@ export const make: (
         onSuccess: (metadata) => {
           brokers = metadata.brokers
           const partitions = metadata.topics.get(topic.name)?.partitions ?? []
-          accumulator.loaded(topic, partitions.map((partition) => partition.leader))
+          if (partitions.length > 0) accumulator.loaded(topic, partitions.map((partition) => partition.leader))
+          else accumulator.loadFailed(topic, unknownTopic(topic))
           return noteReachable(undefined)
         },
         onFailure: (failure) => {
@@ -161,18 +164,24 @@ export const make: (
     Effect.annotateLogs({ package: "@event-flow/kafka-layer", module: "KafkaBroker" }),
     Effect.forkScoped
   )
-  yield* Effect.addFinalizer(() => drain(accumulator, settings.drainTimeout))
-  return accumulator
+  yield* Effect.addFinalizer(() => drain(accumulator.buffer, settings.drainTimeout))
+  return accumulator.buffer
 })
 
 // --- internal ---
 
-const drain = (accumulator: Accumulator, timeout: number): Effect.Effect<void> =>
+const unknownTopic = ({ name }: Topic): KafkaError.Failure => ({
+  kind: "unknownTopic",
+  detail: `topic "${name}" has no partitions`,
+  cause: undefined
+})
+
+const drain = (buffer: PublishBuffer, timeout: number): Effect.Effect<void> =>
   Effect.suspend(() => {
-    accumulator.close()
+    buffer.close()
     return Effect.callback<void>((resume) => {
-      if (accumulator.isIdle) return resume(Effect.void)
-      const remove = accumulator.onIdle(() => {
+      if (buffer.isIdle) return resume(Effect.void)
+      const remove = buffer.onIdle(() => {
         remove()
         resume(Effect.void)
       })
@@ -180,7 +189,7 @@ const drain = (accumulator: Accumulator, timeout: number): Effect.Effect<void> =
     })
   }).pipe(
     Effect.timeoutOption(timeout),
-    Effect.andThen(Effect.sync(() => accumulator.abort()))
+    Effect.andThen(Effect.sync(() => buffer.abort()))
   )
 
 const produceOn = (

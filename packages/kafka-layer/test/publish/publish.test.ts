@@ -1,9 +1,9 @@
 import { assert } from "@effect/vitest"
 import { Broker, Message } from "@event-flow/core"
-import { Murmur2 } from "@event-flow/kafka-layer"
 import { Deferred, Effect, Fiber } from "effect"
 import { createServer } from "node:net"
 import { describe } from "vitest"
+import { partitionOf } from "../../src/internal/publish/murmur2.ts"
 import {
   broker,
   consume,
@@ -18,7 +18,7 @@ import {
   Tally,
   unique,
   withAdmin
-} from "./support/kafka.ts"
+} from "../support/kafka.ts"
 
 /** The reason of a failed publish. */
 const reasonOf = (publish: Effect.Effect<void, Broker.BrokerNotFound | Broker.PublishError>) =>
@@ -177,7 +177,7 @@ describeKafka("KafkaBroker", () => {
       assert.strictEqual(partitions.size, 4)
     }).pipe(Effect.scoped, Effect.provide([broker(), subscriber()])))
 
-  live("sends a key where Murmur2 says", () =>
+  live("sends a key where Java's partitioner sends it", () =>
     Effect.gen(function*() {
       const topic = yield* createTopic("partitioned", 7)
       yield* publishNumbered(topic, 200, { keys: 200 })
@@ -186,7 +186,7 @@ describeKafka("KafkaBroker", () => {
         Effect.sync(() => {
           tally.add(delivery)
           const key = delivery.message.key as string
-          assert.strictEqual(Number(delivery.origin["partition"]), Murmur2.partition(Buffer.from(key), 7))
+          assert.strictEqual(Number(delivery.origin["partition"]), partitionOf(Buffer.from(key), 7))
         }))
       yield* tally.reached(200)
     }).pipe(Effect.scoped, Effect.provide([broker(), subscriber()])))

@@ -1,8 +1,8 @@
 /** What keeps the messages of a retry topic back until they are due. */
 import type * as Message from "@event-flow/core/Message"
 import * as Postponed from "@event-flow/core/Postponed"
-import type { KafkaRecord } from "@platformatic/kafka"
-import { KafkaMessage } from "./kafkaMessage.ts"
+import type { FetchedRecord } from "../consume/recordReader.ts"
+import { KafkaMessage } from "../message.ts"
 
 export interface Options {
   readonly group: string
@@ -19,7 +19,7 @@ export interface Options {
 export class Hold {
   readonly #options: Options
   /** The record that is held, and until when. */
-  #head: KafkaRecord | undefined
+  #head: FetchedRecord | undefined
   #until = 0
 
   constructor(options: Options) {
@@ -32,13 +32,13 @@ export class Hold {
   }
 
   /** Whether a record waits for another group, which shares the topic. */
-  isOfOthers(record: KafkaRecord): boolean {
+  isOfOthers(record: FetchedRecord): boolean {
     const group = new KafkaMessage(this.#options.source, record).headers[Postponed.headerPrefix + "group"]
     return group !== undefined && group !== this.#options.group
   }
 
   /** Whether the first record of the partition may be delivered. */
-  isDue(record: KafkaRecord): boolean {
+  isDue(record: FetchedRecord): boolean {
     const { delay, group, now, onHeld, source } = this.#options
     if (record !== this.#head) {
       this.#head = record
@@ -62,7 +62,7 @@ export class Hold {
 
   /** The message as it was in its first topic, and where it lay there. */
   restore(
-    record: KafkaRecord,
+    record: FetchedRecord,
     place: Readonly<Record<string, string>>
   ): { readonly message: Message.Message; readonly origin: Readonly<Record<string, string>> } {
     const { group, source } = this.#options

@@ -1,22 +1,10 @@
-/**
- * The hash by which Java's clients choose a partition.
- *
- * @stability unstable
- * @since 0.1.0
- */
+/** The hash by which Java's clients choose a partition. */
 
 /**
  * Murmur2 with Kafka's seed: the same 32 bits, as a signed number, that
- * `org.apache.kafka.common.utils.Utils.murmur2` gives.
- *
- * **Details**
- *
- * In 32-bit integers throughout; a version with `BigInt` takes fifty times as
- * long, and this runs for each message.
- *
- * @stability unstable
- * @category hashing
- * @since 0.1.0
+ * `org.apache.kafka.common.utils.Utils.murmur2` gives. In 32-bit integers
+ * throughout: a version with `BigInt` takes fifty times as long, and this runs
+ * for each message.
  */
 export const hash = (data: Uint8Array): number => {
   const length = data.length
@@ -39,11 +27,5 @@ export const hash = (data: Uint8Array): number => {
   return h ^ (h >>> 15)
 }
 
-/**
- * The partition of a key, as Java's default partitioner chooses it.
- *
- * @stability unstable
- * @category hashing
- * @since 0.1.0
- */
-export const partition = (key: Uint8Array, partitions: number): number => (hash(key) & 0x7fffffff) % partitions
+/** The partition of a key, as Java's default partitioner chooses it. */
+export const partitionOf = (key: Uint8Array, partitions: number): number => (hash(key) & 0x7fffffff) % partitions

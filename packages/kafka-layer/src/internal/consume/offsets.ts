@@ -2,10 +2,10 @@
 import { offsetCommitV8, offsetCommitV9 } from "@platformatic/kafka"
 import type { Consumer } from "@platformatic/kafka"
 import * as Effect from "effect/Effect"
+import { call, promise } from "../client.ts"
+import type { Connection } from "../client.ts"
+import type * as KafkaError from "../errors.ts"
 import type { AssignedPartition } from "./assignedPartition.ts"
-import { call, promise } from "./client.ts"
-import type { Connection } from "./client.ts"
-import type * as KafkaError from "./kafkaError.ts"
 
 /** A membership in one generation of a group. */
 export interface Membership {
