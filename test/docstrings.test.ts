@@ -26,9 +26,9 @@ interface Declaration {
   readonly docstring: string
 }
 
-/** The text of a comment that ends a piece of source. */
+/** The text of the docstring that ends a piece of source; comments for readers of the code may come between. */
 const docstringAt = (source: string): string =>
-  (/\/\*\*((?:(?!\*\/)[^])*)\*\/\s*$/.exec(source)?.[1] ?? "").replaceAll(/^ *\* ?/gm, "").trim()
+  (/\/\*\*((?:(?!\*\/)[^])*)\*\/\s*(?:\/\/.*\s*)*$/.exec(source)?.[1] ?? "").replaceAll(/^ *\* ?/gm, "").trim()
 
 const declarationsOf = (source: string): ReadonlyArray<Declaration> =>
   Array.from(

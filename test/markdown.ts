@@ -14,9 +14,9 @@ export interface Sample {
 
 const fence = /^```(?<info>[^\n`]*)\n(?<body>.*?)^```$/gms
 
-/** The text of the docstrings of a source file, each line where it was. */
+/** The text of the docstrings of a source file, each line where it was. A comment within one ends with an escape. */
 const docstringsOf = (source: string): string =>
-  source.split("\n").map((line) => /^ *\* ?(.*)$/.exec(line)?.[1] ?? "").join("\n")
+  source.split("\n").map((line) => (/^ *\* ?(.*)$/.exec(line)?.[1] ?? "").replaceAll("*\\/", "*/")).join("\n")
 
 const samplesOf = (file: string): ReadonlyArray<Sample> => {
   const content = readFileSync(join(root, file), "utf8")

@@ -1,7 +1,7 @@
 /**
- * What a message that waits for a delayed retry says about itself, in its
- * headers. Written by the `EventConsumer` when a policy says `Postpone`, read by
- * the layer of the broker, which delivers the message when it is due.
+ * The headers of a message that waits for a delayed retry. The `EventConsumer`
+ * writes them when a policy decides `Postpone`. The layer of the broker reads
+ * them, and delivers the message when it is due.
  *
  * @stability unstable
  * @since 0.1.0
@@ -9,7 +9,7 @@
 import type * as Message from "./Message.ts"
 
 /**
- * What every header of it begins with.
+ * The prefix of the retry headers.
  *
  * @stability unstable
  * @category models
@@ -18,34 +18,35 @@ import type * as Message from "./Message.ts"
 export const headerPrefix = "event-flow-retry-"
 
 /**
- * Each field is the header `event-flow-retry-<field>`; those of `origin` are
- * such headers by their own names, `event-flow-retry-partition`.
+ * The data of the retry headers. Each field is a header
+ * `event-flow-retry-<field>`; each entry of `origin` is one too, such as
+ * `event-flow-retry-partition`.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
 export interface Postponed {
-  /** The consumer group that failed to handle it, and handles it again. */
+  /** The consumer group that failed to handle the message, and handles it again. */
   readonly group: string
   /** Which delay it waits for; the first is 1. */
   readonly step: number
-  /** When it is to be delivered: milliseconds since 1970. */
+  /** When the message is due, in milliseconds since 1970. */
   readonly due: number
-  /** How often it was handled in vain, in all. */
+  /** How often handling has failed, in all. */
   readonly attempts: number
-  /** The topic that it was published to in the first place. */
+  /** The topic that the message was first published to. */
   readonly topic: string
   /** The tag of the last failure. */
   readonly reason: string
   /** The last failure in words. */
   readonly error: string
-  /** Where it lay in its first topic, in the broker's own terms: `Delivery.origin`. */
+  /** Its place in the first topic, in terms of the broker (`Delivery.origin`). */
   readonly origin: Readonly<Record<string, string>>
 }
 
 /**
- * The headers that say so.
+ * Encodes a `Postponed` as headers.
  *
  * @stability unstable
  * @category bindings
@@ -59,8 +60,8 @@ export const toHeaders = (postponed: Postponed): Readonly<Record<string, string>
 }
 
 /**
- * What a message says; undefined when it waits for no retry, or for one of
- * another group.
+ * Decodes the retry headers of a message. Undefined if the message does not
+ * wait for a retry of `group`.
  *
  * @stability unstable
  * @category bindings
@@ -84,7 +85,7 @@ export const read = (message: Message.Message, group: string): Postponed | undef
   return {
     group,
     step,
-    // Without a time it has waited long enough
+    // Without a time it is due now
     due: count(text("due")) ?? 0,
     attempts: count(text("attempts")) ?? 0,
     topic,

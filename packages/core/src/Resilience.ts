@@ -14,7 +14,10 @@
  * attempt succeeds: what a failed attempt collected is dropped (F2). Defects and
  * interruption are never retried or fallen back from (F13).
  *
- * Each combinator can be called with the handler, or without it in a `pipe`.
+ * Each combinator can be called with the handler, or without it in a `pipe`,
+ * where the handler types the functions in its options. To use several, write a
+ * `pipe`. A combinator whose options hold no function fits any handler:
+ * `const thrice = Resilience.retry({ schedule: Schedule.recurs(3) })`.
  * `Resilience.handler` types a handler function whose errors are more than the
  * definition declares, because a combinator around it takes them away.
  *
@@ -54,13 +57,13 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import { dual, identity } from "effect/Function"
-import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
+import type * as CircuitBreaker from "effect/persistence/CircuitBreaker"
+import * as Predicate from "effect/Predicate"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { ExcludeTag, ExtractTag, Tags } from "effect/Types"
 import type { Collect } from "./Collect.ts"
-import type * as Event from "./Event.ts"
-import { Collector } from "./internal/collector.ts"
+import { attempt } from "./internal/attempt.ts"
 
 /**
  * The function of a command handler or of an event handler.
@@ -131,18 +134,25 @@ export const handler = <Message, Success, Emits>(_definition: Definition<Message
  * @since 0.1.0
  */
 export const retry: {
-  <E, E2 = never, R2 = never>(
-    options: RetryOptions<E, E2, R2>
-  ): <Message, Emits, A, R>(
+  // Options that do not look at the handler's errors: a function for every handler
+  <E2 = never, R2 = never>(
+    options: RetryOptions<unknown, E2, R2> & { readonly while?: undefined }
+  ): <Message extends AnyMessage, Emits, A, E, R>(
     handler: Handler<Message, Emits, A, E, R>
   ) => Handler<Message, Emits, A, E | E2, R | R2>
-  <Message, Emits, A, E, R, E2 = never, R2 = never>(
+  // NoInfer, here and below: the types come from the handler, and the options are checked against them
+  <E, E2 = never, R2 = never>(
+    options: RetryOptions<NoInfer<E>, E2, R2>
+  ): <Message extends AnyMessage, Emits, A, R>(
+    handler: Handler<Message, Emits, A, E, R>
+  ) => Handler<Message, Emits, A, E | E2, R | R2>
+  <Message extends AnyMessage, Emits, A, E, R, E2 = never, R2 = never>(
     handler: Handler<Message, Emits, A, E, R>,
     options: RetryOptions<NoInfer<E>, E2, R2>
   ): Handler<Message, Emits, A, E | E2, R | R2>
 } = dual(
   2,
-  <Message, Emits, A, E, R, E2, R2>(
+  <Message extends AnyMessage, Emits, A, E, R, E2, R2>(
     handler: Handler<Message, Emits, A, E, R>,
     options: RetryOptions<E, E2, R2>
   ): Handler<Message, Emits, A, E | E2, R | R2> => {
@@ -227,19 +237,6 @@ export const timeout: {
 )
 
 /**
- * The handler that runs when another one has failed. It is given the error too.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export type FallbackHandler<in Message, out Emits, in Failure, out A, out E, out R> = (
-  message: Message,
-  context: Collect<Emits>,
-  error: Failure
-) => Effect.Effect<A, E, R>
-
-/**
  * Runs another handler when the primary one fails: with any typed error, or
  * with those of the tags in `on`; the type shows which errors are left. What the
  * primary collected is dropped.
@@ -269,32 +266,27 @@ export type FallbackHandler<in Message, out Emits, in Failure, out A, out E, out
  * @since 0.1.0
  */
 export const fallback: {
-  <Message, Emits, E, A2, E2, R2, const On extends Tags<E> = never>(
-    options: FallbackOptions<Message, Emits, E, On, A2, E2, R2>
+  <Message extends AnyMessage, Emits, E, A2, E2, R2, const On extends ErrorTag<E> = never>(
+    options: FallbackOptions<NoInfer<Message>, NoInfer<Emits>, E, On, A2, E2, R2>
   ): <A, R>(
     handler: Handler<Message, Emits, A, E, R>
   ) => Handler<Message, Emits, A | A2, ErrorsLeft<E, On> | E2, R | R2>
-  <Message, Emits, A, E, R, A2, E2, R2, const On extends Tags<E> = never>(
+  <Message extends AnyMessage, Emits, A, E, R, A2, E2, R2, const On extends ErrorTag<E> = never>(
     handler: Handler<Message, Emits, A, E, R>,
     options: FallbackOptions<NoInfer<Message>, NoInfer<Emits>, E, On, A2, E2, R2>
   ): Handler<Message, Emits, A | A2, ErrorsLeft<E, On> | E2, R | R2>
 } = dual(
   2,
-  <Message, Emits, A, E, R, A2, E2, R2>(
+  <Message extends AnyMessage, Emits, A, E, R, A2, E2, R2>(
     handler: Handler<Message, Emits, A, E, R>,
-    options: {
+    { on, to }: {
       readonly on?: ReadonlyArray<string> | undefined
-      readonly to: FallbackHandler<Message, Emits, E, A2, E2, R2>
+      readonly to: (message: Message, context: Collect<Emits>, error: E) => Effect.Effect<A2, E2, R2>
     }
   ): Handler<Message, Emits, A | A2, E | E2, R | R2> => {
-    const { on, to } = options
-    const isCaught = on === undefined ? () => true : (error: E) => hasTag(error, on)
+    const isCaught = (error: E) => on === undefined || on.some((tag) => Predicate.isTagged(error, tag))
     return (message, context) =>
-      Effect.catchIf(
-        attempt(context, (own) => handler(message, own)),
-        isCaught,
-        (error) => to(message, context, error)
-      )
+      Effect.catchIf(attempt(context, (own) => handler(message, own)), isCaught, (error) => to(message, context, error))
   }
 )
 
@@ -309,12 +301,27 @@ export const fallback: {
 export interface FallbackOptions<Message, Emits, E, On extends string, A2, E2, R2> {
   /** The tags of the errors to fall back from. Default: all typed errors. */
   readonly on?: Arr.NonEmptyReadonlyArray<On> | undefined
-  /** What to run instead. */
-  readonly to: FallbackHandler<Message, Emits, ErrorsCaught<E, NoInfer<On>>, A2, E2, R2>
+  /** What to run instead: a handler that is also told the error. */
+  readonly to: (
+    message: Message,
+    context: Collect<Emits>,
+    error: ErrorsCaught<E, NoInfer<On>>
+  ) => Effect.Effect<A2, E2, R2>
 }
 
 /**
- * The errors that a fallback handles.
+ * The tags of the errors of a handler. Any text while the compiler does not know
+ * the errors yet: it looks at the options before it looks at a handler that is
+ * itself the result of a combinator.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type ErrorTag<E> = unknown extends E ? string : Tags<E>
+
+/**
+ * The errors that a fallback takes.
  *
  * @stability unstable
  * @category utility types
@@ -329,7 +336,12 @@ export type ErrorsCaught<E, On extends string> = [On] extends [never] ? E : Extr
  * @category utility types
  * @since 0.1.0
  */
-export type ErrorsLeft<E, On extends string> = [On] extends [never] ? never : ExcludeTag<E, On>
+// By a lookup, into which the compiler does not infer: where a layer asks for the
+// handler, what is left says nothing about the errors that the primary has
+export type ErrorsLeft<E, On extends string> = {
+  readonly all: never
+  readonly some: ExcludeTag<E, On>
+}[[On] extends [never] ? "all" : "some"]
 
 /**
  * Options of `circuitBreaker`.
@@ -351,15 +363,11 @@ export interface CircuitBreakerOptions<in Message, in A, in E, out R = never> {
 }
 
 /**
- * Runs the handler through a circuit of effect's `CircuitBreaker`: while it is
- * open, handling fails with `CircuitBreakerError` at once, or goes to `orElse`.
+ * Runs the handler through a circuit of effect's `CircuitBreaker`: while the
+ * circuit is open, handling fails with `CircuitBreakerError` at once. Use
+ * `fallback` to do something else instead.
  *
- * **Gotchas**
- *
- * `orElse` is for the breaker's own rejections. The handler's errors pass
- * through; use `fallback` for those.
- *
- * **Example** (A breaker from its layer)
+ * **Example** (A circuit for each room)
  *
  * ```ts
  * import { Command, Resilience } from "@event-flow/core"
@@ -368,12 +376,14 @@ export interface CircuitBreakerOptions<in Message, in A, in E, out R = never> {
  *
  * class SoldOut extends Schema.TaggedError<SoldOut>()("SoldOut", {}) {}
  * class Reserve extends Command.Class<Reserve>()("Reserve", {
+ *   payload: { roomId: Schema.String },
  *   error: Schema.Union([SoldOut, CircuitBreaker.CircuitBreakerError])
  * }) {}
  *
  * const ReserveLive = Reserve.toLayer(Effect.gen(function*() {
  *   const breaker = yield* CircuitBreaker.CircuitBreaker
  *   return Resilience.circuitBreaker(Reserve.of(() => Effect.fail(new SoldOut())), breaker, {
+ *     key: (command) => command.roomId,
  *     // "Sold out" is an answer: it does not mean that the service is down
  *     classify: (exit) => {
  *       if (Exit.isSuccess(exit)) return CircuitBreaker.success
@@ -388,99 +398,37 @@ export interface CircuitBreakerOptions<in Message, in A, in E, out R = never> {
  * @since 0.1.0
  */
 export const circuitBreaker: {
-  <Message extends AnyMessage, Emits, A, E, A2, E2, R2, R3 = never>(
+  // Options that do not look at the handler's types: a function for every handler
+  (
     breaker: CircuitBreaker.CircuitBreaker,
-    options: CircuitBreakerOptions<Message, A, E, R3> & {
-      /** What to run while the breaker rejects. Default: fail with its error. */
-      readonly orElse: FallbackHandler<Message, Emits, CircuitBreaker.CircuitBreakerError, A2, E2, R2>
-    }
-  ): <R>(
+    options?: { readonly key?: string | undefined; readonly classify?: undefined }
+  ): <Message extends AnyMessage, Emits, A, E, R>(
     handler: Handler<Message, Emits, A, E, R>
-  ) => Handler<Message, Emits, A | A2, E | E2, R | R2 | R3>
-  <Message extends AnyMessage, A, E, R3 = never>(
+  ) => Handler<Message, Emits, A, E | CircuitBreaker.CircuitBreakerError, R>
+  <Message extends AnyMessage, A, E, R2 = never>(
     breaker: CircuitBreaker.CircuitBreaker,
-    options?: CircuitBreakerOptions<Message, A, E, R3> & { readonly orElse?: undefined }
+    options: CircuitBreakerOptions<NoInfer<Message>, NoInfer<A>, NoInfer<E>, R2>
   ): <Emits, R>(
     handler: Handler<Message, Emits, A, E, R>
-  ) => Handler<Message, Emits, A, E | CircuitBreaker.CircuitBreakerError, R | R3>
-  <Message extends AnyMessage, Emits, A, E, R, A2, E2, R2, R3 = never>(
+  ) => Handler<Message, Emits, A, E | CircuitBreaker.CircuitBreakerError, R | R2>
+  <Message extends AnyMessage, Emits, A, E, R, R2 = never>(
     handler: Handler<Message, Emits, A, E, R>,
     breaker: CircuitBreaker.CircuitBreaker,
-    options: CircuitBreakerOptions<NoInfer<Message>, NoInfer<A>, NoInfer<E>, R3> & {
-      readonly orElse: FallbackHandler<
-        NoInfer<Message>,
-        NoInfer<Emits>,
-        CircuitBreaker.CircuitBreakerError,
-        A2,
-        E2,
-        R2
-      >
-    }
-  ): Handler<Message, Emits, A | A2, E | E2, R | R2 | R3>
-  <Message extends AnyMessage, Emits, A, E, R, R3 = never>(
-    handler: Handler<Message, Emits, A, E, R>,
-    breaker: CircuitBreaker.CircuitBreaker,
-    options?: CircuitBreakerOptions<NoInfer<Message>, NoInfer<A>, NoInfer<E>, R3> & { readonly orElse?: undefined }
-  ): Handler<Message, Emits, A, E | CircuitBreaker.CircuitBreakerError, R | R3>
+    options?: CircuitBreakerOptions<NoInfer<Message>, NoInfer<A>, NoInfer<E>, R2>
+  ): Handler<Message, Emits, A, E | CircuitBreaker.CircuitBreakerError, R | R2>
 } = dual(
   (args) => typeof args[0] === "function",
-  <Message extends AnyMessage, Emits, A, E, R, A2, E2, R2, R3>(
+  <Message extends AnyMessage, Emits, A, E, R, R2>(
     handler: Handler<Message, Emits, A, E, R>,
     breaker: CircuitBreaker.CircuitBreaker,
-    options?: CircuitBreakerOptions<Message, A, E, R3> & {
-      readonly orElse?: FallbackHandler<Message, Emits, CircuitBreaker.CircuitBreakerError, A2, E2, R2> | undefined
-    }
-  ): Handler<Message, Emits, A | A2, E | E2 | CircuitBreaker.CircuitBreakerError, R | R2 | R3> => {
-    const { classify, key, orElse } = options ?? {}
+    options: CircuitBreakerOptions<Message, A, E, R2> = {}
+  ): Handler<Message, Emits, A, E | CircuitBreaker.CircuitBreakerError, R | R2> => {
+    const { classify, key } = options
     const keyOf = typeof key === "function" ? key : (message: Message) => key ?? message._tag
     return (message, context) =>
-      attempt(context, (own) => {
-        // A handler may itself fail with the error of another breaker
-        let isAdmitted = false
-        const admitted = Effect.suspend(() => {
-          isAdmitted = true
-          return handler(message, own)
-        })
-        const guarded = breaker.execute(admitted, { key: keyOf(message), classify })
-        return orElse === undefined
-          ? guarded
-          : Effect.catchIf(guarded, isRejection, (error) => orElse(message, own, error))
-
-        function isRejection(
-          error: E | CircuitBreaker.CircuitBreakerError
-        ): error is CircuitBreaker.CircuitBreakerError {
-          return !isAdmitted && error instanceof CircuitBreaker.CircuitBreakerError
-        }
-      })
+      attempt(
+        context,
+        (own) => breaker.execute(Effect.suspend(() => handler(message, own)), { key: keyOf(message), classify })
+      )
   }
 )
-
-// --- internal ---
-
-/**
- * Runs one attempt with a collection of its own, which is handed over when the
- * attempt has succeeded.
- */
-const attempt = <Emits, A, E, R>(
-  context: Collect<Emits>,
-  run: (own: Collect<Emits>) => Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> =>
-  Effect.suspend(() => {
-    const collector = new Collector()
-    // A collector takes every event; what the attempt gives it came in through
-    // this type, and may go out by it
-    const own = collector as Collect<Event.Any> as Collect<Emits>
-    const running = Effect.onExit(
-      Effect.suspend(() => run(own)),
-      () => Effect.sync(() => collector.close())
-    )
-    return Effect.flatMap(running, (result) => {
-      const events = collector.events
-      return events === undefined
-        ? Effect.succeed(result)
-        : Effect.as(context.collectAll(events as Iterable<unknown> as Iterable<Emits>), result)
-    })
-  })
-
-const hasTag = (error: unknown, tags: ReadonlyArray<string>): boolean =>
-  typeof error === "object" && error !== null && "_tag" in error && tags.includes(error._tag as string)

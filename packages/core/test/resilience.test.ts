@@ -293,35 +293,26 @@ describe("Resilience.circuitBreaker", () => {
       assert.deepStrictEqual(healthy.noted, ["ok"])
     }).pipe(Effect.provide(breakerLayer)))
 
-  it.effect("`orElse` takes the breaker's rejections, and not the handler's errors", () =>
+  it.effect("`key` gives each message its circuit, and a fallback takes the rejections", () =>
     Effect.gen(function*() {
       const breaker = yield* CircuitBreaker.CircuitBreaker
+      const guarded = Resilience.circuitBreaker(
+        Join.of((_, { collect }) => Effect.andThen(collect(new Noted({ text: "lost" })), Effect.fail(new Down()))),
+        breaker,
+        { key: (command) => command.userId }
+      )
       const { exits, noted } = yield* run(
-        Resilience.circuitBreaker(
-          Join.of((_, { collect }) => Effect.andThen(collect(new Noted({ text: "lost" })), Effect.fail(new Down()))),
-          breaker,
-          {
-            key: (command) => command.userId,
-            orElse: (command, { collect }, error) =>
-              Effect.as(collect(new Noted({ text: error.reason._tag })), command.userId)
-          }
-        ),
+        Resilience.fallback(guarded, {
+          on: ["CircuitBreakerError"],
+          to: (command, { collect }, error) =>
+            Effect.as(collect(new Noted({ text: error.reason._tag })), command.userId)
+        }),
         3
       )
       assert.deepStrictEqual(exits.map(errorTag), ["Down", "Down", "success"])
       assert.deepStrictEqual(noted, ["CircuitOpen"])
       assert.strictEqual((yield* breaker.state("u"))._tag, "Open")
       assert.strictEqual((yield* breaker.state("Join"))._tag, "Closed")
-    }).pipe(Effect.provide(breakerLayer)))
-
-  it.effect("`orElse` does not take a rejection that the handler met further in", () =>
-    Effect.gen(function*() {
-      const breaker = yield* CircuitBreaker.CircuitBreaker
-      const inner = new CircuitBreaker.CircuitBreakerError({ reason: new CircuitBreaker.CircuitHalfOpen({ key: "x" }) })
-      const { exit } = yield* run(
-        Resilience.circuitBreaker(Join.of(() => Effect.fail(inner)), breaker, { orElse: () => Effect.succeed("else") })
-      )
-      assert.strictEqual(errorTag(exit), "CircuitBreakerError")
     }).pipe(Effect.provide(breakerLayer)))
 
   it.effect("`classify` says what counts", () =>

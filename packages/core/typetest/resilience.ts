@@ -4,7 +4,7 @@
  */
 // @effect-diagnostics missingEffectError:off
 import { Command, DomainEvent, EventHandler, NotificationEvent, Resilience } from "@event-flow/core"
-import { Context, Effect, type Layer, pipe, Schedule, Schema } from "effect"
+import { Context, Effect, type Exit, flow, type Layer, pipe, Schedule, Schema } from "effect"
 import { CircuitBreaker } from "effect/persistence"
 
 class Full extends Schema.TaggedError<Full>()("Full", {}) {}
@@ -182,9 +182,18 @@ check<Equals<ServicesOf<typeof withService>, Rooms>>()
 const guarded = Resilience.circuitBreaker(open, breaker)
 check<Equals<ErrorOf<typeof guarded>, Full | Down | Slow | CircuitBreaker.CircuitBreakerError>>()
 
-const elsewhere = Resilience.circuitBreaker(Join.of((command) => Effect.succeed(command.userId.length)), breaker, {
+const byUser = Resilience.circuitBreaker(Join.of((command) => Effect.succeed(command.userId.length)), breaker, {
   key: (command) => command.userId,
-  orElse: (command, { collect }, error) =>
+  classify: (exit) => {
+    check<Equals<typeof exit, Exit.Exit<number, Full>>>()
+    return CircuitBreaker.failure()
+  }
+})
+check<Equals<ErrorOf<typeof byUser>, Full | CircuitBreaker.CircuitBreakerError>>()
+
+const elsewhere = Resilience.fallback(byUser, {
+  on: ["CircuitBreakerError"],
+  to: (command, { collect }, error) =>
     Effect.as(collect(new Joined({ userId: `${command.userId} ${error.reason._tag}` })), 0)
 })
 check<Equals<ErrorOf<typeof elsewhere>, Full>>()
@@ -199,21 +208,235 @@ Resilience.circuitBreaker(Join.of(() => Effect.succeed(1)), breaker, {
   key: (command) => command.host
 })
 
-// --- in a pipe ---
+// --- in a pipe: nothing is annotated, the handler types the options ---
 
-const piped = pipe(
-  Resilience.handler(Join)((command) => risky(command.userId)),
-  Resilience.timeout("2 seconds"),
-  Resilience.retry({
-    schedule,
-    while: (error: Full | Down | Slow | Resilience.HandlerTimeout) => error._tag !== "Full"
-  }),
-  Resilience.circuitBreaker(breaker),
-  Resilience.fallback({
-    on: ["Down", "Slow", "HandlerTimeout", "CircuitBreakerError"],
-    to: (command, { collect }) => Effect.as(collect(new Joined({ userId: command.userId })), 0)
+class Gone extends Schema.TaggedError<Gone>()("Gone", {}) {}
+
+const byGenerator = Resilience.handler(Join)(
+  Effect.fn("Join")(function*(command, { collect }) {
+    const count = yield* risky(command.userId)
+    yield* collect(new Joined({ userId: command.userId }))
+    return count
   })
 )
-check<Equals<ErrorOf<typeof piped>, Full>>()
+const byFunction = Resilience.handler(Join)((command) => risky(command.userId))
+const ofCommand = Join.of(() => Effect.fail(new Full()))
+const ofEvent = Greet.of(Effect.fnUntraced(function*(event, { collect }) {
+  yield* collect(new Announced({ id: event.userId }))
+  return yield* new Full()
+}))
+const openEvent = Resilience.handler(Greet)((event) => Effect.asVoid(risky(event.userId)))
 
-export const Piped: Layer.Layer<Command.Handler<"Join">, never, Rooms> = Join.toLayer(piped)
+/** A retry keeps errors and services, whatever the handler is made of. */
+const retriedGenerator = pipe(byGenerator, Resilience.retry({ schedule: Schedule.exponential("50 millis") }))
+check<Equals<ErrorOf<typeof retriedGenerator>, Full | Down | Slow>>()
+check<Equals<ServicesOf<typeof retriedGenerator>, Rooms>>()
+check<Equals<typeof retriedGenerator, typeof byGenerator>>()
+
+const retriedFunction = pipe(byFunction, Resilience.retry({ schedule: Schedule.recurs(3) }))
+check<Equals<typeof retriedFunction, typeof byFunction>>()
+
+const retriedCommand = pipe(ofCommand, Resilience.retry({ schedule: Schedule.recurs(3) }))
+check<Equals<ErrorOf<typeof retriedCommand>, Full>>()
+Join.toLayer(retriedCommand)
+
+const retriedEvent = pipe(ofEvent, Resilience.retry({ schedule: Schedule.recurs(3) }))
+check<Equals<ErrorOf<typeof retriedEvent>, Full>>()
+Greet.toLayer(retriedEvent)
+
+/** `while` sees the errors of the handler. */
+const whileDown = pipe(
+  byGenerator,
+  Resilience.retry({ schedule: Schedule.exponential("50 millis"), while: (error) => error._tag === "Down" })
+)
+check<Equals<typeof whileDown, typeof byGenerator>>()
+
+pipe(
+  openEvent,
+  Resilience.retry({
+    schedule,
+    while: (error) => {
+      check<Equals<typeof error, Full | Down | Slow>>()
+      return true
+    }
+  })
+)
+
+pipe(
+  byFunction,
+  Resilience.retry({
+    schedule,
+    // @ts-expect-error the handler cannot fail with Gone
+    while: (error) => error._tag === "Gone"
+  })
+)
+
+/** What a schedule may fail with and needs is added. */
+declare const failingSchedule: Schedule.Schedule<number, unknown, Gone, CircuitBreaker.CircuitBreaker>
+const bySchedule = pipe(byFunction, Resilience.retry({ schedule: failingSchedule, while: () => true }))
+check<Equals<ErrorOf<typeof bySchedule>, Full | Down | Slow | Gone>>()
+check<Equals<ServicesOf<typeof bySchedule>, Rooms | CircuitBreaker.CircuitBreaker>>()
+
+/** A schedule that takes the handler's errors is welcome, one that takes others is not. */
+pipe(byFunction, Resilience.retry({ schedule: schedule.pipe(Schedule.setInputType<Full | Down | Slow>()) }))
+pipe(
+  byFunction,
+  // @ts-expect-error the schedule takes Gone alone
+  Resilience.retry({ schedule: schedule.pipe(Schedule.setInputType<Gone>()) })
+)
+
+/** A named function as `while`: it may take more than the handler's errors. */
+declare const isTransient: (error: Full | Down | Slow | Gone) => boolean
+const whileTransient = pipe(byFunction, Resilience.retry({ schedule, while: isTransient }))
+check<Equals<ErrorOf<typeof whileTransient>, Full | Down | Slow>>()
+
+// Chains of three
+
+const retryFallback = pipe(
+  byGenerator,
+  Resilience.retry({ schedule: Schedule.exponential("50 millis"), while: (error) => error._tag !== "Full" }),
+  Resilience.timeout("2 seconds"),
+  Resilience.fallback({
+    on: ["Down", "Slow", "HandlerTimeout"],
+    to: (command, { collect }, error) => {
+      check<Equals<typeof error, Down | Slow | Resilience.HandlerTimeout>>()
+      return Effect.as(collect(new Joined({ userId: command.userId })), 0)
+    }
+  })
+)
+check<Equals<ErrorOf<typeof retryFallback>, Full>>()
+check<Equals<ServicesOf<typeof retryFallback>, Rooms>>()
+
+/** The same where the layer asks for the handler. */
+export const InLayer: Layer.Layer<Command.Handler<"Join">, never, Rooms> = Join.toLayer(pipe(
+  Resilience.handler(Join)(
+    Effect.fn("Join")(function*({ userId }) {
+      return yield* risky(userId)
+    })
+  ),
+  Resilience.retry({ schedule: Schedule.recurs(3), while: (error) => error._tag === "Slow" }),
+  Resilience.timeout("2 seconds"),
+  Resilience.fallback({ on: ["Down", "Slow", "HandlerTimeout"], to: ({ userId }) => Effect.succeed(userId.length) })
+))
+
+export const InEffect: Layer.Layer<Command.Handler<"Join">, never, Rooms | CircuitBreaker.CircuitBreaker> = Join
+  .toLayer(Effect.gen(function*() {
+    const breaker = yield* CircuitBreaker.CircuitBreaker
+    return pipe(
+      Resilience.handler(Join)((command) => risky(command.userId)),
+      Resilience.retry({ schedule: Schedule.recurs(3) }),
+      Resilience.circuitBreaker(breaker, { classify: () => CircuitBreaker.failure() }),
+      Resilience.fallback({ on: ["Down", "Slow", "CircuitBreakerError"], to: () => Effect.succeed(0) })
+    )
+  }))
+
+export const OfEvent: Layer.Layer<EventHandler.Handler<"Greet">, never, Rooms> = Greet.toLayer(pipe(
+  openEvent,
+  Resilience.retry({ schedule: Schedule.recurs(3) }),
+  Resilience.timeout("2 seconds"),
+  Resilience.fallback({
+    on: ["Down", "Slow", "HandlerTimeout"],
+    to: (event, { collect }) => collect(new Announced({ id: event.userId }))
+  })
+))
+
+const slowEvent = pipe(
+  openEvent,
+  Resilience.retry({ schedule }),
+  Resilience.fallback({ on: ["Down"], to: () => Effect.void })
+)
+// @ts-expect-error the event handler does not declare Slow
+Greet.toLayer(slowEvent)
+
+pipe(
+  byFunction,
+  Resilience.retry({ schedule }),
+  Resilience.fallback({
+    // @ts-expect-error the handler cannot fail with Gone
+    on: ["Gone"],
+    to: () => Effect.succeed(0)
+  })
+)
+
+/** Named functions: they may take more than the handler gives. */
+declare const cached: (command: { readonly userId: string }) => Effect.Effect<number>
+const toCache = pipe(byFunction, Resilience.retry({ schedule }), Resilience.fallback({ to: cached }))
+check<Equals<ErrorOf<typeof toCache>, never>>()
+Join.toLayer(toCache)
+
+declare const keyOf: (command: { readonly userId: string }) => string
+const keyed = pipe(byFunction, Resilience.retry({ schedule }), Resilience.circuitBreaker(breaker, { key: keyOf }))
+check<Equals<ErrorOf<typeof keyed>, Full | Down | Slow | CircuitBreaker.CircuitBreakerError>>()
+
+const classified = pipe(
+  byFunction,
+  Resilience.retry({ schedule }),
+  Resilience.circuitBreaker(breaker, {
+    key: (command) => command.userId,
+    classify: (exit) => {
+      check<Equals<typeof exit, Exit.Exit<number, Full | Down | Slow>>>()
+      return CircuitBreaker.failure()
+    }
+  })
+)
+check<Equals<ErrorOf<typeof classified>, Full | Down | Slow | CircuitBreaker.CircuitBreakerError>>()
+
+// --- one call in the other ---
+
+const nested = Resilience.fallback(
+  Resilience.circuitBreaker(
+    Resilience.retry(
+      Resilience.handler(Join)(({ userId }) => risky(userId)),
+      { schedule, while: (error) => error._tag === "Slow" }
+    ),
+    breaker,
+    { key: (command) => command.userId }
+  ),
+  {
+    on: ["Down", "CircuitBreakerError"],
+    to: (command, { collect }, error) => {
+      check<Equals<typeof error, Down | CircuitBreaker.CircuitBreakerError>>()
+      return Effect.as(collect(new Joined({ userId: command.userId })), 0)
+    }
+  }
+)
+check<Equals<ErrorOf<typeof nested>, Full | Slow>>()
+check<Equals<ServicesOf<typeof nested>, Rooms>>()
+
+export const NestedInLayer: Layer.Layer<Command.Handler<"Join">, never, Rooms> = Join.toLayer(Resilience.fallback(
+  Resilience.handler(Join)((command) => risky(command.userId)),
+  { on: ["Down", "Slow"], to: (command) => Effect.succeed(command.userId.length) }
+))
+
+const notNested = Resilience.fallback(
+  Resilience.handler(Join)((command) => risky(command.userId)),
+  // @ts-expect-error the handler cannot fail with Gone
+  { on: ["Gone"], to: (command) => Effect.succeed(command.userId.length) }
+)
+// @ts-expect-error so nothing is taken away
+Join.toLayer(notNested)
+
+// --- one policy for many handlers ---
+
+const thrice = Resilience.retry({ schedule: Schedule.recurs(3) })
+const quickly = Resilience.timeout("1 second")
+const guard = Resilience.circuitBreaker(breaker, { key: "rooms" })
+
+const policy = flow(thrice, quickly, guard)
+
+const alone = thrice(byFunction)
+check<Equals<typeof alone, typeof byFunction>>()
+
+type Added = Resilience.HandlerTimeout | CircuitBreaker.CircuitBreakerError
+const onePipe = pipe(byFunction, thrice, quickly, guard)
+check<Equals<ErrorOf<typeof onePipe>, Full | Down | Slow | Added>>()
+const oneFlow = policy(ofEvent)
+check<Equals<ErrorOf<typeof oneFlow>, Full | Added>>()
+
+thrice(Join.of((command) => {
+  // @ts-expect-error the command has no such field
+  return Effect.succeed(command.host)
+}))
+
+// @ts-expect-error the command does not declare HandlerTimeout
+Join.toLayer(quickly(ofCommand))

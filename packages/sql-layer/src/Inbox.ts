@@ -1,6 +1,6 @@
 /**
- * An inbox in the database: what a consumer does with a message happens once,
- * since the message is remembered in the transaction of the handler's writes.
+ * An inbox in the database: the effects of a message on the database happen
+ * once, because the message is remembered in the transaction of the handler.
  *
  * @stability unstable
  * @since 0.1.0
@@ -30,11 +30,11 @@ import * as Tables from "./Tables.ts"
  */
 export interface Options {
   /**
-   * How long a message is remembered: longer than a duplicate may come after
-   * the first, which is a broker's retention at most. Default: 7 days.
+   * How long a message is remembered. A duplicate that comes later is handled
+   * again, so a broker's retention is always enough. Default: 7 days.
    */
   readonly retention?: Duration.Input | undefined
-  /** How often what is older is removed. `Infinity`: never, `prune` does it. Default: 10 minutes. */
+  /** How often older messages are removed. `Infinity`: never; call `prune` yourself. Default: 10 minutes. */
   readonly pruneInterval?: Duration.Input | undefined
   /**
    * When and how often handling is run again after a serialization failure or a
@@ -48,18 +48,19 @@ export interface Options {
  *
  * **Details**
  *
- * Consumer and message id are inserted first, in a transaction that the handlers
- * join: what they write through this `SqlClient`, and what they publish through
- * `Outbox.layer`, commits with it. A duplicate finds the row and is not
- * handled; of two at the same time the second waits for the first, and is
- * handled if that rolls back. A handler that fails leaves nothing behind, so the
- * message is handled when it comes again.
+ * The consumer and the message id are inserted first, in a transaction that the
+ * handlers join. What they write through this `SqlClient`, and what they
+ * publish through `Outbox.layer`, commits with it. A duplicate finds the row
+ * and is not handled. Of two deliveries at the same time the second waits for
+ * the first, and is handled if the first rolls back. A handler that fails
+ * leaves no row, so the message is handled when it comes again.
  *
  * **Gotchas**
  *
- * What a handler does elsewhere (a mail, an HTTP call) is done again if the
- * transaction fails after it. Each message that is being handled holds a
- * connection: the pool must have more than the consumer's `concurrency`.
+ * Other effects of a handler (a mail, an HTTP call) happen again if the
+ * transaction fails after them. Each message that is being handled holds a
+ * connection: the pool must have more connections than the consumer's
+ * `concurrency`.
  *
  * **Example** (A consumer whose effects happen once)
  *
@@ -110,8 +111,8 @@ export const layer = (options?: Options): Layer.Layer<CoreInbox.Inbox, never, Sq
   )
 
 /**
- * Forgets the messages that were handled longer ago than that, and gives their
- * number.
+ * Forgets the messages that were handled longer ago than `olderThan`. Returns
+ * their number.
  *
  * @stability unstable
  * @category running

@@ -1,6 +1,6 @@
 /**
- * A `Broker` that is a table: what a command announces is in the same
- * transaction as what it changes. `OutboxRelay` publishes it.
+ * A `Broker` that is a table: a command writes its messages in the transaction
+ * that holds its changes. `OutboxRelay` publishes them.
  *
  * @stability unstable
  * @since 0.1.0
@@ -36,39 +36,39 @@ export const name = "outbox"
  */
 export interface Options {
   /**
-   * Whether messages may be published outside of a transaction: they are in the
-   * outbox at once, whatever becomes of the rest. Default: false, which fails
-   * with `TransactionRequired`.
+   * Whether messages may be published outside a transaction. Such messages stay
+   * in the outbox even if the rest fails. Default: false, publishing fails with
+   * `TransactionRequired`.
    */
   readonly allowOutsideTransaction?: boolean | undefined
   /**
-   * Whether relays are told of a commit, so that they need not wait for their
-   * next look. Default: true.
+   * Whether to notify relays after a commit, so that they need not wait for
+   * their next poll. Default: true.
    */
   readonly notify?: boolean | undefined
 }
 
 /**
- * A `Broker` whose messages become rows of the outbox, in the transaction that is
- * open in the fiber that publishes: `Transactional` opens it, `Inbox.layer` does,
- * and `sql.withTransaction`.
+ * A `Broker` that inserts messages into the outbox, in the transaction of the
+ * publishing fiber. `Transactional`, `Inbox.layer` and `sql.withTransaction`
+ * open one.
  *
  * **Details**
  *
- * The messages of one publish are one `INSERT`. Fails with a `PublishError`:
- * `TransactionRequired` outside of a transaction, `Unreachable`, `Timeout`,
- * `NotAuthorised`, `UnknownTopic` where the table is missing, `MessageTooLarge`
- * for a row that the client could not read again (`maxMessageSize` of `PgClient`,
- * 16 MiB), `Rejected` for anything else that the database says.
+ * The messages of one publish are one `INSERT`. It fails with a `PublishError`:
+ * `TransactionRequired` outside a transaction, `Unreachable`, `Timeout`,
+ * `NotAuthorised`, `UnknownTopic` when the table is missing, `MessageTooLarge`
+ * for a row that the client could not read back (`maxMessageSize` of
+ * `PgClient`, 16 MiB), `Rejected` for any other error of the database.
  *
- * After a commit the relays are told by `NOTIFY`, over another connection and
- * once for all commits of a moment: a `NOTIFY` within the transaction would
- * have all commits of the database wait for each other.
+ * After a commit the layer sends `NOTIFY` to the relays, over another
+ * connection and once for several commits. A `NOTIFY` inside the transaction
+ * would make all commits of the database wait for each other.
  *
  * **Gotchas**
  *
- * Provide it to the flow, and a real broker to the relay: they are two parts of
- * a program that need two different brokers.
+ * Provide the outbox to the flow, and a real broker to the relay. A program
+ * with both has two brokers.
  *
  * **Example** (State and events cannot disagree)
  *
@@ -130,8 +130,8 @@ const outsideTransaction = new Broker.TransactionRequired({
 })
 
 /**
- * How large a row a relay can read: `maxMessageSize` of `PgClient`, its default
- * where it is not known. A larger one would be in the way of all others for ever.
+ * The largest row that a relay can read: `maxMessageSize` of `PgClient`, or its
+ * default. A larger row would block all other rows forever.
  */
 const maxMessageSizeOf = (sql: SqlClient.SqlClient & { readonly config?: unknown }): number =>
   Predicate.hasProperty(sql.config, "maxMessageSize") && typeof sql.config.maxMessageSize === "number"
@@ -145,8 +145,9 @@ const messageTooLarge = (row: NewRow, bound: number) =>
   })
 
 /**
- * How long a notification is followed by none, in milliseconds: each costs about as much as a
- * statement of a command, and relays are not done with the last one so soon.
+ * The minimum time between two notifications, in milliseconds. Each costs about
+ * as much as a statement of a command, and relays are still busy with the last
+ * one.
  */
 const notifyPause = 10
 
@@ -157,8 +158,8 @@ const pause = Effect.callback<void>((resume) => {
 })
 
 /**
- * Runs `notify` after a signal; signals that come while it runs, and shortly
- * after, are one. Lost ones do no harm, relays look by themselves.
+ * Runs `notify` after a signal. Signals that come while it runs, and shortly
+ * after, count as one. A lost signal does no harm: relays poll.
  */
 const notifier = Effect.fnUntraced(function*(notify: Effect.Effect<void, SqlError>) {
   const latch = Latch.makeUnsafe(false)

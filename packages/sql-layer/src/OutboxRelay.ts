@@ -37,30 +37,32 @@ import * as Tables from "./Tables.ts"
  * @since 0.1.0
  */
 export interface Options {
-  /** How many rows are published at once, at most. A whole number from 1. Default: 500. */
+  /** The maximum number of rows of a batch. A whole number from 1. Default: 500. */
   readonly batchSize?: number | undefined
   /**
-   * How many batches are published at the same time, of different keys; each
+   * How many batches, of different keys, are published at the same time. Each
    * holds a connection of the client's pool. A whole number from 1. Default: 1.
    */
   readonly concurrency?: number | undefined
-  /** How long a relay that nobody tells of new rows, or of those that are due again, waits until it looks. Default: 1 second. */
+  /** How often a relay looks for rows without being notified. Default: 1 second. */
   readonly pollInterval?: Duration.Input | undefined
   /** How long one publish may take. Default: 1 minute. */
   readonly publishTimeout?: Duration.Input | undefined
   /**
-   * After how many attempts a row is dead whose last failure is none that trying
-   * again mends (`PublishError.isRetryable`). A whole number from 1. Default: 10.
+   * The number of attempts after which a row is dead, if its last failure is
+   * not retryable (`PublishError.isRetryable`). A whole number from 1. Default:
+   * 10.
    */
   readonly maxAttempts?: number | undefined
   /**
-   * How long a row waits after its so many-th failed attempt. Default: 1, 2, 4
-   * ... seconds, at most 5 minutes.
+   * The delay before the next attempt, given how many attempts have failed.
+   * Default: 1, 2, 4 ... seconds, at most 5 minutes.
    */
   readonly retryDelay?: ((attempts: number) => Duration.Input) | undefined
   /**
-   * What becomes of the later rows of a key when one of it is dead: they are
-   * published, or wait until it is redriven or pruned. Default: `"continue"`.
+   * What happens to later rows of a key when a row of that key is dead: they
+   * are published (`"continue"`), or they wait until the dead row is redriven
+   * or pruned (`"hold"`). Default: `"continue"`.
    */
   readonly afterDead?: "continue" | "hold" | undefined
   /** How long published rows are kept. Default: 0, they are deleted when they are published. */
@@ -72,7 +74,7 @@ export interface Options {
 }
 
 /**
- * A relay was wired or configured so that it cannot work.
+ * The wiring or an option of a relay is wrong, so it cannot work.
  *
  * @stability unstable
  * @category errors
@@ -90,8 +92,8 @@ export class RelayConfigError
 }
 
 /**
- * The broker cannot be reached: nothing of a batch got through. The rows are
- * untouched.
+ * The broker cannot be reached: no message of a batch was published. The rows
+ * are unchanged.
  *
  * @stability unstable
  * @category errors
@@ -117,9 +119,9 @@ export class BrokerUnavailable
  */
 export class OutboxRelay extends Context.Service<OutboxRelay, {
   /**
-   * Publishes, in the calling fiber, what is in the outbox and may be published
-   * now, until there is no more; gives the number of rows. Rows that another
-   * relay has, and rows that wait for their next attempt, are not waited for.
+   * Publishes all rows that may be published now, in the calling fiber, and
+   * returns their number. It does not wait for rows of another relay, nor for
+   * rows whose next attempt is not due.
    */
   readonly drain: Effect.Effect<number, SqlError | BrokerUnavailable>
 }>()("@event-flow/sql-layer/OutboxRelay") {}
@@ -129,40 +131,40 @@ export class OutboxRelay extends Context.Service<OutboxRelay, {
  *
  * **Details**
  *
- * At least once, in the order of each key. A batch is one transaction: it locks
- * some of 64 slots into which keys are hashed (`pg_try_advisory_xact_lock`), reads
- * their oldest rows, publishes them, and deletes them when the broker has
- * acknowledged. So any number of relays work at once, none on the key of another,
- * and a relay that dies gives up its locks with its connection; what it had
- * published and not deleted is published again, under the same message ids.
+ * At least once, in the order of each key. Keys are hashed into 64 slots. A
+ * batch is one transaction: it locks some slots (`pg_try_advisory_xact_lock`),
+ * reads their oldest rows, publishes them, and deletes them when the broker has
+ * acknowledged. So any number of relays work at once, each on other keys. A
+ * relay that dies loses its locks with its connection. Rows that it had
+ * published and not deleted are published again, with the same message ids.
  *
- * Rows are found by their state, not by a position: whatever the order in which
- * transactions commit, none is passed over. A row that was committed before
- * another of its key was inserted is published before it.
+ * Rows are found by their state, not by a position, so no row is skipped,
+ * whatever the order in which transactions commit. A row that was committed
+ * before another row of its key was inserted is published before it.
  *
- * Relays are woken by `NOTIFY` after commits, and look by themselves every
+ * A `NOTIFY` after a commit wakes the relays. They also poll every
  * `pollInterval`.
  *
  * **Failures**
  *
- * When a batch fails, its keys are tried one by one. If anything gets through, the
- * rows that do not are at fault: each waits by `retryDelay`, the later rows of its
- * key behind it, and all other keys go on; after `maxAttempts` it is dead, which
- * `OutboxAdmin` lists and redrives. Failures that may pass by themselves
- * (`PublishError.isRetryable`) are never a reason to give a row up. If nothing
- * gets through, the broker is away: rows are left as they are, and the relay
- * tries again after 0.1 seconds, growing to 10.
+ * When a batch fails, its keys are published one by one. If any row is
+ * published, the failure belongs to the rows that are not: each of them waits
+ * for its `retryDelay`, later rows of its key wait behind it, and all other
+ * keys go on. After `maxAttempts` the row is dead; `OutboxAdmin` lists and
+ * redrives dead rows. A retryable failure (`PublishError.isRetryable`) never
+ * makes a row dead. If no row is published, the broker is away: rows stay
+ * unchanged, and the relay tries again after 0.1 seconds, growing to 10.
  *
  * **Gotchas**
  *
- * The transaction is open while the broker is slow: an
- * `idle_in_transaction_session_timeout` must be longer than `publishTimeout`. A
- * broker has taken responsibility when it acknowledges: `MemoryBroker` does so
- * for messages that die with the process, so give the relay one that waits until
- * they are handled (`MemoryBroker.awaitIdle`), or a real broker. Within one
- * publish a broker may refuse a message and take a later one of its key: that one
- * is out, and the key waits from then on. Listening takes a connection of the
- * pool, and each of `concurrency` another.
+ * The transaction is open while the broker works: an
+ * `idle_in_transaction_session_timeout` must be longer than `publishTimeout`.
+ * An acknowledged row is deleted: `MemoryBroker` acknowledges messages that die
+ * with the process, so give the relay a broker that waits until they are
+ * handled (`MemoryBroker.awaitIdle`), or a real one. Within one publish a
+ * broker may refuse a message and accept a later one of its key: the later one
+ * is published, and the key waits from then on. Listening takes a connection of
+ * the pool, and each of `concurrency` takes another.
  *
  * @stability unstable
  * @category layers
@@ -181,8 +183,8 @@ export const layer = (
   )
 
 /**
- * The service without the background: for programs that call `drain` themselves,
- * from a cron job or a test.
+ * The service without background work, for programs that call `drain`
+ * themselves, in a cron job or a test.
  *
  * @stability unstable
  * @category layers
@@ -194,7 +196,7 @@ export const layerManual = (
   Layer.effect(OutboxRelay, Effect.map(make(options), ({ batch }) => OutboxRelay.of({ drain: drain(batch) })))
 
 /**
- * Publishes what may be published now, through the program's relay.
+ * Publishes all rows that may be published now, through the program's relay.
  *
  * @stability unstable
  * @category running
