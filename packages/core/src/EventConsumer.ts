@@ -78,6 +78,8 @@ export interface Options<Dedupe extends boolean = boolean> {
    * What was taken and not started is given back at once. Default: 30 seconds.
    */
   readonly drainTimeout?: Duration.Input | undefined
+  /** Whether the broker forgets the group when its last consumer ends; see `Subscriber.SubscribeOptions`. Default: false. */
+  readonly ephemeral?: boolean | undefined
 }
 
 /**
@@ -240,7 +242,8 @@ const start = Effect.fnUntraced(function*<Dedupe extends boolean>(options: Optio
   const subscription = yield* subscriber.subscribe({
     topics,
     group: options.group,
-    maxInFlight
+    maxInFlight,
+    ephemeral: options.ephemeral
   })
   const failed = yield* Deferred.make<never, ConsumerError>()
   const lanes: Lanes<Subscriber.Delivery> = new Lanes({

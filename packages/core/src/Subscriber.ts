@@ -133,7 +133,7 @@ export interface Subscription {
 }
 
 /**
- * What to subscribe to, and how much to take at once.
+ * What to subscribe to, as which group, and how much to take at once.
  *
  * @stability unstable
  * @category models
@@ -145,6 +145,16 @@ export interface SubscribeOptions {
   readonly group: string
   /** How many deliveries may be unacknowledged at once. */
   readonly maxInFlight: number
+  /**
+   * Whether the group lives only as long as its subscriptions: for consumers that
+   * come and go, such as one for each connected client. It starts with the first
+   * message that is published after the subscription. When its last subscription
+   * closes, the broker forgets it, with the messages that it has not acknowledged.
+   * All subscriptions of a group are ephemeral, or none is; else `subscribe` fails.
+   * A broker that has no such groups refuses with a `SubscribeError` (Kafka).
+   * Default: false.
+   */
+  readonly ephemeral?: boolean | undefined
 }
 
 /**

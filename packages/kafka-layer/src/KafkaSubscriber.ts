@@ -55,6 +55,8 @@ export type Services = Subscriber.Subscriber | KafkaHealth.KafkaHealth | KafkaRe
  * A handler that takes longer than `revokeTimeout` while the group rebalances is
  * interrupted, and its message handled again by another consumer.
  *
+ * Kafka has no ephemeral groups: `subscribe` fails for `ephemeral`.
+ *
  * @stability unstable
  * @category layers
  * @since 0.1.0

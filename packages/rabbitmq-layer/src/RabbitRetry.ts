@@ -167,14 +167,15 @@ export const specs = (
   RabbitTopology.specs(retry.group, of).map((spec) => ({ ...spec, retryDelays: retry.delays }))
 
 /**
- * The options of the consumer, of which the retry decides group and policy.
+ * The options of the consumer, of which the retry decides group and policy. An
+ * ephemeral group has no queues for retries.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
 export interface ConsumerOptions<Dedupe extends boolean = boolean>
-  extends Omit<EventConsumer.Options<Dedupe>, "group" | "policy">
+  extends Omit<EventConsumer.Options<Dedupe>, "group" | "policy" | "ephemeral">
 {
   /**
    * The policy, made from that of the retry: `ConsumerPolicy.ignoreUnknownTypes`,

@@ -59,6 +59,10 @@ export type Services = Subscriber.Subscriber | RabbitRetry.RetrySubscriber
  * redelivery to another consumer, a quorum queue may deliver messages behind it
  * first.
  *
+ * The queue of an ephemeral group is a classic one, which the server deletes with
+ * its last consumer. It has no retry queues. When its connection is lost, the
+ * group starts at the end again.
+ *
  * A topic's messages from before a group's first subscription are not for it:
  * there was no queue. `RabbitTopology` makes it beforehand.
  *
@@ -116,6 +120,10 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
         options,
         new Broker.Closed({ detail: "the layer of the RabbitMQ subscriber is closed" })
       )
+      const problem = refusalOf(settings, options)
+      if (problem !== undefined) {
+        return yield* Subscriber.subscribeError(options, new Broker.Rejected({ detail: problem }))
+      }
       const subscription = new Subscription(settings, connection, options, dispatcher, closed)
       yield* Effect.acquireRelease(
         // In one step with the question whether it is closed: closing the layer closes what is in the set
@@ -138,6 +146,17 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
     Context.add(RabbitRetry.RetrySubscriber, retrySubscriber)
   )
 })
+
+/** Why an ephemeral group cannot be as it is asked for. */
+const refusalOf = (settings: ConsumerSettings, options: RabbitRetry.SubscribeOptions): string | undefined => {
+  if (options.ephemeral !== true) return undefined
+  if (!settings.declare) {
+    return "the queues of an ephemeral group must be declared by the layer: leave out `declare: false`"
+  }
+  return options.retryDelays.length > 0
+    ? "an ephemeral group has no queues for retries, which nobody would delete: use ConsumerPolicy.retry"
+    : undefined
+}
 
 class Subscription {
   readonly deliveries: Deliveries

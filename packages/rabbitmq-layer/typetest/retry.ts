@@ -38,6 +38,8 @@ RabbitRetry.layer(retry, { group: "another" })
 // @ts-expect-error: a policy is made from that of the retry, or nothing would be retried
 RabbitRetry.layer(retry, { policy: ConsumerPolicy.defaultPolicy })
 RabbitRetry.layer(retry, { policy: ConsumerPolicy.ignoreUnknownTypes })
+// @ts-expect-error: nobody would delete the queues of its retries
+RabbitRetry.layer(retry, { ephemeral: true })
 
 type Flow = EventProcessor.EventProcessor | EventMap.EventMap | Mediator.Mediator | Broker.Broker
 

@@ -37,6 +37,7 @@ import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Semaphore from "effect/Semaphore"
 import type * as Broker from "../Broker.ts"
+import { Waiters } from "../BrokerLayer.ts"
 import type * as Event from "../Event.ts"
 import * as FlowObserver from "../FlowObserver.ts"
 import * as MemoryBroker from "../MemoryBroker.ts"
@@ -102,7 +103,9 @@ export class Tracker extends Context.Service<Tracker, {
  * will acknowledge keeps it waiting; so do not provide the consumer inside of
  * `effect`, which would end it too early. Interrupted while it waits (by a
  * test's timeout), it logs what it was waiting for. A detached fiber is seen
- * when it sends a command.
+ * when it sends a command. The run waits for fibers that send at once, or after a
+ * few turns of the event loop; one that waits for something else before it sends
+ * may come too late.
  *
  * @stability unstable
  * @category running
@@ -141,6 +144,9 @@ export const layerMemoryBroker = (
 
 // --- internal ---
 
+/** How many turns of the event loop must pass without anything new before a run counts as done. */
+const quietTurns = 10
+
 /** Inside of a tracked run, where another one would wait for itself. */
 const IsTracked = Context.Reference<boolean>("@event-flow/core/testing/Tracker/IsTracked", {
   defaultValue: () => false
@@ -156,8 +162,9 @@ const make = (broker: MemoryBroker.MemoryBroker["Service"] | undefined): Context
     const started = recorder.started
     return recorder.awaitIdle.pipe(
       Effect.andThen(messagesDone),
+      // Whatever ran may have forked a fiber that has not begun yet
+      Effect.andThen(Effect.repeat(Effect.yieldNow, { times: quietTurns, while: () => recorder.started === started })),
       Effect.andThen(pending),
-      // What ran meanwhile may have started more
       Effect.flatMap((messages) =>
         messages === 0 && recorder.running === 0 && recorder.started === started ? Effect.void : allDone
       )
@@ -209,7 +216,7 @@ class Recorder implements FlowObserver.FlowObserver {
   #origins = new Map<Event.Any, Array<Mutable<Flow.EventStep> | Mutable<Flow.DeliveryStep>>>()
   #messages = new Map<Message, Mutable<Flow.MessageStep>>()
   #messagesById = new Map<string, Mutable<Flow.MessageStep>>()
-  #onIdle = new Set<() => void>()
+  readonly #idle = new Waiters()
 
   begin(): void {
     this.#isRecording = true
@@ -230,15 +237,7 @@ class Recorder implements FlowObserver.FlowObserver {
   }
 
   /** Waits until nothing runs. */
-  readonly awaitIdle: Effect.Effect<void> = Effect.suspend(() =>
-    this.running === 0 ? Effect.void : Effect.callback<void>((resume) => {
-      const wake = () => resume(Effect.void)
-      this.#onIdle.add(wake)
-      return Effect.sync(() => {
-        this.#onIdle.delete(wake)
-      })
-    })
-  )
+  readonly awaitIdle: Effect.Effect<void> = this.#idle.until(() => this.running === 0 ? Effect.void : undefined)
 
   readonly commandStarted: FlowObserver.FlowObserver["commandStarted"] = (run, command, parent) => {
     this.#start()
@@ -389,9 +388,6 @@ class Recorder implements FlowObserver.FlowObserver {
   }
 
   #stop(): void {
-    if (--this.running > 0) return
-    const waiting = [...this.#onIdle]
-    this.#onIdle.clear()
-    for (const wake of waiting) wake()
+    if (--this.running === 0) this.#idle.wakeAll()
   }
 }

@@ -28,6 +28,7 @@ export const make: (
   options: Options
 ) => Effect.Effect<Subscriber.Subscription, Subscriber.SubscribeError, Scope.Scope> = Effect.fnUntraced(
   function*({ metrics, registry, retryTopics, settings, subscribe }) {
+    if (subscribe.ephemeral === true) return yield* Subscriber.subscribeError(subscribe, noEphemeralGroups)
     const clock = yield* Clock.Clock
     const joined = yield* Deferred.make<void, Subscriber.SubscribeError>()
     const listeners = new Set<Effect.Effect<void>>()
@@ -153,3 +154,9 @@ export const make: (
 // --- internal ---
 
 const maxReconnectDelay = 10_000
+
+/** Without commits a group would lose its place with each rebalance, and what is committed the brokers keep. */
+const noEphemeralGroups = new Broker.Rejected({
+  detail: "Kafka has no ephemeral groups. Subscribe without `ephemeral`: the brokers forget the offsets of a group " +
+    "that nobody uses after `offsets.retention.minutes`"
+})

@@ -1,4 +1,5 @@
 /** Declares exchanges, queues and bindings. Declaring what is there changes nothing. */
+import type { SubscribeOptions } from "@event-flow/core/Subscriber"
 import type { Channel } from "amqplib"
 import * as Duration from "effect/Duration"
 import type { Route } from "../RabbitConfig.ts"
@@ -8,13 +9,14 @@ import type { ConnectionSettings, TopologySettings } from "./settings.ts"
 /** A durable queue, and what it is bound to. */
 export interface Queue {
   readonly name: string
+  /** Whether the server deletes it with its last consumer. */
+  readonly autoDelete: boolean
   readonly arguments: Readonly<Record<string, unknown>>
   readonly route: Route
 }
 
 /** What a group consumes, and the delays of its retries. */
-export interface Consumed {
-  readonly group: string
+export interface Consumed extends Pick<SubscribeOptions, "group" | "ephemeral"> {
   readonly topics: ReadonlyArray<string>
   readonly retryDelays: ReadonlyArray<Duration.Duration>
 }
@@ -26,7 +28,11 @@ export const declareExchange = async (channel: Channel, settings: ConnectionSett
 
 /** Fails when the queue is there and is not like this. */
 export const declareQueue = async (channel: Channel, queue: Queue): Promise<void> => {
-  await channel.assertQueue(queue.name, { durable: true, arguments: queue.arguments })
+  await channel.assertQueue(queue.name, {
+    durable: true,
+    autoDelete: queue.autoDelete,
+    arguments: queue.arguments
+  })
   const { exchange, routingKey } = queue.route
   // The default exchange binds every queue by its name, and takes no other bindings
   if (exchange !== "") await channel.bindQueue(queue.name, exchange, routingKey)
@@ -45,9 +51,12 @@ export const declareConsumed = async (
 /** The queues that a group needs, each behind the ones that it sends messages to. */
 export const queuesOf = (
   settings: TopologySettings,
-  { group, retryDelays, topics }: Consumed
+  { ephemeral = false, group, retryDelays, topics }: Consumed
 ): ReadonlyArray<Queue> => {
-  const { deliveryLimit, queueType, singleActiveConsumer } = settings
+  const { singleActiveConsumer } = settings
+  // The server deletes no quorum queue with its last consumer, and counts redeliveries of no other
+  const queueType = ephemeral ? "classic" : settings.queueType
+  const deliveryLimit = ephemeral ? undefined : settings.deliveryLimit
   return topics.flatMap((topic) => {
     const name = settings.queueName(group, topic)
     const deadTopic = Names.deadLetterTopic(topic)
@@ -56,6 +65,7 @@ export const queuesOf = (
     const hasDeadLetters = settings.deadLetter && !topic.endsWith(Names.deadLetterSuffix)
     const queue: Queue = {
       name,
+      autoDelete: ephemeral,
       route: settings.route(topic),
       arguments: {
         "x-queue-type": queueType,
@@ -64,11 +74,18 @@ export const queuesOf = (
         ...(hasDeadLetters ? deadLetterTo(queueType, deadRoute) : undefined)
       }
     }
-    const dead: Queue = { name: deadTopic, route: deadRoute, arguments: { "x-queue-type": queueType } }
+    const dead: Queue = {
+      name: deadTopic,
+      autoDelete: false,
+      route: deadRoute,
+      // Shared with groups that are not ephemeral
+      arguments: { "x-queue-type": settings.queueType }
+    }
     const retries = retryDelays.map((delay, i): Queue => {
       const retry = Names.retryQueue(name, i + 1, delay)
       return {
         name: retry,
+        autoDelete: false,
         route: settings.route(retry),
         arguments: {
           "x-queue-type": queueType,

@@ -1,6 +1,6 @@
 /** The suite that every pair of a broker and a subscriber passes, on a broker that it may restart. */
 import { it } from "@effect/vitest"
-import { brokerSuite } from "@event-flow/core/testing"
+import { BrokerSuite } from "@event-flow/core/testing"
 import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
 import { findOwnSource, startKafka } from "@event-flow/test-support/kafkaServer"
 import type { KafkaServer } from "@event-flow/test-support/kafkaServer"
@@ -19,7 +19,7 @@ const pair = Layer.unwrap(Effect.map(connection, (connection) =>
     KafkaSubscriber.layer({ ...connection, ...consuming, reconnectDelay: "100 millis" })
   )))
 
-const suite = brokerSuite("kafka", pair, {
+const suite = BrokerSuite.make("kafka", pair, {
   prepareTopics: (topics) =>
     Effect.flatMap(
       connection,

@@ -1,25 +1,25 @@
 import { it } from "@effect/vitest"
-import { brokerSuite } from "@event-flow/core/testing"
+import { BrokerSuite } from "@event-flow/core/testing"
 import { Effect } from "effect"
 import { afterAll, beforeAll } from "vitest"
 import { layers, type OwnServer, startOwn, withOwnServer, withServer } from "./support/rabbit.ts"
 
-const promised = { binaryKeys: true, durable: true, patience: "60 seconds" } as const
+const promised = { binaryKeys: true, durable: true, ephemeralGroups: true, patience: "60 seconds" } as const
 
 withServer("quorum queues, competing consumers", () => {
-  const suite = brokerSuite("RabbitMQ", layers(), { ...promised, orderPerKey: false, countsAttempts: true })
+  const suite = BrokerSuite.make("RabbitMQ", layers(), { ...promised, orderPerKey: false, countsAttempts: true })
   for (const { name, run } of suite.cases) it.live(name, () => run, 120_000)
   for (const { name, reason } of suite.skipped) it.skip(`${name} (${reason})`)
 })
 
 withServer("quorum queues, a single active consumer", () => {
   const layer = layers({ singleActiveConsumer: true, channels: 4 })
-  const suite = brokerSuite("RabbitMQ", layer, { ...promised, orderPerKey: true, countsAttempts: true })
+  const suite = BrokerSuite.make("RabbitMQ", layer, { ...promised, orderPerKey: true, countsAttempts: true })
   for (const { name, run } of suite.cases) it.live(name, () => run, 120_000)
 })
 
 withServer("classic queues", () => {
-  const suite = brokerSuite("RabbitMQ", layers({ queueType: "classic" }), { ...promised, orderPerKey: false })
+  const suite = BrokerSuite.make("RabbitMQ", layers({ queueType: "classic" }), { ...promised, orderPerKey: false })
   for (const { name, run } of suite.cases) it.live(name, () => run, 120_000)
 })
 
@@ -34,7 +34,7 @@ withOwnServer("restarts", () => {
     await server.control.start()
   })
   it.live("publisher and subscription survive two restarts of the broker", () => {
-    const suite = brokerSuite("RabbitMQ", layers({ url: server.url, singleActiveConsumer: true }), {
+    const suite = BrokerSuite.make("RabbitMQ", layers({ url: server.url, singleActiveConsumer: true }), {
       ...promised,
       orderPerKey: true,
       restart
