@@ -1,14 +1,12 @@
-/** Why a subscription cannot be made, from the errors of the client. */
+/** Why the server could not be asked, in terms of the ports. */
 import * as Broker from "@event-flow/core/Broker"
-import * as Subscriber from "@event-flow/core/Subscriber"
+import type * as Subscriber from "@event-flow/core/Subscriber"
 import { type AmqpFailure, ConnectFailure, ReplyCode } from "./amqpError.ts"
 
-export const subscribeError = (
-  options: Pick<Subscriber.SubscribeOptions, "group" | "topics">,
-  failure: AmqpFailure
-): Subscriber.SubscribeError => Subscriber.subscribeError(options, reasonOf(failure))
+/** The reasons that the server's answers have. */
+export type Reason = Exclude<Subscriber.SubscribeReason, Broker.Closed>
 
-const reasonOf = (failure: AmqpFailure): Subscriber.SubscribeReason => {
+export const reasonOf = (failure: AmqpFailure): Reason => {
   const fields = { detail: failure.detail, cause: failure.cause }
   if (failure instanceof ConnectFailure) {
     return failure.isRefused ? new Broker.NotAuthorised(fields) : new Broker.Unreachable(fields)
