@@ -6,7 +6,7 @@ import { TerminalCapabilities } from "effect/cli"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { DelayBoard, DelayBoardFlow } from "../src/flights/board.ts"
+import { BoardLive, DelayBoard } from "../src/flights/board.ts"
 import { FlowCounts } from "../src/flights/counts.ts"
 import { LongDelay } from "../src/flights/domain.ts"
 import { withProgress } from "../src/flights/progress.ts"
@@ -14,7 +14,7 @@ import { run as runFlights } from "../src/flights/run.ts"
 import { fixture, realFlights, run, start } from "./support.ts"
 
 // Each test starts a process or more, all at once.
-vi.setConfig({ testTimeout: 60_000 })
+vi.setConfig({ testTimeout: 180_000 })
 
 const flights = (...args: ReadonlyArray<string>) => run("flights/main.ts", args)
 
@@ -347,7 +347,7 @@ it.live("the delay board drops duplicates, and dead-letters what it cannot read"
     assert.strictEqual(dead?.headers["dead-letter-reason"], "Undecodable")
     assert.strictEqual((yield* EventConsumer.EventConsumer).group, "delay-board")
   }).pipe(Effect.provide(
-    DelayBoardFlow.pipe(Layer.provideMerge([MemoryBroker.layer(), FlowCounts.layer]))
+    BoardLive.pipe(Layer.provideMerge([MemoryBroker.layer(), FlowCounts.layer]))
   )))
 
 it.effect("the progress bar is drawn on a terminal, and taken away at the end", () =>
