@@ -91,7 +91,8 @@ export const layer: Layer.Layer<EventEmitter, never, EventMap.EventMap | Broker.
       publish: publishing.publish,
       emit: (event, options) =>
         match(event, {
-          Domain: (event) => inDispatch((dispatch) => handlerOf(dispatch, options?.report, Effect.succeed).handle(event)),
+          Domain: (event) =>
+            inDispatch((dispatch) => handlerOf(dispatch, options?.report, Effect.succeed).handle(event)),
           Notification: (event) => reporting(Effect.as(publishing.publish([event]), nothing), options?.report)
         })
     })

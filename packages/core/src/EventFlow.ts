@@ -277,8 +277,12 @@ export const make = <
   Commands[number] | Flows[number]["commands"][number],
   Handlers[number] | Flows[number]["handlers"][number]
 > => {
-  const commands = [...new Set([...(options.flows ?? []).flatMap((flow) => flow.commands), ...(options.commands ?? [])])]
-  const handlers = [...new Set([...(options.flows ?? []).flatMap((flow) => flow.handlers), ...(options.handlers ?? [])])]
+  const commands = [
+    ...new Set([...(options.flows ?? []).flatMap((flow) => flow.commands), ...(options.commands ?? [])])
+  ]
+  const handlers = [
+    ...new Set([...(options.flows ?? []).flatMap((flow) => flow.handlers), ...(options.handlers ?? [])])
+  ]
   const definition: FlowLayer.Definition = {
     flowName: name,
     commands,
@@ -293,8 +297,7 @@ export const make = <
     const emitter = EventEmitter.layer.pipe(
       // Not shared: layers are shared by reference, and a program may hold two flows
       Layer.fresh,
-      (layer) =>
-        source === undefined ? layer : Layer.provide(layer, MessageCodec.layerCloudEvents({ source })),
+      (layer) => source === undefined ? layer : Layer.provide(layer, MessageCodec.layerCloudEvents({ source })),
       (layer) => FlowLayer.publishes(definition) ? layer : Layer.provide(layer, Broker.layerNone)
     )
     return layerNoDeps({ drainTimeout }).pipe(

@@ -9,8 +9,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Event from "./Event.ts"
-import { isDomainClass } from "./internal/definition/kinds.ts"
 import type * as EventHandler from "./EventHandler.ts"
+import { isDomainClass } from "./internal/definition/kinds.ts"
 import { makeTable } from "./internal/dispatch/handlerTable.ts"
 import { tables } from "./internal/dispatch/ways.ts"
 
@@ -35,7 +35,11 @@ export class DuplicateDefinition
   )
 {
   override get message(): string {
-    const what = { command: "commands have the tag", handler: "event handlers are named", event: "event classes have the tag" }
+    const what = {
+      command: "commands have the tag",
+      handler: "event handlers are named",
+      event: "event classes have the tag"
+    }
     return `Two ${what[this.kind]} "${this.name}": ${this.first}, and ${this.second}. Rename one`
   }
 }
@@ -89,17 +93,20 @@ export const layer = <H extends EventHandler.Any>(
   Layer.effect(
     EventMap,
     Effect.contextWith((context: Context.Context<never>) =>
-      Effect.map(Effect.mapError(makeTable(handlers, context, isDomainClass), (duplicate) => new DuplicateDefinition(duplicate)), (table) => {
-        const map = EventMap.of({
-          entries: new Map(
-            Array.from(table.entries, ({ event, handlers }): [string, Entry] => [
-              event.tag,
-              { event, handlers: handlers.map(({ definition }) => definition) }
-            ])
-          )
-        })
-        tables.set(map, table)
-        return map
-      })
+      Effect.map(
+        Effect.mapError(makeTable(handlers, context, isDomainClass), (duplicate) => new DuplicateDefinition(duplicate)),
+        (table) => {
+          const map = EventMap.of({
+            entries: new Map(
+              Array.from(table.entries, ({ event, handlers }): [string, Entry] => [
+                event.tag,
+                { event, handlers: handlers.map(({ definition }) => definition) }
+              ])
+            )
+          })
+          tables.set(map, table)
+          return map
+        }
+      )
     )
   )

@@ -51,9 +51,12 @@ export const fields = {
   /**
    * How many follow-ups an event may be away from the first command, nested
    * sends included, before the dispatch fails with `CascadeTooDeep` (F10, F18).
-   * A whole number from 0. Default: 1000.
+   * A whole number from 0, or `"unbounded"`. Default: 1000.
    */
-  maxDepth: Settings.withDefault(Settings.wholeNumber({ minimum: 0 }), 1000)
+  maxDepth: Settings.withDefault(
+    Schema.Union([Settings.wholeNumber({ minimum: 0 }), Schema.Literal("unbounded")]),
+    1000
+  )
 }
 
 /**
@@ -100,7 +103,7 @@ export const layer = (
     Effect.gen(function*() {
       const { concurrency, maxDepth, onFailure: policy } = yield* settings.check(options ?? {})
       const emitter = yield* EventEmitter.EventEmitter
-      const drain = makeDrain(emitter, { concurrency, maxDepth })
+      const drain = makeDrain(emitter, { concurrency: boundOf(concurrency), maxDepth: boundOf(maxDepth) })
       const failuresOf = (): Failures => policy === "failFast" ? failFast : new Collected(policy)
       // Never only logged: the consumer would acknowledge the message, and it would be lost
       const failuresOfConsumed = (): Failures => policy === "failFast" ? failFast : new Collected("accumulate")
@@ -130,3 +133,7 @@ export const layer = (
       return processor
     })
   )
+
+// --- internal ---
+
+const boundOf = (bound: number | "unbounded"): number => bound === "unbounded" ? Infinity : bound

@@ -174,16 +174,22 @@ const joinHandler = Join.of((command, { collect }) => {
 export const JoinApart = Join.toLayer(joinHandler)
 
 // What building the handler requires is required by its layer, and so are the services that it lists for its runs
-const JoinServices = Join.toLayer([Rooms], Effect.gen(function*() {
-  yield* User
-  return (command) => Effect.flatMap(Rooms, (rooms) => rooms.join(command.userId))
-}))
+const JoinServices = Join.toLayer(
+  [Rooms],
+  Effect.gen(function*() {
+    yield* User
+    return (command) => Effect.flatMap(Rooms, (rooms) => rooms.join(command.userId))
+  })
+)
 check<Equals<ServicesOf<typeof JoinServices>, Rooms | User>>()
-const JoinFnServices = Join.toLayer([Rooms], Effect.fnUntraced(function*(command) {
-  check<Equals<typeof command, Join>>()
-  const rooms = yield* Rooms
-  return yield* rooms.join(command.userId)
-}))
+const JoinFnServices = Join.toLayer(
+  [Rooms],
+  Effect.fnUntraced(function*(command) {
+    check<Equals<typeof command, Join>>()
+    const rooms = yield* Rooms
+    return yield* rooms.join(command.userId)
+  })
+)
 check<Equals<ServicesOf<typeof JoinFnServices>, Rooms>>()
 // @ts-expect-error a service that it does not list
 Join.toLayer((command) => Effect.flatMap(Rooms, (rooms) => rooms.join(command.userId)))
@@ -226,10 +232,13 @@ check<Equals<ServicesOf<typeof WatchServices>, Rooms>>()
 // @ts-expect-error an error that the command does not declare
 Join.toLayer(() => Effect.fail(new Down()))
 // @ts-expect-error the same in a generator function
-Join.toLayer([Rooms], Effect.fnUntraced(function*(command: Join) {
-  const rooms = yield* Rooms
-  return yield* rooms.joinUnsafe(command.userId)
-}))
+Join.toLayer(
+  [Rooms],
+  Effect.fnUntraced(function*(command: Join) {
+    const rooms = yield* Rooms
+    return yield* rooms.joinUnsafe(command.userId)
+  })
+)
 // @ts-expect-error the same, from an Effect that gives the function
 Join.toLayer(Effect.succeed(() => Effect.fail(new Down())))
 // @ts-expect-error the same, written apart

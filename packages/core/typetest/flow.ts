@@ -65,10 +65,13 @@ const GreetFn = Greet.toLayer(Effect.fnUntraced(function*(event, { collectAll })
 check<Equals<ServicesOf<typeof GreetFn>, never>>()
 
 // Requirements surface, at build and at run
-const GreetServices = Greet.toLayer([Mails], Effect.gen(function*() {
-  yield* Clocks
-  return (event) => Effect.flatMap(Mails, (mails) => mails.send(event.userId))
-}))
+const GreetServices = Greet.toLayer(
+  [Mails],
+  Effect.gen(function*() {
+    yield* Clocks
+    return (event) => Effect.flatMap(Mails, (mails) => mails.send(event.userId))
+  })
+)
 check<Equals<ServicesOf<typeof GreetServices>, Mails | Clocks>>()
 const countHandler = Count.of((event) => Effect.flatMap(Mails, (mails) => mails.send(event.userId)))
 const CountApart = Count.toLayer([Mails], countHandler)

@@ -3,14 +3,7 @@
 // @effect-diagnostics missingEffectContext:off
 // @effect-diagnostics floatingEffect:off
 // @effect-diagnostics multipleEffectProvide:off
-import {
-  Command,
-  DomainEvent,
-  type EventFlowError,
-  Mediator,
-  Middleware,
-  Query
-} from "@event-flow/core"
+import { Command, DomainEvent, type EventFlowError, Mediator, Middleware, Query } from "@event-flow/core"
 import { Context, Effect, Layer, Schedule, Schema } from "effect"
 import { check, type Equals, type ErrorOf, type ServicesOf } from "./support.ts"
 
@@ -21,9 +14,7 @@ class User extends Context.Service<User, { readonly name: string }>()("User") {}
 class Tenant extends Context.Service<Tenant, { readonly id: string }>()("Tenant") {}
 class Rooms extends Context.Service<Rooms, { readonly join: Effect.Effect<number, Full> }>()("Rooms") {}
 
-class Authenticate
-  extends Middleware.Service<Authenticate>()("Authenticate", { provides: [User], error: Denied })
-{}
+class Authenticate extends Middleware.Service<Authenticate>()("Authenticate", { provides: [User], error: Denied }) {}
 class PerTenant extends Middleware.Service<PerTenant>()("PerTenant", { provides: [Tenant], requires: [User] }) {}
 class Audit extends Middleware.Service<Audit>()("Audit", { requires: [User] }) {}
 
@@ -113,7 +104,9 @@ const requiring = Middleware.make((effect) => Effect.andThen(User, effect), { re
 check<Equals<typeof requiring["~requires"], User>>()
 // @ts-expect-error an error that is not declared
 Middleware.make(() => Effect.fail(new Denied()))
-const providing = Middleware.make((effect) => Effect.provideService(effect, User, { name: "Ada" }), { provides: [User] })
+const providing = Middleware.make((effect) => Effect.provideService(effect, User, { name: "Ada" }), {
+  provides: [User]
+})
 check<Equals<typeof providing["~provides"], User>>()
 // @ts-expect-error a service that it does not require
 Middleware.make((effect) => Effect.andThen(User, effect))

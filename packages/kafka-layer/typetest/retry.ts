@@ -46,14 +46,14 @@ type Flow = EventProcessor.EventProcessor | EventMap.EventMap | Mediator.Mediato
 
 const consumer = KafkaRetry.layer(retry)
 check<Equals<ProvidedBy<typeof consumer>, EventConsumer.EventConsumer>>()
-check<Equals<ErrorOf<typeof consumer>, Subscriber.SubscribeError | EventConsumer.NothingToConsume>>()
+check<Equals<ErrorOf<typeof consumer>, EventConsumer.StartError>>()
 check<Equals<ServicesOf<typeof consumer>, Flow | KafkaRetry.RetrySubscriber>>()
 
 const deduping = KafkaRetry.layer(retry, { dedupe: true })
 check<Equals<ServicesOf<typeof deduping>, Flow | KafkaRetry.RetrySubscriber | Inbox.Inbox>>()
 
 const running = KafkaRetry.run(retry, { concurrency: 2 })
-check<Equals<ErrorOf<typeof running>, EventConsumer.ConsumerError | EventConsumer.NothingToConsume>>()
+check<Equals<ErrorOf<typeof running>, EventConsumer.StartError | EventConsumer.ConsumerError>>()
 check<Equals<ServicesOf<typeof running>, Flow | KafkaRetry.RetrySubscriber>>()
 
 const dedupingRun = KafkaRetry.run(retry, { dedupe: true })

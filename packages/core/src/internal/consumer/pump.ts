@@ -61,11 +61,15 @@ const giveBackRevoked = (lanes: Lanes<Delivery>): Effect.Effect<void> =>
   })
 
 const drain = (lanes: Lanes<Delivery>, { drainTimeout, group }: Options): Effect.Effect<void> =>
-  Effect.timeoutOrElse(Effect.interruptible(lanes.stop), {
-    duration: drainTimeout,
-    orElse: () =>
-      Effect.andThen(
-        Effect.logWarning("Handlers did not end before the drain timeout: interrupting them"),
-        lanes.interrupt(() => true)
-      )
+  Effect.suspend(() => {
+    // Before the timeout starts: a worker that it interrupts must not make room for another
+    lanes.halt()
+    return Effect.timeoutOrElse(Effect.interruptible(lanes.stop), {
+      duration: drainTimeout,
+      orElse: () =>
+        Effect.andThen(
+          Effect.logWarning("Handlers did not end before the drain timeout: interrupting them"),
+          lanes.interrupt(() => true)
+        )
+    })
   }).pipe(Effect.annotateLogs({ group }))

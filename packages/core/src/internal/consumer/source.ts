@@ -11,13 +11,13 @@ import * as EventMap from "../../EventMap.ts"
 import { EventProcessor, layer as processorLayer } from "../../EventProcessor.ts"
 import type * as NotificationEvent from "../../NotificationEvent.ts"
 import { isNotificationClass } from "../definition/kinds.ts"
+import type { Dispatch } from "../dispatch/dispatch.ts"
 import { addForeignRoutes, keyOf } from "../dispatch/flowLayer.ts"
 import { HandlerRuns } from "../dispatch/handlerRuns.ts"
 import { type HandlerTable, makeTable } from "../dispatch/handlerTable.ts"
 import type { Route, Routes } from "../dispatch/route.ts"
 import { makeRunHandler } from "../dispatch/watchHandler.ts"
 import { type HandlesFollowUps, type ProcessorWay, processorWays } from "../dispatch/ways.ts"
-import type { Dispatch } from "../dispatch/dispatch.ts"
 
 export type Source = EventFlow.Any | ReadonlyArray<EventHandler.Any>
 

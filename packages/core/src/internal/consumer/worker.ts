@@ -16,9 +16,9 @@ import { Flow } from "../dispatch/flow.ts"
 import type { Watching } from "../dispatch/observers.ts"
 import { isDone } from "../isDone.ts"
 import type { Runner } from "./lanes.ts"
-import type { Consuming } from "./source.ts"
 import type { Once } from "./once.ts"
 import { decodingFailed, handlingFailed } from "./reasons.ts"
+import type { Consuming } from "./source.ts"
 import type { Watch, Why, Work } from "./watch.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>

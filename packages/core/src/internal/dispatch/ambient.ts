@@ -1,9 +1,9 @@
 /**
  * What the fibers of a consumer keep of the context in which its layer was built.
  */
+import * as Clock from "effect/Clock"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Console from "effect/Console"
-import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as ErrorReporter from "effect/ErrorReporter"
 import * as Logger from "effect/Logger"

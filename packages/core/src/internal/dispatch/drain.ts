@@ -11,7 +11,7 @@ import { CascadeTooDeep, type EventFailure, type EventFlowError } from "../../Ev
 import type * as NotificationEvent from "../../NotificationEvent.ts"
 import { TypeId } from "../eventClass.ts"
 import { type Dispatch, inDispatch } from "./dispatch.ts"
-import { type Failures, failFast } from "./failures.ts"
+import { failFast, type Failures } from "./failures.ts"
 import type { Flow } from "./flow.ts"
 import { runPool } from "./pool.ts"
 import { nothing, reporting } from "./reporting.ts"
@@ -20,7 +20,7 @@ import { type EmitterWay, emitterWays, type Handles, type Report } from "./ways.
 type Emitter = EventEmitter["Service"]
 
 interface Options {
-  readonly concurrency: number | "unbounded"
+  readonly concurrency: number
   readonly maxDepth: number
 }
 
@@ -217,7 +217,10 @@ const drainParallel = (
         ? Effect.provideContext(emitItem(emitter, event, report), flow.context)
         : inDispatch((dispatch) => way.handlerOf(dispatch, report, Effect.succeed).handle(event), flow)
 
-    const toWork = (events: ReadonlyArray<Event.Any>, depth: number): Effect.Effect<ReadonlyArray<Work>, EventFailure> => {
+    const toWork = (
+      events: ReadonlyArray<Event.Any>,
+      depth: number
+    ): Effect.Effect<ReadonlyArray<Work>, EventFailure> => {
       if (events.length === 0) return noWork
       if (depth > maxDepth) return Effect.as(tooDeep(events[0]!, maxDepth, failures), [])
       const flow = flowAt(depth + 1)
@@ -232,7 +235,7 @@ const drainParallel = (
 
     return Effect.flatMap(toWork(events, start.depth), (initial) =>
       runPool<Work, EventFailure>({
-        concurrency: concurrency === "unbounded" ? Infinity : concurrency,
+        concurrency,
         initial,
         run: ({ flow, item }) => {
           if (isBatch(item)) {

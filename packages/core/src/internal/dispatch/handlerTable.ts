@@ -72,13 +72,16 @@ export const makeTable = (
   isIncluded: (event: Event.AnyClass) => boolean
 ): Effect.Effect<HandlerTable, Duplicate> => {
   const byName = new Map<string, EventHandler.Any>()
-  const byTag = new Map<string, { readonly first: EventHandler.Any; readonly event: Event.AnyClass; readonly bound: Array<CountedHandler> }>()
+  const byTag = new Map<
+    string,
+    { readonly first: EventHandler.Any; readonly event: Event.AnyClass; readonly bound: Array<CountedHandler> }
+  >()
   for (const handler of handlers) {
     const events = handler.on.filter(isIncluded)
     if (events.length === 0) continue
     // The type of the layer requires the implementation of every listed handler
     const implementation = Context.getUnsafe(context, implementationKey(handler))
-    const namesake = byName.get(handler.name) ?? 
+    const namesake = byName.get(handler.name) ??
       (implementation.definition === handler ? undefined : implementation.definition)
     if (namesake !== undefined) {
       return Effect.fail<Duplicate>(

@@ -25,7 +25,9 @@ export class Settled {
   }
 
   /** The response beside what became of the events; fails with whatever else the dispatch failed with. */
-  settle<E>(dispatched: Effect.Effect<unknown, E>): Effect.Effect<{ response: unknown; events: Exit.Exit<void, unknown> }, E> {
+  settle<E>(
+    dispatched: Effect.Effect<unknown, E>
+  ): Effect.Effect<{ response: unknown; events: Exit.Exit<void, unknown> }, E> {
     return Effect.matchCauseEffect(dispatched, {
       onSuccess: (response) => Effect.succeed({ response, events: Exit.void }),
       onFailure: (cause) => {
