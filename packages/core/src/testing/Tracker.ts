@@ -13,10 +13,14 @@
  * class Announce extends Command.Class<Announce>()("Announce", { emits: [Announced] }) {}
  * const Show = EventHandler.make("Show", { on: Announced })
  *
- * const App = EventConsumer.layer({ group: "board" }).pipe(
- *   Layer.provideMerge(EventFlow.layer({ handlers: [Show] })),
- *   Layer.provide(Show.toLayer(() => Effect.void)),
- *   Layer.provideMerge(Announce.toLayer((_, { collect }) => collect(new Announced()))),
+ * class Meetings extends EventFlow.make("Meetings", { commands: [Announce], handlers: [Show] }) {}
+ *
+ * const App = EventConsumer.layer(Meetings, { group: "board" }).pipe(
+ *   Layer.provideMerge(Meetings.layer()),
+ *   Layer.provide([
+ *     Announce.toLayer((_, { collect }) => collect(new Announced())),
+ *     Show.toLayer(() => Effect.void)
+ *   ]),
  *   Layer.provideMerge(Tracker.layerMemoryBroker())
  * )
  *
