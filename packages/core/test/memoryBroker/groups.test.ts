@@ -110,8 +110,7 @@ describe("an ephemeral group", () => {
   it.effect("of an event consumer, one for each client that connects", () =>
     Effect.gen(function*() {
       const seen: Array<number> = []
-      const client = EventConsumer.layer({ group: "client-1", ephemeral: true }).pipe(
-        Layer.provide(EventFlow.layer({ handlers: [Show] })),
+      const client = EventConsumer.layer([Show], { group: "client-1", ephemeral: true }).pipe(
         Layer.provide(Show.toLayer(({ n }) => Effect.sync(() => seen.push(n))))
       )
       const send = (n: number) => Mediator.send(new Go({ n }))
@@ -127,8 +126,8 @@ describe("an ephemeral group", () => {
       assert.strictEqual(yield* pending, 0)
     }).pipe(
       Effect.provide(
-        EventFlow.layer({ handlers: [] }).pipe(
-          Layer.provideMerge(Go.toLayer(({ n }, { collect }) => collect(new Tick({ n })))),
+        EventFlow.make("Ticking", { commands: [Go] }).layer().pipe(
+          Layer.provide(Go.toLayer(({ n }, { collect }) => collect(new Tick({ n })))),
           Layer.provideMerge(MemoryBroker.layer({ capacity: 10 }))
         )
       )

@@ -1,13 +1,16 @@
 /** Brokers that record, and that fail. */
 import { assert, describe, it } from "@effect/vitest"
-import { Broker, EventEmitter, Mediator, Message } from "@event-flow/core"
+import { Broker, EventEmitter, EventMap, Mediator, Message } from "@event-flow/core"
 import { FailingBroker, RecordingBroker } from "@event-flow/core/testing"
 import { Cause, Effect, Exit, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
 import { Announced, Join, main, Shown } from "./support.ts"
 
 describe("RecordingBroker", () => {
-  const flow = main().pipe(Layer.provideMerge(RecordingBroker.layer))
+  const flow = EventEmitter.layer.pipe(
+    Layer.provide(EventMap.layer([])),
+    Layer.provideMerge(RecordingBroker.layer)
+  )
 
   it.effect("keeps messages, batches, and decodes events", () =>
     Effect.gen(function*() {

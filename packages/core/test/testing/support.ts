@@ -40,13 +40,19 @@ export const GreetLive = Greet.toLayer((event, { collect }) => collect(new Greet
 export const nothing = () => Effect.void
 export const quiet = [Count.toLayer(nothing), Thank.toLayer(nothing), Screen.toLayer(nothing)] as const
 
+export class Meetings extends EventFlow.make("Meetings", {
+  commands: [Join],
+  handlers: [Greet, Count, Thank, Board, Screen]
+}) {}
+
 export const main = (handlers?: {
-  readonly greet?: Layer.Layer<EventHandler.Handler<"Greet">>
-  readonly board?: Layer.Layer<EventHandler.Handler<"Board">>
+  readonly greet?: Layer.Layer<EventHandler.EventHandlerImplementation<"Greet">>
+  readonly board?: Layer.Layer<EventHandler.EventHandlerImplementation<"Board">>
 }) =>
-  EventFlow.layer({ handlers: [Greet, Count, Thank, Board, Screen] }).pipe(
-    Layer.provideMerge(JoinLive),
-    Layer.provide([
+  Meetings.layer().pipe(
+    // Merged: a consumer of the flow needs those of notification events too
+    Layer.provideMerge([
+      JoinLive,
       handlers?.greet ?? GreetLive,
       handlers?.board ?? Board.toLayer((event, { collect }) => collect(new Shown({ id: event.id }))),
       ...quiet

@@ -1,7 +1,7 @@
 /** Tracked runs in one process. */
 import { assert, describe, it } from "@effect/vitest"
-import type { EventHandler } from "@event-flow/core"
-import { Broker, Command, EventFlow, Mediator, Middleware } from "@event-flow/core"
+
+import { Broker, Command, EventFlow, EventHandler, Mediator, Middleware } from "@event-flow/core"
 import { Expect, Flow, RecordingBroker, Tracker } from "@event-flow/core/testing"
 import { Cause, Deferred, Effect, Exit, Fiber, Layer, Schedule, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
@@ -63,7 +63,7 @@ describe("Tracker, in process", () => {
 
   it.effect("handlers that fail, die and are interrupted; a publish that fails", () =>
     Effect.gen(function*() {
-      const tree = (greet: Layer.Layer<EventHandler.Handler<"Greet">>) =>
+      const tree = (greet: Layer.Layer<EventHandler.EventHandlerImplementation<"Greet">>) =>
         Tracker.run(Mediator.send(new Join({ userId: "u" }))).pipe(
           Effect.map(({ flow }) => Flow.toTree(flow)),
           Effect.provide(
@@ -96,15 +96,16 @@ describe("Tracker, in process", () => {
 
   it.effect("commands sent in handlers are children of those", () =>
     Effect.gen(function*() {
-      class Outer extends Command.Class<Outer>()("Outer", { emits: [UserJoined], error: Full }) {}
-      // The mediator needs its handlers, so a handler finds the mediator in whoever sends
-      const book = Mediator.send(new Book()) as Effect.Effect<number, Full>
-      const layer = EventFlow.layer({ handlers: [Greet] }).pipe(
-        Layer.provideMerge(
-          Outer.toLayer((_, { collect }) => Effect.andThen(book, collect(new UserJoined({ userId: "u" }))))
-        ),
-        Layer.provideMerge(Book.toLayer(() => Effect.succeed(1))),
-        Layer.provide([Greet.toLayer(() => Effect.asVoid(book)), Broker.layerNone]),
+      class Outer extends Command.Class<Outer>()("Outer", { emits: [UserJoined], sends: [Book], error: Full }) {}
+      const OnJoined = EventHandler.make("OnJoined", { on: UserJoined, sends: [Book], error: Full })
+      const book = Mediator.send(new Book())
+      const flow_ = EventFlow.make("Booking", { commands: [Outer, Book], handlers: [OnJoined] })
+      const layer = flow_.layer().pipe(
+        Layer.provide([
+          Outer.toLayer((_, { collect }) => Effect.andThen(book, collect(new UserJoined({ userId: "u" })))),
+          Book.toLayer(() => Effect.succeed(1)),
+          OnJoined.toLayer(() => Effect.asVoid(book))
+        ]),
         Layer.provideMerge(Tracker.layer)
       )
       const { flow } = yield* Tracker.run(Mediator.send(new Outer())).pipe(Effect.provide(layer))
@@ -113,7 +114,7 @@ describe("Tracker, in process", () => {
         `✓ Outer
 ├─ ✓ Book
 └─ • UserJoined {"userId":"u"}
-   └─ ✓ Greet
+   └─ ✓ OnJoined
       └─ ✓ Book`
       )
     }))
@@ -130,17 +131,17 @@ describe("Tracker, in process", () => {
         extends Command.Class<Flaky>()("Flaky", { error: Full, emits: [GreetingSent], middleware: [retry] })
       {}
       class Refused extends Command.Class<Refused>()("Refused", { middleware: [deny] }) {}
-      const layer = EventFlow.layer({ handlers: [Thank] }).pipe(
-        Layer.provideMerge([
+      const layer = EventFlow.make("Retried", { commands: [Flaky, Refused], handlers: [Thank] }).layer().pipe(
+        Layer.provide([
           Flaky.toLayer((_, { collect }) =>
             Effect.andThen(
               collect(new GreetingSent({ userId: "u" })),
               Effect.suspend(() => ++runs < 3 ? Effect.fail(new Full({ meetingId: "m" })) : Effect.void)
             )
           ),
-          Refused.toLayer(() => Effect.void)
+          Refused.toLayer(() => Effect.void),
+          Thank.toLayer(nothing)
         ]),
-        Layer.provide([Thank.toLayer(nothing), Broker.layerNone]),
         Layer.provideMerge(Tracker.layer)
       )
       yield* Effect.gen(function*() {
@@ -162,13 +163,13 @@ describe("Tracker, in process", () => {
         emits: [GreetingSent],
         stream: true
       }) {}
-      const layer = EventFlow.layer({ handlers: [Thank] }).pipe(
-        Layer.provideMerge(
+      const layer = EventFlow.make("Watching", { commands: [Watch], handlers: [Thank] }).layer().pipe(
+        Layer.provide([
           Watch.toLayer((_, { collect }) =>
             Stream.tap(Stream.make(1, 2), (n) => collect(new GreetingSent({ userId: String(n) })))
-          )
-        ),
-        Layer.provide([Thank.toLayer(nothing), Broker.layerNone]),
+          ),
+          Thank.toLayer(nothing)
+        ]),
         Layer.provideMerge(Tracker.layer)
       )
       const { exit, flow } = yield* Tracker.run(Stream.runCollect(Mediator.stream(new Watch()))).pipe(
@@ -189,9 +190,8 @@ describe("Tracker, in process", () => {
     Effect.gen(function*() {
       const event = new GreetingSent({ userId: "u" })
       class Twice extends Command.Class<Twice>()("Twice", { emits: [GreetingSent] }) {}
-      const layer = EventFlow.layer({ handlers: [Thank] }).pipe(
-        Layer.provideMerge(Twice.toLayer((_, { collectAll }) => collectAll([event, event]))),
-        Layer.provide([Thank.toLayer(nothing), Broker.layerNone]),
+      const layer = EventFlow.make("Thanking", { commands: [Twice], handlers: [Thank] }).layer().pipe(
+        Layer.provide([Twice.toLayer((_, { collectAll }) => collectAll([event, event])), Thank.toLayer(nothing)]),
         Layer.provideMerge(Tracker.layer)
       )
       const { flow } = yield* Tracker.run(Mediator.send(new Twice())).pipe(Effect.provide(layer))

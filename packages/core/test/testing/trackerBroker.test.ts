@@ -5,12 +5,28 @@ import { Broker, ConsumerPolicy, EventConsumer, Mediator, MemoryBroker } from "@
 import { Expect, FailingBroker, Flow, Tracker } from "@event-flow/core/testing"
 import { Deferred, Effect, Exit, Fiber, Layer, Logger, Schedule } from "effect"
 import { TestClock } from "effect/testing"
-import { Announced, Board, Count, Full, Greet, GreetingSent, Join, main, Screen, Shown, Thank } from "./support.ts"
+import {
+  Announced,
+  Board,
+  Count,
+  Full,
+  Greet,
+  GreetingSent,
+  Join,
+  main,
+  Meetings,
+  Screen,
+  Shown,
+  Thank
+} from "./support.ts"
 
 describe("Tracker, through the memory broker", () => {
   const consumer = (options?: Partial<EventConsumer.Options<false>>) =>
-    EventConsumer.layer({ group: "board", ...options })
-  const app = (board?: Layer.Layer<EventHandler.Handler<"Board">>, options?: Partial<EventConsumer.Options<false>>) =>
+    EventConsumer.layer(Meetings, { group: "board", ...options })
+  const app = (
+    board?: Layer.Layer<EventHandler.EventHandlerImplementation<"Board">>,
+    options?: Partial<EventConsumer.Options<false>>
+  ) =>
     consumer(options).pipe(
       Layer.provideMerge(main(board === undefined ? {} : { board })),
       Layer.provideMerge(Tracker.layerMemoryBroker())
