@@ -12,11 +12,11 @@
  * class Announced extends NotificationEvent.Class<Announced>()("Announced", {}, { topic: "meetings" }) {}
  * class Announce extends Command.Class<Announce>()("Announce", { emits: [Announced] }) {}
  * const Show = EventHandler.make("Show", { on: Announced })
+ * class Meetings extends EventFlow.make("Meetings", { commands: [Announce], handlers: [Show] }) {}
  *
- * const App = EventConsumer.layer({ group: "board" }).pipe(
- *   Layer.provideMerge(EventFlow.layer({ handlers: [Show] })),
- *   Layer.provide(Show.toLayer(() => Effect.void)),
- *   Layer.provideMerge(Announce.toLayer((_, { collect }) => collect(new Announced()))),
+ * const App = EventConsumer.layer(Meetings, { group: "board" }).pipe(
+ *   Layer.provideMerge(Meetings.layer()),
+ *   Layer.provide([Show.toLayer(() => Effect.void), Announce.toLayer((_, { collect }) => collect(new Announced()))]),
  *   Layer.provideMerge(Tracker.layerMemoryBroker())
  * )
  *
