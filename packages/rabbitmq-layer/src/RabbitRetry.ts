@@ -193,8 +193,8 @@ export interface ConsumerOptions<Dedupe extends boolean = boolean>
  * @category models
  * @since 0.1.0
  */
-export type Requirements<Dedupe extends boolean> =
-  | Exclude<EventConsumer.Requirements<Dedupe>, Subscriber.Subscriber>
+export type Requirements<S extends EventConsumer.Source, Dedupe extends boolean> =
+  | Exclude<EventConsumer.Requirements<S, Dedupe>, Subscriber.Subscriber>
   | RetrySubscriber
 
 /**
@@ -221,16 +221,16 @@ export type Requirements<Dedupe extends boolean> =
  * @category layers
  * @since 0.1.0
  */
-export const layer = <const Dedupe extends boolean = false>(
+export const layer = <const S extends EventConsumer.Source, const Dedupe extends boolean = false>(
   retry: RabbitRetry,
+  source: S,
   options?: ConsumerOptions<Dedupe>
-): Layer.Layer<
-  EventConsumer.EventConsumer,
-  Subscriber.SubscribeError | EventConsumer.NothingToConsume,
-  Requirements<Dedupe>
-> =>
+): Layer.Layer<EventConsumer.EventConsumer, EventConsumer.StartError, Requirements<S, Dedupe>> =>
   Layer.unwrap(
-    Effect.map(RetrySubscriber, ({ queueName }) => EventConsumer.layer(consumerOptions(retry, queueName, options)))
+    Effect.map(
+      RetrySubscriber,
+      ({ queueName }) => EventConsumer.layer(source, consumerOptions(retry, queueName, options))
+    )
   ).pipe(Layer.provide(layerSubscriber(retry)))
 
 /**
@@ -240,11 +240,15 @@ export const layer = <const Dedupe extends boolean = false>(
  * @category running
  * @since 0.1.0
  */
-export const run = <const Dedupe extends boolean = false>(
+export const run = <const S extends EventConsumer.Source, const Dedupe extends boolean = false>(
   retry: RabbitRetry,
+  source: S,
   options?: ConsumerOptions<Dedupe>
-): Effect.Effect<never, EventConsumer.ConsumerError | EventConsumer.NothingToConsume, Requirements<Dedupe>> =>
-  Effect.flatMap(RetrySubscriber, ({ queueName }) => EventConsumer.run(consumerOptions(retry, queueName, options)))
+): Effect.Effect<never, EventConsumer.ConsumerError | EventConsumer.StartError, Requirements<S, Dedupe>> =>
+  Effect.flatMap(
+    RetrySubscriber,
+    ({ queueName }) => EventConsumer.run(source, consumerOptions(retry, queueName, options))
+  )
     .pipe(
       Effect.provide(layerSubscriber(retry))
     )

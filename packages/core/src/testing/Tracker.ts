@@ -12,11 +12,15 @@
  * class Announced extends NotificationEvent.Class<Announced>()("Announced", {}, { topic: "meetings" }) {}
  * class Announce extends Command.Class<Announce>()("Announce", { emits: [Announced] }) {}
  * const Show = EventHandler.make("Show", { on: Announced })
+ *
  * class Meetings extends EventFlow.make("Meetings", { commands: [Announce], handlers: [Show] }) {}
  *
  * const App = EventConsumer.layer(Meetings, { group: "board" }).pipe(
  *   Layer.provideMerge(Meetings.layer()),
- *   Layer.provide([Show.toLayer(() => Effect.void), Announce.toLayer((_, { collect }) => collect(new Announced()))]),
+ *   Layer.provide([
+ *     Announce.toLayer((_, { collect }) => collect(new Announced())),
+ *     Show.toLayer(() => Effect.void)
+ *   ]),
  *   Layer.provideMerge(Tracker.layerMemoryBroker())
  * )
  *
@@ -307,21 +311,24 @@ class Recorder implements FlowObserver.FlowObserver {
     }
   }
 
-  readonly published: FlowObserver.FlowObserver["published"] = (events, messages) => {
+  readonly published: FlowObserver.FlowObserver["published"] = (events, messages, delivery) => {
     for (const [i, message] of messages.entries()) {
       this.#record((steps) => {
-        const event = events[i]!
+        const event = events[i]
         const step: Mutable<Flow.MessageStep> = {
           _tag: "Message",
           event,
           message,
           outcome: undefined,
-          parent: this.#originOf(event, (child) => child._tag === "Message"),
+          parent: event === undefined
+            ? delivery && this.#runs.get(delivery)
+            : this.#originOf(event, (child) => child._tag === "Message"),
           children: []
         }
         this.#messages.set(message, step)
         const id = message.attributes["id"]
-        if (id !== undefined) this.#messagesById.set(id, step)
+        // What is put aside keeps the id of the message that it was
+        if (id !== undefined && event !== undefined) this.#messagesById.set(id, step)
         steps.push(step)
         return step
       })

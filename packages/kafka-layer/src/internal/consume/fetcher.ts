@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
+import * as Scheduler from "effect/Scheduler"
 import { call, promise } from "../client.ts"
 import type { ClusterMetadata } from "../client.ts"
 import * as KafkaError from "../errors.ts"
@@ -40,7 +41,7 @@ export const unknownTopicPatience = 3_000
 export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure> = Effect.fnUntraced(
   function*(options) {
     const fetcher = new Fetcher(options, yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>())
-    options.intake.onRoom = onceATurn(() => fetcher.latch.openUnsafe())
+    options.intake.onRoom = onceATurn(yield* Scheduler.Scheduler, () => fetcher.latch.openUnsafe())
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         fetcher.isOver = true

@@ -3,6 +3,7 @@ import * as BrokerLayer from "@event-flow/core/BrokerLayer"
 import type * as Subscriber from "@event-flow/core/Subscriber"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
+import type * as Scheduler from "effect/Scheduler"
 import { onceATurn } from "../onceATurn.ts"
 import type { AssignedPartition, Owner } from "./assignedPartition.ts"
 
@@ -13,6 +14,7 @@ export class Intake {
   readonly #maxInFlight: number
   readonly #waiters = new BrokerLayer.Waiters()
   readonly #owner: Owner
+  readonly #wakeSoon: () => void
   #partitions: Array<AssignedPartition> = []
   /** The partition that is served first next time. */
   #next = 0
@@ -26,9 +28,11 @@ export class Intake {
 
   constructor(options: {
     readonly maxInFlight: number
+    readonly scheduler: Scheduler.Scheduler
     readonly onBlocked: Owner["onBlocked"]
   }) {
     this.#maxInFlight = options.maxInFlight
+    this.#wakeSoon = onceATurn(options.scheduler, () => this.wake())
     this.#owner = {
       onReturned: (_partition, isDone) => {
         this.#inFlight--
@@ -94,8 +98,6 @@ export class Intake {
     this.#failure ??= error
     this.wake()
   }
-
-  readonly #wakeSoon = onceATurn(() => this.wake())
 
   wake(): void {
     this.#waiters.wakeAll()

@@ -5,6 +5,7 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
+import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import type * as KafkaHealth from "../../KafkaHealth.ts"
 import type * as KafkaRetry from "../../KafkaRetry.ts"
@@ -39,6 +40,7 @@ export const make: (
     const fork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
     const intake = new Intake({
       maxInFlight: subscribe.maxInFlight,
+      scheduler: yield* Scheduler.Scheduler,
       onBlocked: (partition, lane) =>
         fork(Effect.map(Effect.sleep(settings.redeliveryDelay), () => {
           partition.release(lane)

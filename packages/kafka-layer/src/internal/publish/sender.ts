@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
+import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as KafkaMetrics from "../../KafkaMetrics.ts"
 import { baseOptions, call, promise } from "../client.ts"
@@ -27,7 +28,7 @@ export const make: (
   const clock = yield* Clock.Clock
   const latch = Latch.makeUnsafe(false)
   // What is published in one turn shares requests
-  const wake = onceATurn(() => latch.openUnsafe())
+  const wake = onceATurn(yield* Scheduler.Scheduler, () => latch.openUnsafe())
   const accumulator = new Accumulator(settings, () => clock.currentTimeMillisUnsafe(), wake)
   const client = yield* Effect.acquireRelease(
     Effect.sync(() => new Producer(baseOptions(settings))),
