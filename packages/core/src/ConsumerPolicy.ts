@@ -254,9 +254,13 @@ export const defaultPolicy: ConsumerPolicy = (failure) =>
  * **Example** (A topic with other people's events)
  *
  * ```ts
- * import { ConsumerPolicy, EventConsumer } from "@event-flow/core"
+ * import { ConsumerPolicy, EventConsumer, EventHandler, NotificationEvent } from "@event-flow/core"
  *
- * const Board = EventConsumer.layer({ group: "delay-board", policy: ConsumerPolicy.ignoreUnknownTypes() })
+ * class Delayed extends NotificationEvent.Class<Delayed>()("Delayed", {}, { topic: "flights" }) {}
+ * const Show = EventHandler.make("Show", { on: Delayed })
+ *
+ * // Its topic, "flights", carries events of other types as well
+ * const Board = EventConsumer.layer([Show], { group: "delay-board", policy: ConsumerPolicy.ignoreUnknownTypes() })
  * ```
  *
  * @stability unstable

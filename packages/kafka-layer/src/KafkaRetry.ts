@@ -161,18 +161,23 @@ export const defaultTopicName = ({ group, step, topic }: Step): string =>
  * **Example** (Retries after 5 seconds and after another minute)
  *
  * ```ts
+ * import { EventHandler, NotificationEvent } from "@event-flow/core"
  * import { KafkaBroker, KafkaRetry, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
- * import { Layer } from "effect"
+ * import { Effect, Layer } from "effect"
+ *
+ * class Announced extends NotificationEvent.Class<Announced>()("Announced", {}, { topic: "meetings" }) {}
+ * const Show = EventHandler.make("Show", { on: Announced })
  *
  * const connection = { bootstrapServers: ["127.0.0.1:9092"] }
  * const retry = KafkaRetry.make({ group: "board", delays: ["5 seconds", "1 minute"] })
  *
  * // In place of EventConsumer.layer
- * const Board = KafkaRetry.layer(retry, { concurrency: 16 }).pipe(
+ * const Board = KafkaRetry.layer(retry, [Show], { concurrency: 16 }).pipe(
+ *   Layer.provide(Show.toLayer(() => Effect.log("announced"))),
  *   Layer.provide([KafkaBroker.layer(connection), KafkaSubscriber.layer(connection)])
  * )
  * const ensureTopics = KafkaTopics.KafkaTopics.use((topics) =>
- *   topics.ensure(KafkaRetry.specs(retry, ["meetings"], { partitions: 4 }))
+ *   topics.ensure(KafkaRetry.specs(retry, [Announced], { partitions: 4 }))
  * )
  * ```
  *
