@@ -251,7 +251,8 @@ describe("AsyncApi.make", () => {
                   description: "The same for everything that one request has led to"
                 },
                 causationid: { type: "string", description: "What directly led to this message" },
-                traceparent: { type: "string", description: "W3C Trace Context" }
+                traceparent: { type: "string", description: "W3C Trace Context" },
+                tracestate: { type: "string", description: "W3C Trace Context, of the vendors of tracers" }
               },
               required: ["specversion", "id", "type", "source", "time", "datacontenttype"],
               additionalProperties: true

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
   Broker,
-  EventEmitter,
+  Command,
   EventFlow,
   Mediator,
   MemoryBroker,
@@ -20,11 +20,13 @@ import { A, bodyOf, Do, flow, News, RecordingBroker } from "./fixtures.ts"
 
 const known = (...classes: ReadonlyArray<NotificationEvent.AnyClass>) => new Map(classes.map((one) => [one.tag, one]))
 
+const noTrace = { correlation: undefined, traceparent: undefined, tracestate: undefined, baggage: undefined }
+
 const encode = (event: NotificationEvent.Any) =>
   Effect.gen(function*() {
     const codec = yield* MessageCodec.MessageCodec
     const clock = yield* Clock.Clock
-    return yield* codec.encode(event, { clock, correlation: undefined, traceparent: undefined })
+    return yield* codec.encode(event, { clock, ...noTrace })
   })
 
 const decode = (message: Message.Message, ...classes: ReadonlyArray<NotificationEvent.AnyClass>) =>
@@ -108,13 +110,15 @@ describe("attributes", () => {
         topic: "t",
         key: ({ key }) => key
       }) {}
-      const broker = new RecordingBroker()
-      const publish = EventEmitter.EventEmitter.use(({ publish }) =>
-        publish([new Keyed({ key: "" }), new Keyed({ key: "k" })])
+      class Tell extends Command.Class<Tell>()("Tell", { emits: [Keyed] }) {}
+      const Telling = EventFlow.make("Telling", { commands: [Tell] })
+      const TellLive = Tell.toLayer((_, { collectAll }) =>
+        collectAll([new Keyed({ key: "" }), new Keyed({ key: "k" })])
       )
+      const broker = new RecordingBroker()
       for (const source of ["/orders", undefined]) {
-        yield* publish.pipe(
-          Effect.provide(EventFlow.layer({ handlers: [], source }).pipe(Layer.provide(broker.layer)))
+        yield* Mediator.send(new Tell()).pipe(
+          Effect.provide(Telling.layer({ source }).pipe(Layer.provide([TellLive, broker.layer])))
         )
       }
       assert.deepStrictEqual(
@@ -136,7 +140,7 @@ describe("attributes", () => {
       const clock = yield* Clock.Clock
       const published = (isRead: boolean) =>
         Effect.suspend(() => {
-          const context = { clock, correlation: undefined, traceparent: undefined }
+          const context = { clock, ...noTrace }
           return Effect.map(codec.encode(new News({ n: 1 }), context), (message) => {
             if (isRead) assert.isDefined(message.attributes["id"])
             return { context: new WeakRef(context), message }
