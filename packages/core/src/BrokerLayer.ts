@@ -50,6 +50,7 @@ import * as Effect from "effect/Effect"
  */
 export class Waiters {
   #wakes = new Set<() => void>()
+  #changes = 0
 
   /** Whether nobody waits. */
   get isEmpty(): boolean {
@@ -63,8 +64,13 @@ export class Waiters {
    */
   until<A, E, R>(look: () => Effect.Effect<A, E, R> | undefined): Effect.Effect<A, E, R> {
     const wait: Effect.Effect<A, E, R> = Effect.callback((resume) => {
-      const found = look()
-      if (found !== undefined) return resume(found)
+      let seen: number
+      do {
+        // Looking can itself be a change, and lead others to change more
+        seen = this.#changes
+        const found = look()
+        if (found !== undefined) return resume(found)
+      } while (this.#changes !== seen)
       const wake = () => resume(looking)
       this.#wakes.add(wake)
       return Effect.sync(() => {
@@ -75,8 +81,9 @@ export class Waiters {
     return looking
   }
 
-  /** Has all that wait look again. */
+  /** Has all that wait look again. Call it after the change, in the same step. */
   wakeAll(): void {
+    this.#changes++
     if (this.isEmpty) return
     const wakes = this.#wakes
     this.#wakes = new Set()

@@ -20,6 +20,7 @@ import { EventFlowError } from "./EventFlowError.ts"
 import { makeCommand } from "./internal/definition/commandClass.ts"
 import * as CommandId from "./internal/definition/commandId.ts"
 import type { ConstructorArguments, MissingSelf } from "./internal/eventClass.ts"
+import { type Leaves, leavesOf } from "./internal/leaves.ts"
 import type * as Middleware from "./Middleware.ts"
 
 /**
@@ -449,6 +450,11 @@ export const definitionOf = (command: Any): AnyClass => (command as unknown as {
  * own errors, those of its middleware and, when it declares `emits`,
  * `EventFlowError`. For HTTP, RPC and whoever else declares errors.
  *
+ * **Details**
+ *
+ * Its `members` are the errors one by one, without the unions that they were
+ * declared in: `HttpApiEndpoint` reads the status of each.
+ *
  * **Gotchas**
  *
  * The middleware of a mediator of your own (`Mediator.Service`) is not the
@@ -462,7 +468,7 @@ export const failureSchema = <C extends AnyClass>(command: C): FailureSchema<C> 
   const schemas: Array<Schema.Top> = [command.errorSchema, ...command.middleware.map((one) => one.error)]
   if (command.emits.length > 0) schemas.push(EventFlowError)
   // `FailureSchema` says of the definition's lists what is done to them here
-  return Schema.Union(schemas.filter((schema) => schema.ast._tag !== "Never")) as unknown as FailureSchema<C>
+  return Schema.Union(leavesOf(schemas)) as unknown as FailureSchema<C>
 }
 
 /**
@@ -474,8 +480,10 @@ export const failureSchema = <C extends AnyClass>(command: C): FailureSchema<C> 
  */
 export type FailureSchema<C extends AnyClass> = Schema.Union<
   ReadonlyArray<
-    | C["errorSchema"]
-    | C["middleware"][number]["error"]
-    | (C["emits"] extends readonly [] ? never : typeof EventFlowError)
+    Leaves<
+      | C["errorSchema"]
+      | C["middleware"][number]["error"]
+      | (C["emits"] extends readonly [] ? never : typeof EventFlowError)
+    >
   >
 >

@@ -19,6 +19,7 @@ import type { OwnMediator } from "./internal/dispatch/dispatcher.ts"
 import { InFlight } from "./internal/dispatch/inFlight.ts"
 import type * as MediatorId from "./internal/dispatch/mediatorId.ts"
 import * as Send from "./internal/dispatch/send.ts"
+import { type Leaves, leavesOf } from "./internal/leaves.ts"
 import type * as Middleware from "./Middleware.ts"
 
 /**
@@ -206,7 +207,7 @@ export const Service = <Self>() =>
     sendSettled: (command: Command.Any) => service.use((mediator) => mediator.sendSettled(command)),
     stream: (command: Command.Any) => Stream.unwrap(service.useSync((mediator) => mediator.stream(command))),
     failureSchema: (command: Command.AnyClass) =>
-      Schema.Union([Command.failureSchema(command), ...options.middleware.map((one) => one.error)]),
+      Schema.Union(leavesOf([Command.failureSchema(command), ...options.middleware.map((one) => one.error)])),
     layer: (layerOptions?: Options) =>
       Layer.effect(
         service,
@@ -262,7 +263,7 @@ export interface ServiceClass<Self, Id extends string, M extends ReadonlyArray<M
   /** Everything that sending a command through this mediator can fail with; see `Command.failureSchema`. */
   readonly failureSchema: <C extends Command.AnyClass>(
     command: C
-  ) => Schema.Union<readonly [Command.FailureSchema<C>, ...ReadonlyArray<M[number]["error"]>]>
+  ) => Schema.Union<ReadonlyArray<Leaves<Command.FailureSchema<C> | M[number]["error"]>>>
   readonly layer: (
     options?: Options
   ) => Layer.Layer<Self, never, Middleware.Services<M> | Middleware.ApplyServices<M, never>>

@@ -17,7 +17,7 @@ import type * as Message from "./Message.ts"
 import * as Subscriber from "./Subscriber.ts"
 
 /**
- * The bounds of the broker.
+ * Options of the memory broker.
  *
  * @stability unstable
  * @category models
@@ -100,8 +100,8 @@ export class MemoryBroker extends Context.Service<MemoryBroker, {
  * A group stays when its consumers are gone, and its messages wait for it: once
  * `capacity` of them do, publishing to the topic fails. For a consumer that comes
  * and goes, subscribe with `ephemeral`; for one that does not come back, call
- * `unsubscribe`. A topic without messages and groups is forgotten, and its offsets
- * start anew.
+ * `unsubscribe`. A topic without messages and groups is forgotten (with `retention:
+ * 0`, together with its last group), and its offsets start anew.
  *
  * A handler that publishes waits while the group of another consumer is full.
  * Two consumers whose handlers publish to each other can fill each other's

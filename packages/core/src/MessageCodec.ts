@@ -110,7 +110,7 @@ export interface MessageCodec {
  *         Message.copy(message, { topic: `test.${message.topic}` }))
  *   }))
  * )
- * const Main = EventFlow.layer({ handlers: [Greet] }).pipe(Layer.provide(Prefixed))
+ * const MeetingsLive = Meetings.layer().pipe(Layer.provide(Prefixed))
  * ```
  *
  * @stability unstable

@@ -133,7 +133,7 @@ export interface Subscription {
 }
 
 /**
- * What to subscribe to, and as which group.
+ * What to subscribe to, as which group, and how much to take at once.
  *
  * @stability unstable
  * @category models

@@ -1,6 +1,6 @@
 import asyncApiSpecs from "@asyncapi/specs"
 import { assert, describe, it } from "@effect/vitest"
-import { AsyncApi, Command, DomainEvent, EventHandler, MessageCodec, NotificationEvent, Upcast } from "@event-flow/core"
+import { AsyncApi, type FlowGraph, Command, DomainEvent, EventHandler, MessageCodec, NotificationEvent, Upcast } from "@event-flow/core"
 import { Ajv, type Options, type ValidateFunction } from "ajv"
 import { default as formats } from "ajv-formats"
 import { Effect, Schema } from "effect"
@@ -29,8 +29,10 @@ const references = (value: unknown): ReadonlyArray<string> =>
     )
 
 /** The document, which the official schema takes, whose references all lead somewhere, and which is plain JSON. */
-const make = (options: Omit<Parameters<typeof AsyncApi.make>[0], "info">): AsyncApi.AsyncApi => {
-  const document = AsyncApi.make({ info, ...options })
+const make = (
+  { commands, handlers, ...options }: FlowGraph.Part & Omit<Parameters<typeof AsyncApi.make>[0], "info" | "flows">
+): AsyncApi.AsyncApi => {
+  const document = AsyncApi.make({ info, flows: [{ commands, handlers }], ...options })
   assertValid(isAsyncApi, document)
   for (const pointer of references(document)) assert.isDefined(resolve(document, pointer), pointer)
   assert.deepStrictEqual(JSON.parse(JSON.stringify(document)), document)

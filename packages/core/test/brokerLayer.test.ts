@@ -70,4 +70,21 @@ describe("Waiters", () => {
       }
       assert.deepStrictEqual(stuck, [])
     }))
+
+  it.effect("a change that looking itself leads to is seen", () =>
+    Effect.gen(function*() {
+      const waiters = new BrokerLayer.Waiters()
+      let looks = 0
+      let answers = 0
+      // Each look asks, and is answered while it looks
+      yield* waiters.until(() => {
+        if (answers === 3) return Effect.void
+        if (++looks === answers + 1) {
+          answers++
+          waiters.wakeAll()
+        }
+        return undefined
+      })
+      assert.strictEqual(answers, 3)
+    }))
 })

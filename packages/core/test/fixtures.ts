@@ -96,6 +96,12 @@ export const flow = ({ broker, codec, command, events, on, ...options }: FlowOpt
     Layer.provide([broker ?? Broker.layerNone, codec ?? Layer.empty])
   )
 
+/** A flow of one command and nothing else. */
+export const alone = <C extends Command.AnyClass, E, R>(
+  command: C,
+  implementation: Layer.Layer<EventFlow.Implementations<C>, E, R>
+) => EventFlow.make("Alone", { commands: [command] }).layer().pipe(Layer.provide(implementation))
+
 /** Decorators of the parts of a flow. */
 export interface Decorators {
   readonly processor?: Layer.Layer<EventProcessor.EventProcessor, never, EventProcessor.EventProcessor>
@@ -181,7 +187,7 @@ export class RecordingLogger {
 }
 
 /** Lets all fibers run until they wait: a fiber may start others, which start in later turns of the event loop. */
-const settle = Effect.repeat(
+export const settle = Effect.repeat(
   Effect.callback<void>((resume) => {
     const immediate = setImmediate(() => resume(Effect.void))
     return Effect.sync(() => clearImmediate(immediate))

@@ -110,16 +110,17 @@ describe("attributes", () => {
         topic: "t",
         key: ({ key }) => key
       }) {}
-      class Tell extends Command.Class<Tell>()("Tell", { emits: [Keyed] }) {}
-      const Telling = EventFlow.make("Telling", { commands: [Tell] })
-      const TellLive = Tell.toLayer((_, { collectAll }) =>
-        collectAll([new Keyed({ key: "" }), new Keyed({ key: "k" })])
-      )
       const broker = new RecordingBroker()
+      class Publish extends Command.Class<Publish>()("Publish", { emits: [Keyed] }) {}
+      class Publishing extends EventFlow.make("Publishing", { commands: [Publish] }) {}
       for (const source of ["/orders", undefined]) {
-        yield* Mediator.send(new Tell()).pipe(
-          Effect.provide(Telling.layer({ source }).pipe(Layer.provide([TellLive, broker.layer])))
+        const layer = Publishing.layer({ source }).pipe(
+          Layer.provide([
+            Publish.toLayer((_, { collectAll }) => collectAll([new Keyed({ key: "" }), new Keyed({ key: "k" })])),
+            broker.layer
+          ])
         )
+        yield* Mediator.send(new Publish()).pipe(Effect.provide(layer))
       }
       assert.deepStrictEqual(
         broker.batches.flat().map(({ attributes, key }) => [key, attributes["subject"], attributes["source"]]),

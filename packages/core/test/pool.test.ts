@@ -65,6 +65,24 @@ describe("thousands of items that wait for something", () => {
       yield* runComb(length, Infinity, () => Effect.andThen(start, Deferred.await(all)))
     }))
 
+  it.effect("F10: their workers wake one another without taking the stack", () =>
+    Effect.gen(function*() {
+      let waiting = 0
+      let links = 0
+      const all = yield* Deferred.make<void>()
+      yield* runPool<"waits" | "link" | "tooth", never>({
+        concurrency: Infinity,
+        initial: Array.from({ length }, () => "waits" as const),
+        run: (item) => {
+          if (item === "tooth") return Effect.succeed([])
+          if (item === "link") return Effect.succeed(++links === length ? [] : ["link", "tooth"])
+          if (++waiting === length) return Effect.as(Deferred.succeed(all, undefined), ["link"])
+          return Effect.as(Deferred.await(all), [])
+        }
+      })
+      assert.strictEqual(links, length)
+    }))
+
   it.effect("F11: are interrupted together", () =>
     Effect.gen(function*() {
       let interrupted = 0
@@ -125,18 +143,35 @@ describe("F6: a failure", () => {
       assert.deepStrictEqual(reasons.filter(Cause.isDieReason).map(({ defect }) => defect), [1, 2, 3])
     }))
 
-  it.effect("in an uninterruptible region lets what runs end, and starts nothing new", () =>
+  // A bound of three leaves one that waits for a place
+  for (const [concurrency, running] of [[3, 2], [Infinity, 3]] as const) {
+    it.effect(`in an uninterruptible region lets what runs end, and starts nothing new, concurrency ${concurrency}`, () =>
+      Effect.gen(function*() {
+        let ended = 0
+        const fiber = yield* Effect.forkChild(
+          Effect.uninterruptible(failing(concurrency, Effect.sync(() => ended++))),
+          { startImmediately: true }
+        )
+        yield* TestClock.adjust(9)
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* TestClock.adjust(1)
+        assert.deepStrictEqual(fiber.pollUnsafe(), Exit.fail("boom"))
+        assert.strictEqual(ended, running)
+      }))
+  }
+
+  it.effect("that comes second does not count", () =>
     Effect.gen(function*() {
-      let ended = 0
       const fiber = yield* Effect.forkChild(
-        Effect.uninterruptible(failing(Infinity, Effect.sync(() => ended++))),
+        Effect.uninterruptible(runPool<number, string>({
+          concurrency: 2,
+          initial: [1, 2],
+          run: (millis) => Effect.delay(Effect.fail(`after ${millis}`), millis)
+        })),
         { startImmediately: true }
       )
-      yield* TestClock.adjust(9)
-      assert.isUndefined(fiber.pollUnsafe())
-      yield* TestClock.adjust(1)
-      assert.deepStrictEqual(fiber.pollUnsafe(), Exit.fail("boom"))
-      assert.strictEqual(ended, 3)
+      yield* TestClock.adjust(2)
+      assert.deepStrictEqual(fiber.pollUnsafe(), Exit.fail("after 1"))
     }))
 })
 

@@ -6,11 +6,12 @@ import { assert, describe, it } from "@effect/vitest"
 import {
   Broker,
   type Collect,
+  Command,
   DomainEvent,
   EventFlow,
   type EventFlowError,
   EventHandler,
-  EventProcessor,
+  Mediator,
   NotificationEvent
 } from "@event-flow/core"
 import { Cause, Clock, Effect, Exit, Fiber, Layer, Schema } from "effect"
@@ -216,6 +217,8 @@ const toEvent = ({ id, kind }: Node) => kind === "domain" ? new Domain({ id }) :
 const emits = [Domain, Notification] as const
 const First = EventHandler.make("First", { on: Domain, emits, error: Boom })
 const Second = EventHandler.make("Second", { on: Domain, emits, error: Boom })
+class Grow extends Command.Class<Grow>()("Grow", { emits }) {}
+class Growing extends EventFlow.make("Growing", { commands: [Grow], handlers: [First, Second] }) {}
 
 interface Run extends Outline {
   readonly exit: Exit.Exit<void, EventFlowError.EventFlowError>
@@ -278,13 +281,19 @@ const run = Effect.fnUntraced(function*(
       )
     }
   })
-  const layer = EventFlow.layer({ ...config, handlers: [First, Second] }).pipe(
-    Layer.provide([First.toLayer(handle(0)), Second.toLayer(handle(1)), broker])
+  const concurrency = config.concurrency === Infinity ? "unbounded" : config.concurrency
+  const layer = Growing.layer({ ...config, concurrency }).pipe(
+    Layer.provide([
+      Grow.toLayer((_, { collectAll }) => collectAll(roots.map(toEvent))),
+      First.toLayer(handle(0)),
+      Second.toLayer(handle(1)),
+      broker
+    ])
   )
   const { context } = yield* Effect.orDie(open(layer))
   const start = yield* Clock.currentTimeMillis
   let endsAt = -1
-  const fiber = yield* EventProcessor.EventProcessor.use((processor) => processor.process(roots.map(toEvent))).pipe(
+  const fiber = yield* Mediator.send(new Grow()).pipe(
     Effect.onExit(() =>
       Effect.map(Clock.currentTimeMillis, (now) => {
         endsAt = now - start

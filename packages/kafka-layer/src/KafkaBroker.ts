@@ -11,7 +11,7 @@ import * as Telemetry from "@event-flow/core/Telemetry"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Sender from "./internal/sender.ts"
+import * as Sender from "./internal/publish/sender.ts"
 import { publisherSettings } from "./internal/settings.ts"
 import * as KafkaConfig from "./KafkaConfig.ts"
 
@@ -83,14 +83,14 @@ export const layerFromEnv: Layer.Layer<Broker.Broker, Settings.InvalidSetting | 
 const make = Effect.fnUntraced(function*(options: KafkaConfig.Publisher) {
   const settings = yield* publisherSettings(options)
   const { metrics } = yield* Telemetry.Settings
-  const accumulator = yield* Sender.make(settings, { metrics })
+  const buffer = yield* Sender.make(settings, { metrics })
   return Broker.Broker.of({
     name: "kafka",
     publish: (messages) =>
       Effect.callback((resume) => {
         messages.forEach(Message.assertWhole)
-        const publish = accumulator.offer(messages, resume)
-        return publish === undefined ? undefined : Effect.sync(() => accumulator.cancel(publish))
+        const publish = buffer.offer(messages, resume)
+        return publish === undefined ? undefined : Effect.sync(() => buffer.cancel(publish))
       })
   })
 })

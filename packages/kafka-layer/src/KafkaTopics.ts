@@ -15,7 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { baseOptions, promise } from "./internal/client.ts"
-import * as KafkaError from "./internal/kafkaError.ts"
+import * as KafkaError from "./internal/errors.ts"
 import { connectionSettings } from "./internal/settings.ts"
 import * as KafkaConfig from "./KafkaConfig.ts"
 

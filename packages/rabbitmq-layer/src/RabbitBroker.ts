@@ -85,7 +85,9 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Publisher) {
   const settings = yield* publisherSettings(options)
   const connection = yield* Connection.make(settings)
   const { publish } = yield* Publisher.make(settings, connection, {
-    declare: (channel) => Declare.exchange(channel, settings),
+    declare: async (channel) => {
+      if (settings.declare) await Declare.declareExchange(channel, settings)
+    },
     toOutgoing: (message) => {
       const { exchange, routingKey } = settings.route(message.topic)
       return {

@@ -57,7 +57,7 @@ const connectionFields = {
   connectionName: Settings.withDefault(Schema.String, "event-flow"),
   /** A connection that is silent for twice as long counts as lost. At least a second. Default: 10 seconds. */
   heartbeat: Settings.withDefault(Settings.duration({ minimum: "1 second" }), "10 seconds"),
-  /** How long connecting may take, and each answer to what the layer asks the server. Default: 10 seconds. */
+  /** How long connecting may take. Default: 10 seconds. */
   connectTimeout: Settings.withDefault(Settings.duration(), "10 seconds"),
   /** The wait before the first attempt to connect again; it doubles, with jitter. Default: 100 millis. */
   reconnectDelay: Settings.withDefault(Settings.duration(), "100 millis"),
@@ -124,8 +124,6 @@ const consumingFields = {
    * Default: the `maxInFlight` of the subscription.
    */
   prefetch: Schema.optional(Settings.wholeNumber({ maximum: 65_535 })),
-  /** Declare queues in which messages wait for so long before they come again, for `RabbitRetry`. Default: none. */
-  retryDelays: Schema.optional(Schema.Array(Settings.duration())),
   /** How long the handlers of lost deliveries may take to end before the layer consumes again. Default: 10 seconds. */
   revokeTimeout: Settings.withDefault(Settings.duration(), "10 seconds"),
   /** How long subscribing tries to reach the server before it fails. Default: 30 seconds. */

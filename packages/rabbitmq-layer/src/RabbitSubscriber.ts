@@ -8,6 +8,7 @@ import * as Broker from "@event-flow/core/Broker"
 import type * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import * as Config from "effect/Config"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -19,13 +20,24 @@ import { type AmqpFailure, ask, detailOf, ReplyCode } from "./internal/amqpError
 import { openChannel } from "./internal/channel.ts"
 import * as Connection from "./internal/connection.ts"
 import { Deliveries } from "./internal/deliveries.ts"
+import { reasonOf } from "./internal/reason.ts"
 import { type ConsumerSettings, consumerSettings } from "./internal/settings.ts"
-import { subscribeError } from "./internal/subscribeError.ts"
 import * as Declare from "./internal/topology.ts"
 import * as RabbitConfig from "./RabbitConfig.ts"
+import * as RabbitRetry from "./RabbitRetry.ts"
 
 /**
- * A `Subscriber` on RabbitMQ.
+ * What the layers provide.
+ *
+ * @stability unstable
+ * @category services
+ * @since 0.1.0
+ */
+export type Services = Subscriber.Subscriber | RabbitRetry.RetrySubscriber
+
+/**
+ * A `Subscriber` on RabbitMQ, with the `RetrySubscriber` that `RabbitRetry` builds
+ * on.
  *
  * **Details**
  *
@@ -52,7 +64,7 @@ import * as RabbitConfig from "./RabbitConfig.ts"
  * group starts at the end again.
  *
  * A topic's messages from before a group's first subscription are not for it:
- * there was no queue. `RabbitTopology.declare` makes it beforehand.
+ * there was no queue. `RabbitTopology` makes it beforehand.
  *
  * @stability unstable
  * @category layers
@@ -60,7 +72,7 @@ import * as RabbitConfig from "./RabbitConfig.ts"
  */
 export const layer = (
   options: RabbitConfig.Consumer
-): Layer.Layer<Subscriber.Subscriber, Settings.InvalidSetting> => Layer.effect(Subscriber.Subscriber, make(options))
+): Layer.Layer<Services, Settings.InvalidSetting> => Layer.effectContext(make(options))
 
 /**
  * The same with options from `Config`s of your own: one for each option, or one
@@ -72,7 +84,7 @@ export const layer = (
  */
 export const layerConfig = (
   options: Config.Wrap<RabbitConfig.Consumer>
-): Layer.Layer<Subscriber.Subscriber, Settings.InvalidSetting | Config.ConfigError> =>
+): Layer.Layer<Services, Settings.InvalidSetting | Config.ConfigError> =>
   Layer.unwrap(Effect.map(Config.unwrap(options), layer))
 
 /**
@@ -83,8 +95,9 @@ export const layerConfig = (
  * @category layers
  * @since 0.1.0
  */
-export const layerFromEnv: Layer.Layer<Subscriber.Subscriber, Settings.InvalidSetting | Config.ConfigError> =
-  layerConfig(RabbitConfig.consumer.config)
+export const layerFromEnv: Layer.Layer<Services, Settings.InvalidSetting | Config.ConfigError> = layerConfig(
+  RabbitConfig.consumer.config
+)
 
 // --- internal ---
 
@@ -100,20 +113,16 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
       return Effect.forEach(open, (subscription) => subscription.close, { concurrency: "unbounded", discard: true })
     })
   )
-  return Subscriber.Subscriber.of({
-    name: "rabbitmq",
+  const retrySubscriber = RabbitRetry.RetrySubscriber.of({
+    queueName: settings.queueName,
     subscribe: Effect.fnUntraced(function*(options) {
       const closed = Subscriber.subscribeError(
         options,
         new Broker.Closed({ detail: "the layer of the RabbitMQ subscriber is closed" })
       )
-      if (options.ephemeral === true && !settings.declare) {
-        return yield* Subscriber.subscribeError(
-          options,
-          new Broker.Rejected({
-            detail: "the queues of an ephemeral group must be declared by the layer: leave out `declare: false`"
-          })
-        )
+      const problem = refusalOf(settings, options)
+      if (problem !== undefined) {
+        return yield* Subscriber.subscribeError(options, new Broker.Rejected({ detail: problem }))
       }
       const subscription = new Subscription(settings, connection, options, dispatcher, closed)
       yield* Effect.acquireRelease(
@@ -129,13 +138,31 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
       return { take: subscription.deliveries.take, onRevoked: subscription.onRevoked }
     })
   })
+  const subscriber = Subscriber.Subscriber.of({
+    name: "rabbitmq",
+    subscribe: (options) => retrySubscriber.subscribe({ ...options, retryDelays: [] })
+  })
+  return Context.make(Subscriber.Subscriber, subscriber).pipe(
+    Context.add(RabbitRetry.RetrySubscriber, retrySubscriber)
+  )
 })
+
+/** Why an ephemeral group cannot be as it is asked for. */
+const refusalOf = (settings: ConsumerSettings, options: RabbitRetry.SubscribeOptions): string | undefined => {
+  if (options.ephemeral !== true) return undefined
+  if (!settings.declare) {
+    return "the queues of an ephemeral group must be declared by the layer: leave out `declare: false`"
+  }
+  return options.retryDelays.length > 0
+    ? "an ephemeral group has no queues for retries, which nobody would delete: use ConsumerPolicy.retry"
+    : undefined
+}
 
 class Subscription {
   readonly deliveries: Deliveries
   readonly #settings: ConsumerSettings
   readonly #connection: Connection.Connection
-  readonly #options: Subscriber.SubscribeOptions
+  readonly #options: RabbitRetry.SubscribeOptions
   readonly #closed: Subscriber.SubscribeError
   readonly #ready = Deferred.makeUnsafe<void, Subscriber.SubscribeError>()
   readonly #closing = Deferred.makeUnsafe<void>()
@@ -146,7 +173,7 @@ class Subscription {
   constructor(
     settings: ConsumerSettings,
     connection: Connection.Connection,
-    options: Subscriber.SubscribeOptions,
+    options: RabbitRetry.SubscribeOptions,
     dispatcher: SchedulerDispatcher,
     closed: Subscriber.SubscribeError
   ) {
@@ -154,7 +181,7 @@ class Subscription {
     this.#connection = connection
     this.#options = options
     this.#closed = closed
-    this.deliveries = new Deliveries(options.maxInFlight, dispatcher)
+    this.deliveries = new Deliveries(options, dispatcher)
   }
 
   /** Ends when it consumes for the first time. */
@@ -214,7 +241,7 @@ class Subscription {
         yield* Effect.logWarning(`The consumer was interrupted, deliveries are taken back: ${ended.success}`)
         continue
       }
-      const error = subscribeError(this.#options, ended.failure)
+      const error = Subscriber.subscribeError(this.#options, reasonOf(ended.failure))
       if (this.#isFinal(ended.failure, error)) {
         yield* Effect.logError(error.message)
         this.deliveries.fail(error)
@@ -253,7 +280,7 @@ class Subscription {
     // go on to its next consumer with messages behind those
     yield* Effect.addFinalizer(() => Effect.sync(() => this.deliveries.end()))
     yield* ask(async () => {
-      await Declare.consumer(channel, this.#settings, this.#options)
+      if (this.#settings.declare) await Declare.declareConsumed(channel, this.#settings, this.#options)
       await channel.prefetch(this.#settings.prefetch ?? Math.min(this.#options.maxInFlight, 65_535))
       for (const topic of topics) {
         const queue = this.#settings.queueName(this.#options.group, topic)

@@ -30,7 +30,7 @@ const fakeChannel = () => {
 
 const make = (maxInFlight: number) => {
   const dispatcher = new Scheduler.MixedScheduler().makeDispatcher()
-  const deliveries = new Deliveries(maxInFlight, dispatcher)
+  const deliveries = new Deliveries({ group: "group", maxInFlight }, dispatcher)
   const begin = () => {
     const { channel, told } = fakeChannel()
     const { accept } = deliveries.begin(channel, () => {})

@@ -1,8 +1,8 @@
 /** Groups that last as long as their subscriptions, seen from the server. */
 import { assert, it } from "@effect/vitest"
 import * as Subscriber from "@event-flow/core/Subscriber"
-import { RabbitTopology } from "@event-flow/rabbitmq-layer"
-import { Effect, Exit, Scope } from "effect"
+import { RabbitRetry, RabbitTopology } from "@event-flow/rabbitmq-layer"
+import { Duration, Effect, Exit, Scope } from "effect"
 import { layers, message, rawChannel, textOf, unique, withServer } from "./support/rabbit.ts"
 
 withServer("ephemeral groups", () => {
@@ -29,9 +29,9 @@ withServer("ephemeral groups", () => {
       channel.on("error", () => undefined)
       const gone = yield* Effect.promise(() => channel.checkQueue(queue).then(() => "there", String))
       assert.include(gone, "NOT_FOUND")
-    }).pipe(Effect.scoped, Effect.provide(layers({ retryDelays: ["1 second"] }))))
+    }).pipe(Effect.scoped, Effect.provide(layers())))
 
-  it.live("are refused under the name of a durable group, and where the layer declares nothing", () =>
+  it.live("are refused under the name of a durable group, where the layer declares nothing, and with retries", () =>
     Effect.gen(function*() {
       const [group, topic] = [unique("group"), unique("topic")]
       yield* Effect.scoped(subscribe(group, topic, false))
@@ -41,5 +41,17 @@ withServer("ephemeral groups", () => {
         Effect.scoped(subscribe(group, topic, true)).pipe(Effect.provide(layers({ declare: false })))
       )
       assert.include(undeclared.message, "must be declared by the layer")
+      const retrying = yield* Effect.flip(Effect.scoped(
+        RabbitRetry.RetrySubscriber.use(({ subscribe }) =>
+          subscribe({
+            topics: [topic],
+            group: unique("group"),
+            maxInFlight: 1,
+            ephemeral: true,
+            retryDelays: [Duration.seconds(1)]
+          })
+        )
+      ))
+      assert.include(retrying.message, "no queues for retries")
     }).pipe(Effect.provide(layers())))
 })

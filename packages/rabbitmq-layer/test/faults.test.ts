@@ -13,6 +13,7 @@ import { spawn } from "node:child_process"
 import { join } from "node:path"
 import { afterAll, beforeAll } from "vitest"
 import {
+  ensureQueue,
   eventually,
   layers,
   message,
@@ -129,7 +130,7 @@ withOwnServer("faults", () => {
     Effect.gen(function*() {
       const topic = unique("topic")
       const account: Account = { sent: [], handled: [] }
-      yield* RabbitTopology.declare({ url: server.url }, { group: "group", topics: [topic] })
+      yield* ensureQueue(topic, server.url)
       yield* send(topic, numbers(1_000), account.sent)
       const child = yield* Effect.acquireRelease(
         Effect.sync(() =>

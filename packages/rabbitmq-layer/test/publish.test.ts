@@ -7,13 +7,13 @@ import { maxMessageSize } from "@event-flow/test-support/rabbitServer"
 import { Effect, Exit, Fiber, Layer, Scope } from "effect"
 import { afterAll, beforeAll } from "vitest"
 import {
+  ensureQueue,
   eventually,
   layers,
   message,
   numbers,
   type OwnServer,
   publish,
-  quick,
   rawChannel,
   silently,
   startOwn,
@@ -30,7 +30,7 @@ const reasonOf = <A, R>(effect: Effect.Effect<A, Broker.BrokerNotFound | Broker.
 /** A topic with a queue, so that it is routable. */
 const topicWithQueue = Effect.gen(function*() {
   const topic = unique("topic")
-  yield* RabbitTopology.declare({ url, ...quick }, { group: "group", topics: [topic] })
+  yield* ensureQueue(topic)
   return topic
 })
 

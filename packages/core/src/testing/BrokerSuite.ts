@@ -5,7 +5,11 @@
  *
  * **Example** (Registering it with vitest)
  *
- * ```ts
+ * ```ts no-run
+ * import { describe, it } from "@effect/vitest"
+ * import { MemoryBroker } from "@event-flow/core"
+ * import { BrokerSuite } from "@event-flow/core/testing"
+ *
  * const suite = BrokerSuite.make("memory", MemoryBroker.layer(), {
  *   persistentTopics: true,
  *   oldMessagesForNewGroups: true

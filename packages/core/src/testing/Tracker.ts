@@ -13,10 +13,14 @@
  * class Announce extends Command.Class<Announce>()("Announce", { emits: [Announced] }) {}
  * const Show = EventHandler.make("Show", { on: Announced })
  *
- * const App = EventConsumer.layer({ group: "board" }).pipe(
- *   Layer.provideMerge(EventFlow.layer({ handlers: [Show] })),
- *   Layer.provide(Show.toLayer(() => Effect.void)),
- *   Layer.provideMerge(Announce.toLayer((_, { collect }) => collect(new Announced()))),
+ * class Meetings extends EventFlow.make("Meetings", { commands: [Announce], handlers: [Show] }) {}
+ *
+ * const App = EventConsumer.layer(Meetings, { group: "board" }).pipe(
+ *   Layer.provideMerge(Meetings.layer()),
+ *   Layer.provide([
+ *     Announce.toLayer((_, { collect }) => collect(new Announced())),
+ *     Show.toLayer(() => Effect.void)
+ *   ]),
  *   Layer.provideMerge(Tracker.layerMemoryBroker())
  * )
  *
@@ -37,10 +41,10 @@ import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Semaphore from "effect/Semaphore"
 import type * as Broker from "../Broker.ts"
+import { Waiters } from "../BrokerLayer.ts"
 import type * as Event from "../Event.ts"
 import type * as FlowObserver from "../FlowObserver.ts"
 import { addObserver } from "../internal/dispatch/observers.ts"
-import { Waiters } from "../internal/waiters.ts"
 import * as MemoryBroker from "../MemoryBroker.ts"
 import type { Message } from "../Message.ts"
 import type * as Subscriber from "../Subscriber.ts"

@@ -41,7 +41,7 @@ export const started = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
 export const reasonOf = (exit: Exit.Exit<unknown, unknown>): string => {
   const error = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
   if (error instanceof Broker.PublishError) return error.reason._tag
-  return error instanceof Subscriber.SubscribeError ? error.reason : String(exit)
+  return error instanceof Subscriber.SubscribeError ? error.reason._tag : String(exit)
 }
 
 export const stored = (topic = "topic") =>

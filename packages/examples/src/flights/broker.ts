@@ -3,7 +3,7 @@
  */
 import { type Broker, MemoryBroker, type Settings, type Subscriber } from "@event-flow/core"
 import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
-import { RabbitBroker, RabbitConfig, RabbitSubscriber, RabbitTopology } from "@event-flow/rabbitmq-layer"
+import { RabbitBroker, RabbitSubscriber, RabbitTopology } from "@event-flow/rabbitmq-layer"
 import { Array, Config, Effect, Layer, Option, Schema } from "effect"
 import { layerOwnTopics } from "../ownTopics.ts"
 import { boardGroup } from "./board.ts"
@@ -55,13 +55,13 @@ const layerRabbitmq = (run: string) =>
   layerInRun(run).pipe(
     Layer.provide([RabbitBroker.layerFromEnv, RabbitSubscriber.layerFromEnv]),
     // What is published waits in its queue for a board that comes later
-    Layer.provide(Layer.effectDiscard(
-      Effect.flatMap(RabbitConfig.consumer.config, (config) =>
-        RabbitTopology.declare({ ...config, subscribeTimeout: config.subscribeTimeout ?? "10 seconds" }, {
-          group: inRun(run, boardGroup),
-          topics: topicsOf(run)
-        }))
-    ))
+    Layer.provide(
+      Layer.effectDiscard(
+        RabbitTopology.RabbitTopology.use((topology) =>
+          topology.ensure(RabbitTopology.specs(inRun(run, boardGroup), topicsOf(run)))
+        )
+      ).pipe(Layer.provide(RabbitTopology.layerFromEnv))
+    )
   )
 
 const requireSetting = (options: typeof BrokerNotConfigured["~type.make.in"]) =>
@@ -77,7 +77,7 @@ export type BrokerLayerError =
   | Config.ConfigError
   | Settings.InvalidSetting
   | KafkaTopics.KafkaTopicsError
-  | Subscriber.SubscribeError
+  | RabbitTopology.RabbitTopologyError
 
 /** The layer of a broker, by its name. Programs that are to meet name the same run. */
 export const layer = (

@@ -38,8 +38,8 @@ export class FlowCounts extends Context.Service<FlowCounts, {
   /** Waits until so many messages of an event have been consumed, whatever became of them. */
   readonly awaitConsumed: (event: NotificationEvent.AnyClass, count: number) => Effect.Effect<void>
 }>()("examples/flights/FlowCounts") {
-  /** Has the flows built on top of it watched. */
-  static readonly layer = Layer.effectContext(Effect.sync(() => {
+  /** Watches the flows and consumers that are built on top of it. */
+  static readonly layer = Layer.unwrap(Effect.sync(() => {
     const commands = new Map<string, CommandCounts>()
     const events = new Map<string, EventCounts>()
     const messages = new Map<string, MessageCounts>()
@@ -54,12 +54,11 @@ export class FlowCounts extends Context.Service<FlowCounts, {
 
     // A run stands for a command or a delivery from its start to its end.
     const runs = new WeakMap<object, string>()
-    const observer: FlowObserver.FlowObserver = {
+    const observer = FlowObserver.make({
       commandStarted: (run, { _tag }) => {
         runs.set(run, _tag)
         command(_tag).sent++
       },
-      commandHandled: () => {},
       commandEnded: (run, exit) => {
         const counts = command(runs.get(run)!)
         if (Exit.isSuccess(exit)) counts.succeeded++
@@ -72,8 +71,6 @@ export class FlowCounts extends Context.Service<FlowCounts, {
         const { handlerRuns } = event(_tag)
         handlerRuns.set(handler, (handlerRuns.get(handler) ?? 0) + 1)
       },
-      handlerEnded: () => {},
-      published: () => {},
       publishEnded: (published, exit) => {
         if (Exit.isSuccess(exit)) {
           for (const { attributes } of published) message(typeOf(attributes)).published++
@@ -83,11 +80,10 @@ export class FlowCounts extends Context.Service<FlowCounts, {
         runs.set(run, typeOf(attributes))
         message(typeOf(attributes)).consumed++
       },
-      deliveryDecoded: () => {},
       deliveryEnded: (run, outcome) => {
         message(runs.get(run)!).outcomes[outcome]++
       }
-    }
+    })
 
     const flowCounts = FlowCounts.of({
       get: Effect.sync(() => ({ commands, events, messages })),
@@ -98,7 +94,7 @@ export class FlowCounts extends Context.Service<FlowCounts, {
           Effect.asVoid
         )
     })
-    return Context.make(FlowCounts, flowCounts).pipe(Context.add(FlowObserver.Current, observer))
+    return Layer.merge(Layer.succeed(FlowCounts)(flowCounts), FlowObserver.layer(observer))
   }))
 }
 

@@ -9,8 +9,8 @@ import * as Books from "./books.ts"
 import * as Broker from "./broker.ts"
 import * as Database from "./database.ts"
 import { PayOrder, PlaceOrder } from "./domain.ts"
-import { ShopFlow } from "./shop.ts"
-import { TotalsFlow } from "./totals.ts"
+import { ShopLive } from "./shop.ts"
+import { TotalsLive } from "./totals.ts"
 
 export interface Options {
   /** How many orders there shall be in all; those that exist count. */
@@ -39,7 +39,7 @@ export const run = Effect.fnUntraced(function*(options: Options) {
   const url = yield* Broker.required("DATABASE_URL", "postgres")
   // The totals are below the relay: subscribed before it publishes, and closed after it
   const relay = OutboxRelay.layer().pipe(
-    Layer.provideMerge(TotalsFlow),
+    Layer.provideMerge(TotalsLive),
     Layer.provide(Broker.layer[options.broker])
   )
   const database = Database.layer(url, {
@@ -47,7 +47,7 @@ export const run = Effect.fnUntraced(function*(options: Options) {
     maxConnections: options.concurrency + 8
   })
   return yield* trade(options).pipe(
-    Effect.provide(Layer.merge(ShopFlow, relay).pipe(Layer.provideMerge(database)))
+    Effect.provide(ShopLive.pipe(Layer.provideMerge(relay), Layer.provideMerge(database)))
   )
 })
 

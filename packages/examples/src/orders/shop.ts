@@ -136,11 +136,14 @@ const CancelOrderLive = CancelOrder.toLayer(
   )
 )
 
+class Shop extends EventFlow.make("Shop", {
+  commands: [PlaceOrder, PayOrder],
+  handlers: [ReserveStock, ReleaseStock, CancelOrder]
+}) {}
+
 /** Handles `PlaceOrder` and `PayOrder`; needs the database. */
-export const ShopFlow = EventFlow.layer({
-  handlers: [ReserveStock, ReleaseStock, CancelOrder],
-  source: "/examples/orders"
-}).pipe(
-  Layer.provide([ReserveStockLive, ReleaseStockLive, CancelOrderLive, Outbox.layer()]),
-  Layer.merge(Layer.merge(PlaceOrderLive, PayOrderLive))
+export const ShopLive = Shop.layer({ source: "/examples/orders" }).pipe(
+  Layer.provide([PlaceOrderLive, PayOrderLive, ReserveStockLive, ReleaseStockLive, CancelOrderLive]),
+  // Its broker is a table in the transaction of the command
+  Layer.provide(Outbox.layer())
 )

@@ -65,9 +65,16 @@ const policy: ConsumerPolicy.ConsumerPolicy = (failure) =>
     ? ConsumerPolicy.retry(ConsumerPolicy.defaultSchedule, ConsumerPolicy.stop)
     : ConsumerPolicy.stop
 
+class Totals extends EventFlow.make("Totals", { handlers: [CountReceived, CountPaid, CountCancelled] }) {}
+
 /** Counts in the background; needs a subscriber and the database. An order counts once, however often it is told. */
-export const TotalsFlow = EventConsumer.layer({ group: totalsGroup, concurrency: 4, dedupe: true, policy }).pipe(
-  Layer.provide(EventFlow.layer({ handlers: [CountReceived, CountPaid, CountCancelled] })),
-  // It says nothing to anybody, and has no dead letters
+export const TotalsLive = EventConsumer.layer(Totals, {
+  group: totalsGroup,
+  concurrency: 4,
+  dedupe: true,
+  policy
+}).pipe(
+  Layer.provide(Totals.layer()),
+  // It publishes nothing: neither events nor dead letters
   Layer.provide([CountReceivedLive, CountPaidLive, CountCancelledLive, Inbox.layer(), Broker.layerNone])
 )

@@ -11,7 +11,7 @@ import * as Books from "../../src/orders/books.ts"
 import * as Database from "../../src/orders/database.ts"
 import { PayOrder, PlaceOrder } from "../../src/orders/domain.ts"
 import { type Options, run as runOrders } from "../../src/orders/run.ts"
-import { ShopFlow } from "../../src/orders/shop.ts"
+import { ShopLive } from "../../src/orders/shop.ts"
 import { start } from "../support.ts"
 
 const postgres = await find()
@@ -57,7 +57,7 @@ describe("orders", () => {
 
   /** The shop alone: what is in the outbox stays there. */
   const shop = Layer.unwrap(
-    Effect.map(freshDatabase, (url) => Layer.provideMerge(ShopFlow, Database.layer(Redacted.make(url))))
+    Effect.map(freshDatabase, (url) => Layer.provideMerge(ShopLive, Database.layer(Redacted.make(url))))
   )
 
   const goods = Effect.fnUntraced(function*(stock: Record<string, number>, money: number) {

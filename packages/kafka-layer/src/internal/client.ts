@@ -1,7 +1,7 @@
 /** Options of the client's classes, and its callbacks as effects. */
 import type { BaseOptions, ClusterMetadata, Connection } from "@platformatic/kafka"
 import * as Effect from "effect/Effect"
-import * as KafkaError from "./kafkaError.ts"
+import * as KafkaError from "./errors.ts"
 import type { ConnectionSettings } from "./settings.ts"
 
 /** Retries are ours, above the client: its own hang without a bound. */

@@ -141,7 +141,8 @@ const session = Effect.fnUntraced(function*(settings: ConnectionSettings, state:
   }
 })
 
-const open = (
+/** A connection that is closed with its scope. `onOpen` is called before anything can happen to it. */
+export const open = (
   settings: ConnectionSettings,
   onOpen: (model: ChannelModel) => void
 ): Effect.Effect<ChannelModel, ConnectFailure, Scope.Scope> =>

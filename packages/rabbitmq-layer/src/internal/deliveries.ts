@@ -5,6 +5,7 @@
 import { Waiters } from "@event-flow/core/BrokerLayer"
 import type * as Message from "@event-flow/core/Message"
 import { keyString } from "@event-flow/core/Message"
+import * as Postponed from "@event-flow/core/Postponed"
 import type * as Subscriber from "@event-flow/core/Subscriber"
 import type { Channel, ConsumeMessage } from "amqplib"
 import * as Arr from "effect/Array"
@@ -32,7 +33,8 @@ export class RabbitDelivery implements Subscriber.Delivery {
     this.queue = queue
     this.raw = raw
     this.message = Binding.fromDelivery(topic, raw)
-    this.attempt = Binding.deliveriesBefore(queue, raw) + 1
+    const delayed = Postponed.read(this.message, deliveries.group)?.step ?? 0
+    this.attempt = 1 + Binding.deliveriesBefore(raw) + delayed
     const key = keyString(this.message)
     this.lane = key === undefined ? undefined : `${queue}/${key}`
   }
@@ -70,6 +72,7 @@ class Session {
 }
 
 export class Deliveries {
+  readonly group: string
   readonly #maxInFlight: number
   #session: Session | undefined = undefined
   /** May hold deliveries that were settled while they waited. */
@@ -81,7 +84,11 @@ export class Deliveries {
   readonly #dispatcher: SchedulerDispatcher
 
   /** The dispatcher says when a turn of the event loop is over. */
-  constructor(maxInFlight: number, dispatcher: SchedulerDispatcher) {
+  constructor(
+    { group, maxInFlight }: Pick<Subscriber.SubscribeOptions, "group" | "maxInFlight">,
+    dispatcher: SchedulerDispatcher
+  ) {
+    this.group = group
     this.#maxInFlight = maxInFlight
     this.#dispatcher = dispatcher
     this.take = this.#takers.until(() => this.#look())

@@ -13,6 +13,9 @@ import { TypeId } from "../eventClass.ts"
  * may be dropped, repeated or retried.
  */
 export class Collector {
+  /** For handlers whose definition declares no events. */
+  static readonly closed: Collector = new Collector()
+
   /** What was collected; undefined: nothing. */
   events: Array<Event.Any> | undefined = undefined
   readonly #dispatch: { readonly isEnded: boolean } | undefined
@@ -35,6 +38,9 @@ export class Collector {
   }
 
   #add(event: Event.Any): void {
+    if (this === Collector.closed) {
+      throw new Error(`Event "${event._tag}" was collected by a handler whose definition declares no events: add it to emits`)
+    }
     if (this.#closed || this.#dispatch?.isEnded === true) {
       // A fiber that outlives its handler: the event would be lost without a word
       throw new Error(

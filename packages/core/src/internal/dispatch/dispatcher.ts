@@ -2,25 +2,26 @@
  * Dispatches the commands of one flow: runs the handler with a collection of
  * its own, has the events processed, and returns the response.
  */
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Command from "../../Command.ts"
-import type * as Event from "../../Event.ts"
 import type { EventFlowError } from "../../EventFlowError.ts"
 import { FlowClosed } from "../../EventFlowError.ts"
+import type * as Event from "../../Event.ts"
 import type { EventProcessor } from "../../EventProcessor.ts"
 import type * as Middleware from "../../Middleware.ts"
 import type { ComposedMiddleware } from "../definition/middlewareList.ts"
 import { Collector } from "./collector.ts"
 import { type AnyFiber, Dispatch } from "./dispatch.ts"
-import { Flow } from "./flow.ts"
+import { CurrentFlow, Flow } from "./flow.ts"
 import { InFlight, Tracked } from "./inFlight.ts"
 import type { Watching } from "./observers.ts"
 import type { Route, Routes } from "./route.ts"
 import type { Settled } from "./settled.ts"
 import type { Watch, WatchCommand } from "./watchCommand.ts"
-import { type ProcessorWay, processorWays } from "./ways.ts"
+import { processorWays, type ProcessorWay } from "./ways.ts"
 
 export type AnyEffect = Effect.Effect<unknown, unknown>
 
@@ -28,6 +29,15 @@ export type AnyEffect = Effect.Effect<unknown, unknown>
 export interface OwnMediator {
   readonly middleware: ComposedMiddleware | undefined
   readonly inFlight: InFlight
+}
+
+/** How a dispatch is run. */
+interface How {
+  /** Where it is taken up, unless that is closed; undefined: whoever wraps it was taken up. */
+  readonly entry: InFlight | undefined
+  readonly watch: Watch | undefined
+  readonly watching: Watching | undefined
+  readonly settled: Settled | undefined
 }
 
 export class Dispatcher {
@@ -39,6 +49,7 @@ export class Dispatcher {
   readonly processAll: (events: ReadonlyArray<Event.Any>) => Effect.Effect<void, EventFlowError>
   readonly inFlight = new InFlight()
   readonly watcher: WatchCommand
+  readonly #plain: How = { entry: this.inFlight, watch: undefined, watching: undefined, settled: undefined }
 
   constructor(options: {
     readonly name: string
@@ -62,84 +73,76 @@ export class Dispatcher {
     return this.inFlight.drain(timeout, `flow "${this.name}"`)
   }
 
-  /** Sends a command from this fiber; `settled` keeps the response when the events fail. */
+  /** Sends a command from this fiber, in the flow `parent`; `settled` keeps the response when the events fail. */
   send(
     fiber: AnyFiber,
+    parent: Flow | undefined,
     route: Route,
     command: Command.Any,
     own: OwnMediator | undefined,
     settled: Settled | undefined
   ): AnyEffect {
-    const watching = this.watcher.watching(fiber, command)
+    const watching = this.watcher.watching(parent, command)
     const watch = this.watcher.watch(fiber, command, watching)
-    return watch === undefined && route.bound.middleware === undefined && own === undefined
-      ? this.#run(fiber, route, command, undefined, watching, settled, this.inFlight)
-      : this.wrap(
-        fiber,
-        route,
-        command,
-        own,
-        watch,
-        watching,
-        (fiber) => this.#run(fiber, route, command, watch, watching, settled, undefined)
-      )
+    if (watch === undefined && route.bound.middleware === undefined && own === undefined) {
+      const how = watching === undefined && settled === undefined
+        ? this.#plain
+        : { entry: this.inFlight, watch, watching, settled }
+      return this.#run(fiber, parent, route, command, how)
+    }
+    const how: How = { entry: undefined, watch, watching, settled }
+    return this.wrap(
+      fiber,
+      route,
+      command,
+      own,
+      watch,
+      watching,
+      (fiber) => this.#run(fiber, currentFlow(fiber), route, command, how)
+    )
   }
 
   /**
    * Runs the handler and processes its events, in the fiber of the caller. What
    * must happen on every exit is in one frame at the end: interruption skips all
    * other continuations.
-   *
-   * `entry`: where it is taken up, unless that is closed; undefined: whoever
-   * wraps this was taken up.
    */
-  #run(
-    fiber: AnyFiber,
-    route: Route,
-    command: Command.Any,
-    watch: Watch | undefined,
-    watching: Watching | undefined,
-    settled: Settled | undefined,
-    entry: InFlight | undefined
-  ): AnyEffect {
-    const { bound, counts } = route
+  #run(fiber: AnyFiber, parent: Flow | undefined, route: Route, command: Command.Any, how: How): AnyEffect {
     const dispatch = new Dispatch(fiber)
     // Nothing has a side effect before the frame that undoes it: the run loop
     // may yield, and be interrupted, between any two effects
     const dispatched = Effect.suspend(() => {
-      if (entry?.enter(dispatch) === false) {
-        return Effect.die(new FlowClosed({ flow: this.name, command: command._tag }))
-      }
+      if (how.entry?.enter(dispatch) === false) return this.#closed(command)
+      const { bound, counts } = route
       counts.started++
-      const flow = dispatch.flow = Flow.startedIn(
-        dispatch.caller,
-        this.routes,
-        watching
-      )
-      const collector = new Collector(dispatch)
-      fiber.setContext(flow.handlerContext(bound.services))
-      const handling = watch === undefined
-        ? runHandler(route, command, collector)
-        : Effect.onExit(
-          runHandler(route, command, collector),
-          (exit) => Effect.sync(() => watch.handlerEnded(exit))
-        )
-      if (bound.definition.emits.length === 0) return handling
+      const flow = dispatch.flow = Flow.startedIn(dispatch.caller, parent, this.routes, how.watching)
+      const emits = bound.definition.emits.length > 0
+      const collector = emits ? new Collector(dispatch) : Collector.closed
+      dispatch.fiber.setContext(flow.handlerContext(bound.services))
+      const running = runHandler(route, command, collector)
+      const handling = how.watch === undefined ? running : handlerWatched(how.watch, running)
+      if (!emits) return handling
       return Effect.flatMap(handling, (response) => {
         const events = collector.close()
         if (events === undefined) return Effect.succeed(response)
-        watch?.collected(events)
+        how.watch?.collected(events)
         const processed = this.process(dispatch, events, () => Effect.succeed(response))
-        return settled === undefined ? processed : settled.keep(response, processed)
+        return how.settled === undefined ? processed : how.settled.keep(response, processed)
       })
     })
     return Effect.onExitPrimitive(dispatched, (exit) => {
       dispatch.end()
-      dispatch.flow?.release()
-      entry?.remove(dispatch)
-      if (dispatch.flow !== undefined) count(counts, exit)
+      how.entry?.remove(dispatch)
+      if (dispatch.flow !== undefined) {
+        dispatch.flow.release()
+        count(route.counts, exit)
+      }
       return undefined
     })
+  }
+
+  #closed(command: Command.Any): Effect.Effect<never> {
+    return Effect.die(new FlowClosed({ flow: this.name, command: command._tag }))
   }
 
   /** Middleware around what `run` gives, the mediator's own outermost, in one flow. */
@@ -156,14 +159,14 @@ export class Dispatcher {
     const ownSending = new Tracked(fiber)
     const wrapped = Effect.suspend(() => {
       if (own?.inFlight.enter(ownSending) === false || !this.inFlight.enter(sending)) {
-        return Effect.die(new FlowClosed({ flow: this.name, command: command._tag }))
+        return this.#closed(command)
       }
       const { definition } = route
       const info = { tag: command._tag, command: command as Middleware.Info["command"], definition }
       const dispatched = applied(own?.middleware, applied(route.bound.middleware, Effect.withFiber(run), info), info)
       const inFlow = Effect.updateContext<unknown, unknown, never, never>(
         dispatched,
-        (context) => Flow.startedIn(context, this.routes, watching).context
+        (context) => Flow.startedIn(context, currentFlow(fiber), this.routes, watching).context
       )
       return watch === undefined ? inFlow : watch.dispatched(inFlow)
     })
@@ -175,11 +178,16 @@ export class Dispatcher {
   }
 }
 
+const currentFlow = (fiber: AnyFiber): Flow | undefined => Context.get(fiber.context, CurrentFlow)
+
 const applied = (middleware: ComposedMiddleware | undefined, effect: AnyEffect, info: Middleware.Info): AnyEffect =>
   middleware === undefined ? effect : Effect.updateContext<unknown, unknown, never, never>(
     middleware.apply(effect, info),
     (context) => middleware.services.joinedTo(context)
   )
+
+const handlerWatched = (watch: Watch, handling: AnyEffect): AnyEffect =>
+  Effect.onExit(handling, (exit) => Effect.sync(() => watch.handlerEnded(exit)))
 
 const runHandler = ({ bound }: Route, command: Command.Any, collector: Collector): AnyEffect => {
   try {
@@ -191,7 +199,7 @@ const runHandler = ({ bound }: Route, command: Command.Any, collector: Collector
 }
 
 export const count = (counts: Route["counts"], exit: Exit.Exit<unknown, unknown>): void => {
-  if (Exit.isSuccess(exit)) counts.succeeded++
+  if (exit._tag === "Success") counts.succeeded++
   else if (Exit.hasInterrupts(exit)) counts.interrupted++
   else counts.failed++
 }

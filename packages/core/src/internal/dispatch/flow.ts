@@ -57,9 +57,13 @@ export class Flow implements Correlation.Correlation {
     this.depth = depth
   }
 
-  /** The flow of a dispatch that starts in this context: part of the one that runs there, if one does. */
-  static startedIn(caller: AnyContext, routes: Routes, watching: Watching | undefined): Flow {
-    const parent = Context.get(caller, CurrentFlow)
+  /** The flow of a dispatch that starts in this context, part of the flow that runs there, if one does. */
+  static startedIn(
+    caller: AnyContext,
+    parent: Flow | undefined,
+    routes: Routes,
+    watching: Watching | undefined
+  ): Flow {
     return new Flow(caller, parent, routes, parent === undefined ? 0 : parent.depth, watching)
   }
 
@@ -109,7 +113,7 @@ export class Flow implements Correlation.Correlation {
 
   /** The context of the caller, with this flow in it. */
   get context(): AnyContext {
-    return this.#context ??= Context.add(this.caller, CurrentFlow, this)
+    return this.#context ??= Context.addUnsafe(this.caller, CurrentFlow.key, this)
   }
 
   /**
@@ -123,7 +127,7 @@ export class Flow implements Correlation.Correlation {
     // The same handler again, as in a chain of follow-ups
     if (this.#handlers === undefined || this.#joined !== joined) {
       this.#joined = joined
-      this.#handlers = Context.add(joined, CurrentFlow, this)
+      this.#handlers = Context.addUnsafe(joined, CurrentFlow.key, this)
     }
     return this.#handlers
   }

@@ -12,6 +12,7 @@ import { DuplicateDefinition, EventMap } from "../../EventMap.ts"
 import { EventProcessor } from "../../EventProcessor.ts"
 import type * as Settings from "../../Settings.ts"
 import { type Definition as CommandDefinition, definitionOfClass } from "../definition/commandClass.ts"
+import { sameTag } from "../definition/eventTags.ts"
 import { list } from "../definition/implementation.ts"
 import { isDomainClass, isNotificationClass } from "../definition/kinds.ts"
 import { claim } from "../definition/program.ts"
@@ -75,7 +76,7 @@ export const make = (
       })
       let provided = Context.make(definition.key, { dispatcher, processor, table: tables.get(map) })
       for (const command of definition.commands) {
-        const route = makeRoute(definitionOfClass(command), context, dispatcher)
+        const route = yield* makeRoute(definitionOfClass(command), context, dispatcher)
         routes.set(command.tag, route)
         provided = Context.add(provided, route.definition.routeKey, route)
       }
@@ -91,10 +92,28 @@ const makeRoute = (
   definition: CommandDefinition,
   context: Context.Context<never>,
   dispatcher: Dispatcher
-): Route => {
+): Effect.Effect<Route, DuplicateDefinition> => {
   const bound = Context.getUnsafe(context, definition.implementationKey)
-  return { definition, bound, dispatcher, counts: { started: 0, succeeded: 0, failed: 0, interrupted: 0 } }
+  if (bound.definition !== definition) {
+    return Effect.fail(
+      new DuplicateDefinition({
+        kind: "command",
+        name: definition.tag,
+        first: `${describeCommand(definition)} of flow "${dispatcher.name}"`,
+        second: `${describeCommand(bound.definition)} whose implementation is provided`
+      })
+    )
+  }
+  return Effect.succeed({
+    definition,
+    bound,
+    dispatcher,
+    counts: { started: 0, succeeded: 0, failed: 0, interrupted: 0 }
+  })
 }
+
+const describeCommand = ({ payload }: Command.AnyClass): string =>
+  `the one with payload {${Object.keys(payload).join(", ")}}`
 
 /** The routes of commands that are sent here and listed by other flows. */
 export const addForeignRoutes = (
@@ -112,9 +131,11 @@ export const addForeignRoutes = (
 const claims = (flow: Definition) =>
   Effect.gen(function*() {
     const of = `of flow "${flow.flowName}"`
+    const duplicate = sameTag(flow.commands, flow.handlers)
+    if (duplicate !== undefined) return yield* Effect.fail(duplicate)
     for (const command of flow.commands) {
       const definition = definitionOfClass(command)
-      const description = `the one with payload {${Object.keys(command.payload).join(", ")}} ${of}`
+      const description = `${describeCommand(command)} ${of}`
       yield* claim("command", command.tag, { flow: flow.key, definition, description })
     }
     for (const handler of flow.handlers) {

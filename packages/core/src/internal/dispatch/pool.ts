@@ -36,9 +36,9 @@ export const runPool = <Item, E>(options: Options<Item, E>): Effect.Effect<void,
  */
 class Pool<Item, E> {
   readonly #options: Options<Item, E>
+  readonly #queue = new Fifo<Item>()
   readonly #parked: Array<() => void> = []
   readonly #end = Deferred.makeUnsafe<void>()
-  #queue = new Fifo<Item>()
   #failure: Cause.Cause<E> | undefined = undefined
   #isEnded = false
   #isWaking = false
@@ -90,6 +90,7 @@ class Pool<Item, E> {
     // member that fails with the pool, so that `forEach` interrupts all groups
     if (this.#workers === 1) group.unshift(Deferred.await(this.#end))
     this.#workers += more
+    // Work that is done at once has ended before all members have started
     return Effect.forEach(group, (worker) => this.#isEnded ? Exit.void : worker, {
       concurrency: "unbounded",
       discard: true
@@ -97,7 +98,8 @@ class Pool<Item, E> {
   }
 
   #next(): Effect.Effect<void, E> {
-    if (this.#queue.size === 0) return this.#isEnded ? Effect.void : this.#park
+    if (this.#isEnded) return Effect.void
+    if (this.#queue.size === 0) return this.#park
     this.#busy++
     return Effect.flatMap(this.#options.run(this.#queue.shift()!), this.#advance)
   }
@@ -120,7 +122,6 @@ class Pool<Item, E> {
 
   #finish(exit: Exit.Exit<void>): void {
     this.#isEnded = true
-    this.#queue = new Fifo()
     Deferred.doneUnsafe(this.#end, exit)
     for (const wake of this.#parked) wake()
   }

@@ -8,7 +8,7 @@ import type * as Command from "../../Command.ts"
 import type { Definition } from "../definition/commandClass.ts"
 import { TypeId } from "../definition/commandId.ts"
 import type { AnyEffect, OwnMediator } from "./dispatcher.ts"
-import { CurrentFlow } from "./flow.ts"
+import { CurrentFlow, type Flow } from "./flow.ts"
 import type { Route } from "./route.ts"
 import { Settled } from "./settled.ts"
 import { streamOf } from "./streaming.ts"
@@ -30,25 +30,27 @@ export const mediatorOf = (own: OwnMediator): ErasedMediator => ({
 
 export const send = (command: Command.Any, own: OwnMediator | undefined): AnyEffect =>
   Effect.withFiber((fiber) => {
-    const route = routeOf(fiber.context, command)
-    return route.dispatcher.send(fiber, route, command, own, undefined)
+    const parent = Context.get(fiber.context, CurrentFlow)
+    const route = routeOf(fiber.context, parent, command)
+    return route.dispatcher.send(fiber, parent, route, command, own, undefined)
   })
 
 export const sendSettled = (command: Command.Any, own: OwnMediator | undefined): AnyEffect =>
   Effect.withFiber((fiber) => {
-    const route = routeOf(fiber.context, command)
+    const parent = Context.get(fiber.context, CurrentFlow)
+    const route = routeOf(fiber.context, parent, command)
     const settled = new Settled()
-    return settled.settle(route.dispatcher.send(fiber, route, command, own, settled))
+    return settled.settle(route.dispatcher.send(fiber, parent, route, command, own, settled))
   })
 
 export const stream = (command: Command.Any, own: OwnMediator | undefined): AnyStream =>
   Stream.unwrap(Effect.withFiber((fiber) => {
-    const route = routeOf(fiber.context, command)
+    const route = routeOf(fiber.context, Context.get(fiber.context, CurrentFlow), command)
     return Effect.succeed(streamOf(route.dispatcher, route, command, own))
   }))
 
 /** What a handler sends goes by the flow that runs it; everything else by what is provided. */
-const routeOf = (context: Context.Context<never>, command: Command.Any): Route => {
+const routeOf = (context: Context.Context<never>, parent: Flow | undefined, command: Command.Any): Route => {
   const definition = (command as unknown as { readonly [TypeId]: Definition | undefined })[TypeId]
   if (definition === undefined) {
     throw new Error(
@@ -56,7 +58,7 @@ const routeOf = (context: Context.Context<never>, command: Command.Any): Route =
         `make it with new ${command._tag}({ ... })`
     )
   }
-  const route = Context.get(context, CurrentFlow)?.routes?.get(definition.tag) ??
+  const route = parent?.routes?.get(definition.tag) ??
     Context.getOrUndefined(context, definition.routeKey)
   if (route === undefined) {
     // Not reachable without a cast: the type of `send` requires the flow

@@ -3,7 +3,7 @@
  * before it is handed on.
  */
 import * as Cause from "effect/Cause"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -16,7 +16,7 @@ import type * as Command from "../../Command.ts"
 import { Collector } from "./collector.ts"
 import type { AnyFiber } from "./dispatch.ts"
 import { type AnyEffect, count, type Dispatcher, type OwnMediator } from "./dispatcher.ts"
-import { Flow } from "./flow.ts"
+import { CurrentFlow, Flow } from "./flow.ts"
 import type { Watching } from "./observers.ts"
 import type { Route } from "./route.ts"
 import type { Watch } from "./watchCommand.ts"
@@ -35,7 +35,7 @@ export const streamOf = (
 ): AnyStream =>
   handOver((handOverTo) =>
     Effect.withFiber((fiber) => {
-      const watching = dispatcher.watcher.watching(fiber, command)
+      const watching = dispatcher.watcher.watching(Context.get(fiber.context, CurrentFlow), command)
       const watch = dispatcher.watcher.watch(fiber, command, watching)
       return dispatcher.wrap(
         fiber,
@@ -69,7 +69,12 @@ const run = (
   Effect.suspend(() => {
     const { bound, counts } = route
     counts.started++
-    const flow = Flow.startedIn(fiber.context, dispatcher.routes, watching)
+    const flow = Flow.startedIn(
+      fiber.context,
+      Context.get(fiber.context, CurrentFlow),
+      dispatcher.routes,
+      watching
+    )
     const collector = new Collector()
     const processCollected = Effect.suspend(() => {
       const events = collector.take()

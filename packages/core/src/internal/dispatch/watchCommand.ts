@@ -11,7 +11,7 @@ import * as Telemetry from "../../Telemetry.ts"
 import * as Record from "../telemetry/record.ts"
 import type { AnyFiber } from "./dispatch.ts"
 import type { AnyEffect } from "./dispatcher.ts"
-import { CurrentFlow } from "./flow.ts"
+import type { Flow } from "./flow.ts"
 import { Observers, type Watching } from "./observers.ts"
 
 /** Watches one dispatch. */
@@ -26,7 +26,7 @@ export interface Watch {
 /** How the dispatches of a flow are watched. */
 export interface WatchCommand {
   /** Asks the observers about a dispatch. */
-  readonly watching: (fiber: AnyFiber, command: Command.Any) => Watching | undefined
+  readonly watching: (parent: Flow | undefined, command: Command.Any) => Watching | undefined
   /** Undefined: nobody watches. */
   readonly watch: (fiber: AnyFiber, command: Command.Any, watching: Watching | undefined) => Watch | undefined
 }
@@ -36,12 +36,10 @@ export const makeWatchCommand: Effect.Effect<WatchCommand> = Effect.gen(function
   const observers = Observers.in(yield* Effect.context<never>())
   const { metrics } = yield* Telemetry.Settings
   return {
-    watching: (fiber, command) => {
-      const parent = Context.get(fiber.context, CurrentFlow)
-      return observers.isEmpty && parent === undefined
+    watching: (parent, command) =>
+      observers.isEmpty && parent === undefined
         ? undefined
-        : observers.watching(parent, () => ({ _tag: "Command", command }))
-    },
+        : observers.watching(parent, () => ({ _tag: "Command", command })),
     watch: (fiber, command, watching) => {
       const tracing = Record.isTracing(fiber)
       const observer = watching?.observer

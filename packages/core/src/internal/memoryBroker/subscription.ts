@@ -39,10 +39,9 @@ export class Subscription implements Subscriber.Subscription {
       if (state.isClosed) return closed(options, "memory broker's layer")
       for (const topic of options.topics) {
         const group = state.groupOf(topic, options.group)
-        if (group === undefined || group.isEphemeral === (options.ephemeral === true)) continue
-        const kind = group.isEphemeral ? "ephemeral" : "durable"
-        const detail = `the group is ${kind} at topic "${topic}": use another name for this one`
-        return Effect.fail(Subscriber.subscribeError(options, new Broker.Rejected({ detail })))
+        if (group !== undefined && group.isEphemeral !== (options.ephemeral === true)) {
+          return otherKind(options, topic, group)
+        }
       }
       return Effect.succeed(new Subscription(state, options))
     })
@@ -106,5 +105,11 @@ export class Subscription implements Subscriber.Subscription {
   }
 }
 
-const closed = (options: Subscriber.SubscribeOptions, what: string): Effect.Effect<never, Subscriber.SubscribeError> =>
+const closed = (options: Subscriber.SubscribeOptions, what: string) =>
   Effect.fail(Subscriber.subscribeError(options, new Broker.Closed({ detail: `the ${what} is closed` })))
+
+const otherKind = (options: Subscriber.SubscribeOptions, topic: string, group: Group) => {
+  const kind = group.isEphemeral ? "ephemeral" : "durable"
+  const detail = `the group is ${kind} at topic "${topic}": use another name for this one`
+  return Effect.fail(Subscriber.subscribeError(options, new Broker.Rejected({ detail })))
+}
