@@ -344,12 +344,27 @@ export interface Options<
  * **Example** (A command)
  *
  * ```ts
+ * import { Command, DomainEvent } from "@event-flow/core"
+ * import { Effect, Schema } from "effect"
+ *
+ * class MeetingFull extends Schema.TaggedError<MeetingFull>()("MeetingFull", {}) {}
+ * class UserJoined extends DomainEvent.Class<UserJoined>()("UserJoined", { userId: Schema.String }) {}
+ *
  * class JoinMeeting extends Command.Class<JoinMeeting>()("JoinMeeting", {
  *   payload: { meetingId: Schema.String, userId: Schema.String },
  *   success: Schema.Int,
  *   error: MeetingFull,
- *   emits: [UserJoined, MeetingAnnounced]
+ *   emits: [UserJoined]
  * }) {}
+ *
+ * const JoinMeetingLive = JoinMeeting.toLayer(Effect.sync(() => {
+ *   let seats = 10
+ *   return Effect.fnUntraced(function*({ userId }, { collect }) {
+ *     if (seats === 0) return yield* new MeetingFull()
+ *     yield* collect(new UserJoined({ userId }))
+ *     return --seats
+ *   })
+ * }))
  * ```
  *
  * @stability unstable

@@ -257,12 +257,10 @@ export const defaultPolicy: ConsumerPolicy = (failure) =>
  * import { ConsumerPolicy, EventConsumer, EventHandler, NotificationEvent } from "@event-flow/core"
  *
  * class Delayed extends NotificationEvent.Class<Delayed>()("Delayed", {}, { topic: "flights" }) {}
- * const ShowDelay = EventHandler.make("ShowDelay", { on: Delayed })
+ * const Show = EventHandler.make("Show", { on: Delayed })
  *
- * const Board = EventConsumer.layer([ShowDelay], {
- *   group: "delay-board",
- *   policy: ConsumerPolicy.ignoreUnknownTypes()
- * })
+ * // Its topic, "flights", carries events of other types as well
+ * const Board = EventConsumer.layer([Show], { group: "delay-board", policy: ConsumerPolicy.ignoreUnknownTypes() })
  * ```
  *
  * @stability unstable

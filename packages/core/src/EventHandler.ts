@@ -165,6 +165,12 @@ export type EventClass<On> = On extends ReadonlyArray<infer Class extends Event.
  * **Example** (A handler with a follow-up)
  *
  * ```ts
+ * import { DomainEvent, EventHandler } from "@event-flow/core"
+ * import { Schema } from "effect"
+ *
+ * class UserJoined extends DomainEvent.Class<UserJoined>()("UserJoined", { userId: Schema.String }) {}
+ * class GreetingSent extends DomainEvent.Class<GreetingSent>()("GreetingSent", { userId: Schema.String }) {}
+ *
  * const Greet = EventHandler.make("Greet", { on: UserJoined, emits: [GreetingSent] })
  *
  * const GreetLive = Greet.toLayer((event, { collect }) =>

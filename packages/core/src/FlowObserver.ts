@@ -119,6 +119,33 @@ export type Work =
  * Adds an observer to those of the flows and consumers that are built below it
  * (`Layer.provide`). Observers add up, in whatever order layers are joined (F21).
  *
+ * **Example** (Which handlers fail)
+ *
+ * ```ts
+ * import { Command, DomainEvent, EventFlow, EventHandler, FlowObserver } from "@event-flow/core"
+ * import { Effect, Exit, Layer } from "effect"
+ *
+ * class Paid extends DomainEvent.Class<Paid>()("Paid", {}) {}
+ * class Pay extends Command.Class<Pay>()("Pay", { emits: [Paid] }) {}
+ * const Ship = EventHandler.make("Ship", { on: Paid })
+ * class Shop extends EventFlow.make("Shop", { commands: [Pay], handlers: [Ship] }) {}
+ *
+ * const failures = new Map<string, number>()
+ * const names = new WeakMap<object, string>()
+ * const CountFailures = FlowObserver.layer(FlowObserver.make({
+ *   handlerStarted: (run, handler) => names.set(run, handler),
+ *   handlerEnded: (run, exit) => {
+ *     const handler = names.get(run) ?? "unknown"
+ *     if (Exit.isFailure(exit)) failures.set(handler, (failures.get(handler) ?? 0) + 1)
+ *   }
+ * }))
+ *
+ * const ShopLive = Shop.layer().pipe(
+ *   Layer.provide([Pay.toLayer((_, { collect }) => collect(new Paid())), Ship.toLayer(() => Effect.void)]),
+ *   Layer.provide(CountFailures)
+ * )
+ * ```
+ *
  * @stability unstable
  * @category layers
  * @since 0.1.0

@@ -101,6 +101,14 @@ export interface MessageCodec {
  * **Example** (A codec that changes what another one writes)
  *
  * ```ts
+ * import { Command, EventFlow, Message, MessageCodec, MemoryBroker, NotificationEvent } from "@event-flow/core"
+ * import { Effect, Layer } from "effect"
+ *
+ * class Sold extends NotificationEvent.Class<Sold>()("Sold", {}, { topic: "sales" }) {}
+ * class Sell extends Command.Class<Sell>()("Sell", { emits: [Sold] }) {}
+ * class Shop extends EventFlow.make("Shop", { commands: [Sell] }) {}
+ *
+ * // Adds a prefix to every topic
  * const Prefixed = Layer.effect(
  *   MessageCodec.MessageCodec,
  *   Effect.map(MessageCodec.MessageCodec, (codec) => ({
@@ -110,7 +118,11 @@ export interface MessageCodec {
  *         Message.copy(message, { topic: `test.${message.topic}` }))
  *   }))
  * )
- * const MeetingsLive = Meetings.layer().pipe(Layer.provide(Prefixed))
+ *
+ * const ShopLive = Shop.layer().pipe(
+ *   Layer.provide(Sell.toLayer((_, { collect }) => collect(new Sold()))),
+ *   Layer.provide([Prefixed, MemoryBroker.layer()])
+ * )
  * ```
  *
  * @stability unstable

@@ -178,15 +178,30 @@ export interface Options<Provides extends Keys, E extends Schema.Top, Requires e
  * **Example** (Who is it?)
  *
  * ```ts
+ * import { Command, Middleware } from "@event-flow/core"
+ * import { Context, Effect, Layer, Schema } from "effect"
+ *
+ * class Denied extends Schema.TaggedError<Denied>()("Denied", {}) {}
+ * class CurrentUser extends Context.Service<CurrentUser, { readonly name: string }>()("app/CurrentUser") {}
+ * class Sessions extends Context.Service<Sessions, {
+ *   readonly user: Effect.Effect<{ readonly name: string }, Denied>
+ * }>()("app/Sessions") {}
+ *
  * class Authenticate extends Middleware.Service<Authenticate>()("app/Authenticate", {
  *   provides: [CurrentUser],
  *   error: Denied
  * }) {}
  *
- * const AuthenticateLive = Layer.effect(Authenticate, Effect.gen(function*() {
- *   const sessions = yield* Sessions
- *   return (effect) => Effect.flatMap(sessions.user, (user) => Effect.provideService(effect, CurrentUser, user))
- * }))
+ * const AuthenticateLive = Layer.effect(
+ *   Authenticate,
+ *   Effect.map(Sessions, (sessions) => (effect) => Effect.provideServiceEffect(effect, CurrentUser, sessions.user))
+ * )
+ *
+ * // Sending it may fail with Denied; its handler finds CurrentUser
+ * class WhoAmI extends Command.Class<WhoAmI>()("WhoAmI", { success: Schema.String, middleware: [Authenticate] }) {}
+ * const WhoAmILive = WhoAmI.toLayer(() => Effect.map(CurrentUser, (user) => user.name)).pipe(
+ *   Layer.provide(AuthenticateLive)
+ * )
  * ```
  *
  * @stability unstable
@@ -219,8 +234,13 @@ export const Service = <Self>() =>
  * **Example** (A service for what it wraps)
  *
  * ```ts
+ * import { Middleware } from "@event-flow/core"
+ * import { Context, Effect } from "effect"
+ *
+ * class RequestId extends Context.Service<RequestId, string>()("app/RequestId") {}
+ *
  * const requestId = Middleware.make(
- *   (effect) => Effect.provideServiceEffect(effect, RequestId, newRequestId),
+ *   (effect) => Effect.provideServiceEffect(effect, RequestId, Effect.sync(() => crypto.randomUUID())),
  *   { provides: [RequestId] }
  * )
  * ```

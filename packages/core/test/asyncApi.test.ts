@@ -1,6 +1,15 @@
 import asyncApiSpecs from "@asyncapi/specs"
 import { assert, describe, it } from "@effect/vitest"
-import { AsyncApi, type FlowGraph, Command, DomainEvent, EventHandler, MessageCodec, NotificationEvent, Upcast } from "@event-flow/core"
+import {
+  AsyncApi,
+  Command,
+  DomainEvent,
+  EventHandler,
+  type FlowGraph,
+  MessageCodec,
+  NotificationEvent,
+  Upcast
+} from "@event-flow/core"
 import { Ajv, type Options, type ValidateFunction } from "ajv"
 import { default as formats } from "ajv-formats"
 import { Effect, Schema } from "effect"

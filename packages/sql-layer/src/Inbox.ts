@@ -82,11 +82,19 @@ export const settings = Settings.make("Inbox", { prefix: "INBOX", schema: Schema
  * **Example** (A consumer whose effects happen once)
  *
  * ```ts
- * import { EventConsumer } from "@event-flow/core"
+ * import { EventConsumer, EventHandler, NotificationEvent } from "@event-flow/core"
  * import { Inbox } from "@event-flow/sql-layer"
- * import { Layer } from "effect"
+ * import { Effect, Layer } from "effect"
+ * import { SqlClient } from "effect/sql"
  *
- * const Consumer = EventConsumer.layer({ group: "orders-view", dedupe: true }).pipe(
+ * class Sold extends NotificationEvent.Class<Sold>()("Sold", {}, { topic: "sales" }) {}
+ * const CountSale = EventHandler.make("CountSale", { on: Sold })
+ *
+ * const Consumer = EventConsumer.layer([CountSale], { group: "sales-view", dedupe: true }).pipe(
+ *   Layer.provide(CountSale.toLayer(Effect.map(
+ *     SqlClient.SqlClient,
+ *     (sql) => () => Effect.orDie(sql`UPDATE sales SET count = count + 1`)
+ *   ))),
  *   Layer.provide(Inbox.layer())
  * )
  * ```

@@ -88,12 +88,19 @@ export const settings = Settings.make("Outbox", { prefix: "OUTBOX", schema: Sche
  * **Example** (State and events cannot disagree)
  *
  * ```ts
- * import { EventFlow } from "@event-flow/core"
+ * import { Command, EventFlow, NotificationEvent } from "@event-flow/core"
  * import { KafkaBroker } from "@event-flow/kafka-layer"
- * import { Outbox, OutboxRelay } from "@event-flow/sql-layer"
+ * import { Outbox, OutboxRelay, Transactional } from "@event-flow/sql-layer"
  * import { Layer } from "effect"
  *
- * const Shop = EventFlow.layer({ handlers: [] }).pipe(Layer.provide(Outbox.layer()))
+ * class Sold extends NotificationEvent.Class<Sold>()("Sold", {}, { topic: "sales" }) {}
+ * class Sell extends Command.Class<Sell>()("Sell", { emits: [Sold], middleware: [Transactional.make()] }) {}
+ * class Shop extends EventFlow.make("Shop", { commands: [Sell] }) {}
+ *
+ * const ShopLive = Shop.layer().pipe(
+ *   Layer.provide(Sell.toLayer((_, { collect }) => collect(new Sold()))),
+ *   Layer.provide(Outbox.layer())
+ * )
  * const Relay = OutboxRelay.layer().pipe(Layer.provide(KafkaBroker.layer({ bootstrapServers: ["127.0.0.1:9092"] })))
  * ```
  *
