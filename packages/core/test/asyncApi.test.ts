@@ -1,6 +1,15 @@
 import asyncApiSpecs from "@asyncapi/specs"
 import { assert, describe, it } from "@effect/vitest"
-import { AsyncApi, type FlowGraph, Command, DomainEvent, EventHandler, MessageCodec, NotificationEvent, Upcast } from "@event-flow/core"
+import {
+  AsyncApi,
+  Command,
+  DomainEvent,
+  EventHandler,
+  type FlowGraph,
+  MessageCodec,
+  NotificationEvent,
+  Upcast
+} from "@event-flow/core"
 import { Ajv, type Options, type ValidateFunction } from "ajv"
 import { default as formats } from "ajv-formats"
 import { Effect, Schema } from "effect"
@@ -253,7 +262,8 @@ describe("AsyncApi.make", () => {
                   description: "The same for everything that one request has led to"
                 },
                 causationid: { type: "string", description: "What directly led to this message" },
-                traceparent: { type: "string", description: "W3C Trace Context" }
+                traceparent: { type: "string", description: "W3C Trace Context" },
+                tracestate: { type: "string", description: "W3C Trace Context, of the vendors of tracers" }
               },
               required: ["specversion", "id", "type", "source", "time", "datacontenttype"],
               additionalProperties: true
