@@ -242,10 +242,24 @@ export class EventConsumer extends Context.Service<EventConsumer, {
  * **Example** (A delay board)
  *
  * ```ts
+ * import { EventConsumer, EventFlow, EventHandler, MemoryBroker, NotificationEvent } from "@event-flow/core"
+ * import { Effect, Layer, Schema } from "effect"
+ *
+ * class FlightDelayed extends NotificationEvent.Class<FlightDelayed>()("FlightDelayed", {
+ *   flight: Schema.String
+ * }, { topic: "delays" }) {}
+ * const ShowDelay = EventHandler.make("ShowDelay", { on: FlightDelayed })
+ * const ShowDelayLive = ShowDelay.toLayer(({ flight }) => Effect.log(flight))
+ *
+ * class Board extends EventFlow.make("Board", { handlers: [ShowDelay] }) {}
+ *
  * const BoardLive = EventConsumer.layer(Board, { group: "delay-board", concurrency: 4 }).pipe(
  *   Layer.provide(Board.layer()),
  *   Layer.provide([ShowDelayLive, MemoryBroker.layer()])
  * )
+ *
+ * // It ends when the consumer ends by itself, with the reason
+ * const program = EventConsumer.EventConsumer.use((consumer) => consumer.join).pipe(Effect.provide(BoardLive))
  * ```
  *
  * @stability unstable

@@ -111,14 +111,19 @@ export class RetrySubscriber extends Context.Service<RetrySubscriber, {
  * **Example** (Retries after 5 seconds and after another minute)
  *
  * ```ts
+ * import { EventHandler, NotificationEvent } from "@event-flow/core"
  * import { RabbitBroker, RabbitRetry, RabbitSubscriber } from "@event-flow/rabbitmq-layer"
- * import { Layer } from "effect"
+ * import { Effect, Layer } from "effect"
+ *
+ * class Announced extends NotificationEvent.Class<Announced>()("Announced", {}, { topic: "meetings" }) {}
+ * const Show = EventHandler.make("Show", { on: Announced })
  *
  * const connection = { url: "amqp://127.0.0.1" }
  * const retry = RabbitRetry.make({ group: "board", delays: ["5 seconds", "1 minute"] })
  *
  * // In place of EventConsumer.layer
- * const Board = RabbitRetry.layer(retry, { concurrency: 16 }).pipe(
+ * const Board = RabbitRetry.layer(retry, [Show], { concurrency: 16 }).pipe(
+ *   Layer.provide(Show.toLayer(() => Effect.log("announced"))),
  *   Layer.provide([RabbitBroker.layer(connection), RabbitSubscriber.layer(connection)])
  * )
  * ```

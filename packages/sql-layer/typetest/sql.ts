@@ -17,11 +17,12 @@ import {
   Mediator,
   type Middleware,
   NotificationEvent,
+  type Settings,
   type Subscriber
 } from "@event-flow/core"
 import { Inbox, Migrations, Outbox, OutboxAdmin, OutboxRelay, Tables, Transactional } from "@event-flow/sql-layer"
 import * as OutboxCli from "@event-flow/sql-layer/OutboxCli"
-import { Context, Effect, Layer, Schedule, Schema, Stream } from "effect"
+import { Config, Context, Effect, Layer, Schedule, Schema, Stream } from "effect"
 import { type CliError, Command as CliCommand } from "effect/cli"
 import { type Migrator, SqlClient, type SqlError } from "effect/sql"
 import {
@@ -94,7 +95,7 @@ check<Equals<ServicesOf<typeof ImportLive>, SqlClient.SqlClient>>()
 
 const outbox = Outbox.layer()
 check<Equals<ProvidedBy<typeof outbox>, Broker.Broker>>()
-check<Equals<ErrorOf<typeof outbox>, never>>()
+check<Equals<ErrorOf<typeof outbox>, Settings.InvalidSetting>>()
 check<Equals<ServicesOf<typeof outbox>, SqlClient.SqlClient>>()
 // @ts-expect-error: no such option
 Outbox.layer({ table: "outbox" })
@@ -111,26 +112,31 @@ export const main: Layer.Layer<EventFlow.EventFlow, EventMap.DuplicateDefinition
 
 const relay = OutboxRelay.layer({ batchSize: 10, retryDelay: (attempts) => attempts * 1000, afterDead: "hold" })
 check<Equals<ProvidedBy<typeof relay>, OutboxRelay.OutboxRelay>>()
-check<Equals<ErrorOf<typeof relay>, OutboxRelay.RelayConfigError>>()
+check<Equals<ErrorOf<typeof relay>, Settings.InvalidSetting>>()
 check<Equals<ServicesOf<typeof relay>, Broker.Broker | SqlClient.SqlClient>>()
 const manual = OutboxRelay.layerManual()
 check<Equals<ServicesOf<typeof manual>, Broker.Broker | SqlClient.SqlClient>>()
 check<Equals<ErrorOf<typeof OutboxRelay.drainNow>, SqlError.SqlError | OutboxRelay.BrokerUnavailable>>()
 check<Equals<ServicesOf<typeof OutboxRelay.drainNow>, OutboxRelay.OutboxRelay>>()
 // @ts-expect-error: a relay without a broker
-export const brokerless: Layer.Layer<OutboxRelay.OutboxRelay, OutboxRelay.RelayConfigError, SqlClient.SqlClient> = relay
+export const brokerless: Layer.Layer<OutboxRelay.OutboxRelay, Settings.InvalidSetting, SqlClient.SqlClient> = relay
 // @ts-expect-error: a relay without a database
-export const databaseless: Layer.Layer<OutboxRelay.OutboxRelay, OutboxRelay.RelayConfigError, Broker.Broker> = relay
+export const databaseless: Layer.Layer<OutboxRelay.OutboxRelay, Settings.InvalidSetting, Broker.Broker> = relay
 // @ts-expect-error: what becomes of later rows is one of two
 OutboxRelay.layer({ afterDead: "skip" })
 // @ts-expect-error: no duration
 OutboxRelay.layer({ pollInterval: "soon" })
+const configured = OutboxRelay.layerConfig({ batchSize: Config.Int("BATCH"), pollInterval: Config.Duration("POLL") })
+check<Equals<ErrorOf<typeof configured>, Settings.InvalidSetting | Config.ConfigError>>()
+check<Equals<ErrorOf<typeof OutboxRelay.layerFromEnv>, Settings.InvalidSetting | Config.ConfigError>>()
+// @ts-expect-error: no such option
+OutboxRelay.layerConfig({ batch: Config.Int("BATCH") })
 
 // --- the inbox ---
 
 const inbox = Inbox.layer({ retention: "1 day", pruneInterval: Infinity })
 check<Equals<ProvidedBy<typeof inbox>, CoreInbox.Inbox>>()
-check<Equals<ErrorOf<typeof inbox>, never>>()
+check<Equals<ErrorOf<typeof inbox>, Settings.InvalidSetting>>()
 check<Equals<ServicesOf<typeof inbox>, SqlClient.SqlClient>>()
 
 type Flow =

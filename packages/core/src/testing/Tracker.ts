@@ -13,10 +13,14 @@
  * class Announce extends Command.Class<Announce>()("Announce", { emits: [Announced] }) {}
  * const Show = EventHandler.make("Show", { on: Announced })
  *
- * const App = EventConsumer.layer({ group: "board" }).pipe(
- *   Layer.provideMerge(EventFlow.layer({ handlers: [Show] })),
- *   Layer.provide(Show.toLayer(() => Effect.void)),
- *   Layer.provideMerge(Announce.toLayer((_, { collect }) => collect(new Announced()))),
+ * class Meetings extends EventFlow.make("Meetings", { commands: [Announce], handlers: [Show] }) {}
+ *
+ * const App = EventConsumer.layer(Meetings, { group: "board" }).pipe(
+ *   Layer.provideMerge(Meetings.layer()),
+ *   Layer.provide([
+ *     Announce.toLayer((_, { collect }) => collect(new Announced())),
+ *     Show.toLayer(() => Effect.void)
+ *   ]),
  *   Layer.provideMerge(Tracker.layerMemoryBroker())
  * )
  *
@@ -40,7 +44,7 @@ import type * as Broker from "../Broker.ts"
 import { Waiters } from "../BrokerLayer.ts"
 import type * as Event from "../Event.ts"
 import type * as FlowObserver from "../FlowObserver.ts"
-import { addObserver } from "../internal/dispatch/observers.ts"
+import { addObserver } from "../internal/dispatch/observerKeys.ts"
 import * as MemoryBroker from "../MemoryBroker.ts"
 import type { Message } from "../Message.ts"
 import type * as Subscriber from "../Subscriber.ts"
@@ -307,21 +311,24 @@ class Recorder implements FlowObserver.FlowObserver {
     }
   }
 
-  readonly published: FlowObserver.FlowObserver["published"] = (events, messages) => {
+  readonly published: FlowObserver.FlowObserver["published"] = (events, messages, delivery) => {
     for (const [i, message] of messages.entries()) {
       this.#record((steps) => {
-        const event = events[i]!
+        const event = events[i]
         const step: Mutable<Flow.MessageStep> = {
           _tag: "Message",
           event,
           message,
           outcome: undefined,
-          parent: this.#originOf(event, (child) => child._tag === "Message"),
+          parent: event === undefined
+            ? delivery && this.#runs.get(delivery)
+            : this.#originOf(event, (child) => child._tag === "Message"),
           children: []
         }
         this.#messages.set(message, step)
         const id = message.attributes["id"]
-        if (id !== undefined) this.#messagesById.set(id, step)
+        // What is put aside keeps the id of the message that it was
+        if (id !== undefined && event !== undefined) this.#messagesById.set(id, step)
         steps.push(step)
         return step
       })

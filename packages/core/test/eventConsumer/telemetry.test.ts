@@ -103,6 +103,12 @@ describe("telemetry", () => {
         ]),
         [[true, "EventHandlerError"], [true, "defect"], [false, undefined], [false, undefined]]
       )
+      const processed = spans.filter(({ name }) => name === "process orders")
+      assert.deepStrictEqual(
+        spans.filter(({ name }) => name === "publish orders.dead-letter").map((span) => [span.kind, parentOf(span)]),
+        processed.slice(0, 2).map(({ spanId }) => ["producer", spanId]),
+        "the dead letter is published in its span"
+      )
     }))
 
   it.effect("a publisher's decision not to sample is respected", () =>
@@ -168,11 +174,30 @@ describe("telemetry", () => {
         "event_flow.outcome": outcome,
         count
       })
+      const deadLetter = {
+        "messaging.system": "memory",
+        "messaging.destination.name": "orders.dead-letter",
+        "messaging.operation.name": "publish",
+        "messaging.operation.type": "send"
+      }
       assert.sameDeepMembers(yield* measured(Telemetry.layer({ metrics: true })), [
         consumed("handled", 2),
         consumed("duplicate", 1),
         consumed("dead_lettered", 1),
         consumed("skipped", 1),
+        {
+          id: "messaging.client.sent.messages",
+          unit: "{message}",
+          ...deadLetter,
+          count: 1
+        },
+        {
+          id: "messaging.client.operation.duration",
+          unit: "s",
+          ...deadLetter,
+          count: 1,
+          sum: 0
+        },
         {
           id: "messaging.process.duration",
           unit: "s",

@@ -4,7 +4,6 @@ import {
   Broker,
   ConsumerPolicy,
   EventConsumer,
-  EventFlow,
   EventHandler,
   MemoryBroker,
   Message,
@@ -108,7 +107,7 @@ describe("a handler that publishes to its own consumer", () => {
     Effect.gen(function*() {
       const handled: Array<number> = []
       const failures: Array<string> = []
-      const group = EventConsumer.layer({
+      const group = EventConsumer.layer([OnStep, OnOther], {
         group: "group",
         policy: (failure) => {
           failures.push(failure._tag === "HandlerFailed" ? failure.error.message : failure._tag)
@@ -117,7 +116,6 @@ describe("a handler that publishes to its own consumer", () => {
       })
       yield* open(
         group.pipe(
-          Layer.provide(EventFlow.layer({ handlers: [OnStep, OnOther] })),
           Layer.provide([
             OnStep.toLayer((event, { collectAll }) =>
               Effect.andThen(Effect.sync(() => handled.push(event.n)), collectAll(handle(event)))

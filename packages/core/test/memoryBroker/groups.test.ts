@@ -1,16 +1,8 @@
 /** Consumer groups of the memory broker that come and go. */
 import { assert, describe, it } from "@effect/vitest"
-import {
-  Command,
-  EventConsumer,
-  EventFlow,
-  EventHandler,
-  Mediator,
-  MemoryBroker,
-  NotificationEvent
-} from "@event-flow/core"
+import { Command, EventConsumer, EventHandler, Mediator, MemoryBroker, NotificationEvent } from "@event-flow/core"
 import { Effect, Exit, Fiber, Layer, Schema } from "effect"
-import { open, RecordingLogger } from "../fixtures.ts"
+import { alone, open, RecordingLogger } from "../fixtures.ts"
 import { ackAll, numbers, pending, publish, reasonOf, started, stored, subscribe } from "./support.ts"
 
 const awaitIdle = MemoryBroker.MemoryBroker.use(({ awaitIdle }) => awaitIdle)
@@ -110,8 +102,7 @@ describe("an ephemeral group", () => {
   it.effect("of an event consumer, one for each client that connects", () =>
     Effect.gen(function*() {
       const seen: Array<number> = []
-      const client = EventConsumer.layer({ group: "client-1", ephemeral: true }).pipe(
-        Layer.provide(EventFlow.layer({ handlers: [Show] })),
+      const client = EventConsumer.layer([Show], { group: "client-1", ephemeral: true }).pipe(
         Layer.provide(Show.toLayer(({ n }) => Effect.sync(() => seen.push(n))))
       )
       const send = (n: number) => Mediator.send(new Go({ n }))
@@ -127,8 +118,7 @@ describe("an ephemeral group", () => {
       assert.strictEqual(yield* pending, 0)
     }).pipe(
       Effect.provide(
-        EventFlow.layer({ handlers: [] }).pipe(
-          Layer.provideMerge(Go.toLayer(({ n }, { collect }) => collect(new Tick({ n })))),
+        alone(Go, Go.toLayer(({ n }, { collect }) => collect(new Tick({ n })))).pipe(
           Layer.provideMerge(MemoryBroker.layer({ capacity: 10 }))
         )
       )

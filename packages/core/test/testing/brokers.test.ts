@@ -1,13 +1,16 @@
-/** Brokers that record, and that fail. */
+/** Brokers that record and that fail. */
 import { assert, describe, it } from "@effect/vitest"
-import { Broker, EventEmitter, Mediator, Message } from "@event-flow/core"
+import { Broker, EventEmitter, EventMap, Mediator, Message } from "@event-flow/core"
 import { FailingBroker, RecordingBroker } from "@event-flow/core/testing"
 import { Cause, Effect, Exit, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
 import { Announced, Join, main, Shown } from "./support.ts"
 
 describe("RecordingBroker", () => {
-  const flow = main().pipe(Layer.provideMerge(RecordingBroker.layer))
+  const recorded = EventEmitter.layer.pipe(
+    Layer.provide(EventMap.layer([])),
+    Layer.provideMerge(RecordingBroker.layer)
+  )
 
   it.effect("keeps messages, batches, and decodes events", () =>
     Effect.gen(function*() {
@@ -27,7 +30,7 @@ describe("RecordingBroker", () => {
       yield* broker.clear
       assert.deepStrictEqual(yield* broker.published, [])
       assert.deepStrictEqual(yield* broker.decoded(Announced), [])
-    }).pipe(Effect.provide(flow)))
+    }).pipe(Effect.provide(recorded)))
 
   it.effect("decoding fails for a message of the class that cannot be read", () =>
     Effect.gen(function*() {
@@ -37,7 +40,7 @@ describe("RecordingBroker", () => {
       ])
       const error = yield* Effect.flip((yield* RecordingBroker.RecordingBroker).decoded(Announced))
       assert.strictEqual(error.reason, "InvalidBody")
-    }).pipe(Effect.provide(flow)))
+    }).pipe(Effect.provide(recorded)))
 })
 
 describe("FailingBroker", () => {

@@ -1,9 +1,9 @@
-/** Expectations of a tracked flow. */
+/** Expectations of what a tracked run has recorded. */
 import { assert, describe, it } from "@effect/vitest"
 import { Mediator } from "@event-flow/core"
-import { Expect, Flow, RecordingBroker, Tracker } from "@event-flow/core/testing"
-import { Effect, Layer } from "effect"
-import { Announced, Count, Greet, GreetingSent, Join, main, Thank, UserJoined } from "./support.ts"
+import { Expect, Flow, Tracker } from "@event-flow/core/testing"
+import { Effect } from "effect"
+import { Announced, Count, Greet, GreetingSent, Join, Thank, tracked, UserJoined } from "./support.ts"
 
 const throws = (run: () => void): Expect.ExpectationFailed => {
   try {
@@ -16,7 +16,6 @@ const throws = (run: () => void): Expect.ExpectationFailed => {
 }
 
 describe("Expect", () => {
-  const tracked = main().pipe(Layer.provide(RecordingBroker.layer), Layer.provideMerge(Tracker.layer))
   const joined = Effect.map(Tracker.run(Mediator.send(new Join({ userId: "u" }))), ({ flow }) => flow).pipe(
     Effect.provide(tracked)
   )

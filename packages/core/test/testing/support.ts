@@ -1,5 +1,6 @@
-/** What the tests of `testing` share: a flow in which somebody joins a meeting. */
-import { Command, DomainEvent, EventFlow, EventHandler, NotificationEvent } from "@event-flow/core"
+/** What the tests of the testing module share: a flow with a consumer of its own notification events. */
+import { Command, DomainEvent, EventConsumer, EventFlow, EventHandler, NotificationEvent } from "@event-flow/core"
+import { RecordingBroker, Tracker } from "@event-flow/core/testing"
 import { Effect, Layer, Schema } from "effect"
 
 export class Full extends Schema.TaggedError<Full>()("Full", { meetingId: Schema.String }) {
@@ -30,25 +31,40 @@ export const Thank = EventHandler.make("Thank", { on: GreetingSent })
 export const Board = EventHandler.make("Board", { on: Announced, emits: [Shown], error: Full })
 export const Screen = EventHandler.make("Screen", { on: Shown })
 
-export const JoinLive = Join.toLayer(Effect.fnUntraced(function*(command, { collect }) {
+export class Main
+  extends EventFlow.make("Main", { commands: [Join], handlers: [Greet, Count, Thank, Board, Screen] })
+{}
+
+export const nothing = () => Effect.void
+
+const JoinLive = Join.toLayer(Effect.fnUntraced(function*(command, { collect }) {
   if (command.userId === "late") return yield* new Full({ meetingId: "m" })
   yield* collect(new UserJoined({ userId: command.userId }))
   yield* collect(new Announced({ id: `m-${command.userId}` }))
   return 3
 }))
-export const GreetLive = Greet.toLayer((event, { collect }) => collect(new GreetingSent({ userId: event.userId })))
-export const nothing = () => Effect.void
-export const quiet = [Count.toLayer(nothing), Thank.toLayer(nothing), Screen.toLayer(nothing)] as const
+const GreetLive = Greet.toLayer((event, { collect }) => collect(new GreetingSent({ userId: event.userId })))
+const BoardLive = Board.toLayer((event, { collect }) => collect(new Shown({ id: event.id })))
 
-export const main = (handlers?: {
-  readonly greet?: Layer.Layer<EventHandler.Handler<"Greet">>
-  readonly board?: Layer.Layer<EventHandler.Handler<"Board">>
-}) =>
-  EventFlow.layer({ handlers: [Greet, Count, Thank, Board, Screen] }).pipe(
-    Layer.provideMerge(JoinLive),
-    Layer.provide([
-      handlers?.greet ?? GreetLive,
-      handlers?.board ?? Board.toLayer((event, { collect }) => collect(new Shown({ id: event.id }))),
-      ...quiet
-    ])
+/** The flow, with a handler of the test's own. */
+export const main = (greet: Layer.Layer<EventHandler.EventHandlerImplementation<"Greet">> = GreetLive) =>
+  Main.layer().pipe(Layer.provide([JoinLive, greet, Count.toLayer(nothing), Thank.toLayer(nothing)]))
+
+/** Its consumer. */
+export const consumer = (
+  board: Layer.Layer<EventHandler.EventHandlerImplementation<"Board">> = BoardLive,
+  options?: Partial<EventConsumer.Options<false>>
+) =>
+  EventConsumer.layer(Main, { group: "board", ...options }).pipe(
+    Layer.provide([board, Screen.toLayer(nothing)])
   )
+
+/** Both, tracked. */
+export const app = (...args: Parameters<typeof consumer>) =>
+  consumer(...args).pipe(
+    Layer.provideMerge(main()),
+    Layer.provideMerge(Tracker.layerMemoryBroker())
+  )
+
+/** The flow alone, tracked. */
+export const tracked = main().pipe(Layer.provide(RecordingBroker.layer), Layer.provideMerge(Tracker.layer))

@@ -1,15 +1,12 @@
-/** Tracked runs in one process. */
+/** What a tracked run records, in one process without a broker. */
 import { assert, describe, it } from "@effect/vitest"
-import type { EventHandler } from "@event-flow/core"
-import { Broker, Command, EventFlow, Mediator, Middleware } from "@event-flow/core"
+import { Broker, Command, EventFlow, EventHandler, Mediator, Middleware } from "@event-flow/core"
 import { Expect, Flow, RecordingBroker, Tracker } from "@event-flow/core/testing"
 import { Cause, Deferred, Effect, Exit, Fiber, Layer, Schedule, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { Book, Full, Greet, GreetingSent, Join, main, nothing, Thank, UserJoined } from "./support.ts"
+import { Book, Full, Greet, GreetingSent, Join, main, nothing, Thank, tracked, UserJoined } from "./support.ts"
 
 describe("Tracker, in process", () => {
-  const tracked = main().pipe(Layer.provide(RecordingBroker.layer), Layer.provideMerge(Tracker.layer))
-
   it.effect("records every step in order, with its parent", () =>
     Effect.gen(function*() {
       const { exit, flow } = yield* Tracker.run(Mediator.send(new Join({ userId: "u" })))
@@ -63,11 +60,11 @@ describe("Tracker, in process", () => {
 
   it.effect("handlers that fail, die and are interrupted; a publish that fails", () =>
     Effect.gen(function*() {
-      const tree = (greet: Layer.Layer<EventHandler.Handler<"Greet">>) =>
+      const tree = (greet: Layer.Layer<EventHandler.EventHandlerImplementation<"Greet">>) =>
         Tracker.run(Mediator.send(new Join({ userId: "u" }))).pipe(
           Effect.map(({ flow }) => Flow.toTree(flow)),
           Effect.provide(
-            main({ greet }).pipe(Layer.provide(RecordingBroker.layer), Layer.provideMerge(Tracker.layer))
+            main(greet).pipe(Layer.provide(RecordingBroker.layer), Layer.provideMerge(Tracker.layer))
           )
         )
       const announced = "\n└─ • Announced {\"id\":\"m-u\"}"
@@ -96,15 +93,15 @@ describe("Tracker, in process", () => {
 
   it.effect("commands sent in handlers are children of those", () =>
     Effect.gen(function*() {
-      class Outer extends Command.Class<Outer>()("Outer", { emits: [UserJoined], error: Full }) {}
-      // The mediator needs its handlers, so a handler finds the mediator in whoever sends
-      const book = Mediator.send(new Book()) as Effect.Effect<number, Full>
-      const layer = EventFlow.layer({ handlers: [Greet] }).pipe(
-        Layer.provideMerge(
-          Outer.toLayer((_, { collect }) => Effect.andThen(book, collect(new UserJoined({ userId: "u" }))))
-        ),
-        Layer.provideMerge(Book.toLayer(() => Effect.succeed(1))),
-        Layer.provide([Greet.toLayer(() => Effect.asVoid(book)), Broker.layerNone]),
+      class Outer extends Command.Class<Outer>()("Outer", { emits: [UserJoined], error: Full, sends: [Book] }) {}
+      const Reserve = EventHandler.make("Reserve", { on: UserJoined, error: Full, sends: [Book] })
+      const book = Mediator.send(new Book())
+      const layer = EventFlow.make("Nested", { commands: [Book, Outer], handlers: [Reserve] }).layer().pipe(
+        Layer.provide([
+          Outer.toLayer((_, { collect }) => Effect.andThen(book, collect(new UserJoined({ userId: "u" })))),
+          Book.toLayer(() => Effect.succeed(1)),
+          Reserve.toLayer(() => Effect.asVoid(book))
+        ]),
         Layer.provideMerge(Tracker.layer)
       )
       const { flow } = yield* Tracker.run(Mediator.send(new Outer())).pipe(Effect.provide(layer))
@@ -113,7 +110,7 @@ describe("Tracker, in process", () => {
         `✓ Outer
 ├─ ✓ Book
 └─ • UserJoined {"userId":"u"}
-   └─ ✓ Greet
+   └─ ✓ Reserve
       └─ ✓ Book`
       )
     }))
@@ -130,8 +127,9 @@ describe("Tracker, in process", () => {
         extends Command.Class<Flaky>()("Flaky", { error: Full, emits: [GreetingSent], middleware: [retry] })
       {}
       class Refused extends Command.Class<Refused>()("Refused", { middleware: [deny] }) {}
-      const layer = EventFlow.layer({ handlers: [Thank] }).pipe(
-        Layer.provideMerge([
+      const layer = EventFlow.make("Wrapped", { commands: [Flaky, Refused], handlers: [Thank] }).layer().pipe(
+        Layer.provide([
+          Thank.toLayer(nothing),
           Flaky.toLayer((_, { collect }) =>
             Effect.andThen(
               collect(new GreetingSent({ userId: "u" })),
@@ -140,7 +138,6 @@ describe("Tracker, in process", () => {
           ),
           Refused.toLayer(() => Effect.void)
         ]),
-        Layer.provide([Thank.toLayer(nothing), Broker.layerNone]),
         Layer.provideMerge(Tracker.layer)
       )
       yield* Effect.gen(function*() {
@@ -162,13 +159,13 @@ describe("Tracker, in process", () => {
         emits: [GreetingSent],
         stream: true
       }) {}
-      const layer = EventFlow.layer({ handlers: [Thank] }).pipe(
-        Layer.provideMerge(
+      const layer = EventFlow.make("Watching", { commands: [Watch], handlers: [Thank] }).layer().pipe(
+        Layer.provide([
           Watch.toLayer((_, { collect }) =>
             Stream.tap(Stream.make(1, 2), (n) => collect(new GreetingSent({ userId: String(n) })))
-          )
-        ),
-        Layer.provide([Thank.toLayer(nothing), Broker.layerNone]),
+          ),
+          Thank.toLayer(nothing)
+        ]),
         Layer.provideMerge(Tracker.layer)
       )
       const { exit, flow } = yield* Tracker.run(Stream.runCollect(Mediator.stream(new Watch()))).pipe(
@@ -189,9 +186,8 @@ describe("Tracker, in process", () => {
     Effect.gen(function*() {
       const event = new GreetingSent({ userId: "u" })
       class Twice extends Command.Class<Twice>()("Twice", { emits: [GreetingSent] }) {}
-      const layer = EventFlow.layer({ handlers: [Thank] }).pipe(
-        Layer.provideMerge(Twice.toLayer((_, { collectAll }) => collectAll([event, event]))),
-        Layer.provide([Thank.toLayer(nothing), Broker.layerNone]),
+      const layer = EventFlow.make("Doubling", { commands: [Twice], handlers: [Thank] }).layer().pipe(
+        Layer.provide([Twice.toLayer((_, { collectAll }) => collectAll([event, event])), Thank.toLayer(nothing)]),
         Layer.provideMerge(Tracker.layer)
       )
       const { flow } = yield* Tracker.run(Mediator.send(new Twice())).pipe(Effect.provide(layer))
@@ -209,9 +205,9 @@ describe("Tracker, in process", () => {
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
       const started = yield* Deferred.make<void>()
-      const layer = main({
-        greet: Greet.toLayer(() => Effect.andThen(Deferred.succeed(started, undefined), Deferred.await(gate)))
-      }).pipe(Layer.provide(RecordingBroker.layer), Layer.provideMerge(Tracker.layer))
+      const layer = main(
+        Greet.toLayer(() => Effect.andThen(Deferred.succeed(started, undefined), Deferred.await(gate)))
+      ).pipe(Layer.provide(RecordingBroker.layer), Layer.provideMerge(Tracker.layer))
       yield* Effect.gen(function*() {
         const fiber = yield* Effect.forkChild(
           Tracker.run(Effect.asVoid(Effect.forkDetach(Mediator.send(new Join({ userId: "u" })), {
@@ -235,7 +231,7 @@ describe("Tracker, in process", () => {
 
   it.effect("TestClock drives what waits for time", () =>
     Effect.gen(function*() {
-      const layer = main({ greet: Greet.toLayer(() => Effect.sleep("1 minute")) }).pipe(
+      const layer = main(Greet.toLayer(() => Effect.sleep("1 minute"))).pipe(
         Layer.provide(RecordingBroker.layer),
         Layer.provideMerge(Tracker.layer)
       )

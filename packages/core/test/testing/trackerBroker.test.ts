@@ -1,20 +1,26 @@
 /** Tracked runs with the memory broker between. */
 import { assert, describe, it } from "@effect/vitest"
-import type { EventHandler } from "@event-flow/core"
-import { Broker, ConsumerPolicy, EventConsumer, Mediator, MemoryBroker } from "@event-flow/core"
+import { Broker, ConsumerPolicy, Mediator, MemoryBroker } from "@event-flow/core"
 import { Expect, FailingBroker, Flow, Tracker } from "@event-flow/core/testing"
 import { Deferred, Effect, Exit, Fiber, Layer, Logger, Schedule } from "effect"
 import { TestClock } from "effect/testing"
-import { Announced, Board, Count, Full, Greet, GreetingSent, Join, main, Screen, Shown, Thank } from "./support.ts"
+import {
+  Announced,
+  app,
+  Board,
+  consumer,
+  Count,
+  Full,
+  Greet,
+  GreetingSent,
+  Join,
+  main,
+  Screen,
+  Shown,
+  Thank
+} from "./support.ts"
 
 describe("Tracker, through the memory broker", () => {
-  const consumer = (options?: Partial<EventConsumer.Options<false>>) =>
-    EventConsumer.layer({ group: "board", ...options })
-  const app = (board?: Layer.Layer<EventHandler.Handler<"Board">>, options?: Partial<EventConsumer.Options<false>>) =>
-    consumer(options).pipe(
-      Layer.provideMerge(main(board === undefined ? {} : { board })),
-      Layer.provideMerge(Tracker.layerMemoryBroker())
-    )
   const join = (userId = "u") => Mediator.send(new Join({ userId }))
 
   it.effect("waits for consumers and for what they publish in turn, and links it", () =>

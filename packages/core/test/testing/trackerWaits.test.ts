@@ -1,7 +1,6 @@
 /** What a tracked run waits for, wherever its fiber yields and whatever starts a turn later. */
 import { assert, describe, it } from "@effect/vitest"
 import {
-  Broker,
   Command,
   DomainEvent,
   EventConsumer,
@@ -20,12 +19,13 @@ class Tell extends Command.Class<Tell>()("Tell", { emits: [Told] }) {}
 
 const Hear = EventHandler.make("Hear", { on: Told })
 
-const TellLive = Tell.toLayer((_, { collect }) => collect(new Told({ id: "a" })))
+class Telling extends EventFlow.make("Telling", { commands: [Tell], handlers: [Hear] }) {}
 
 describe("a tracked run ends", () => {
-  const main = EventConsumer.layer({ group: "group" }).pipe(
-    Layer.provideMerge(EventFlow.layer({ handlers: [Hear] })),
-    Layer.provideMerge(Layer.merge(TellLive, Hear.toLayer(() => Effect.yieldNow))),
+  const main = EventConsumer.layer(Telling, { group: "group" }).pipe(
+    Layer.provide(Hear.toLayer(() => Effect.yieldNow)),
+    Layer.provideMerge(Telling.layer()),
+    Layer.provide(Tell.toLayer((_, { collect }) => collect(new Told({ id: "a" })))),
     Layer.provideMerge(Tracker.layerMemoryBroker())
   )
 
@@ -45,9 +45,10 @@ describe("a tracked run waits for a command that is sent by", () => {
   class Done extends DomainEvent.Class<Done>()("Done", {}) {}
   class First extends Command.Class<First>()("First", { emits: [Done] }) {}
   class Late extends Command.Class<Late>()("Late", {}) {}
-  const OnDone = EventHandler.make("OnDone", { on: Done })
+  const OnDone = EventHandler.make("OnDone", { on: Done, sends: [Late] })
+  class Main extends EventFlow.make("Main", { commands: [First, Late], handlers: [OnDone] }) {}
 
-  type Work = Effect.Effect<unknown, never, Mediator.Mediator | Command.Handler<"Late">>
+  type Work = Effect.Effect<unknown, never, Command.CommandFlow<"Late">>
 
   const ways: Record<string, (send: Work) => Work> = {
     "a detached fiber, which begins in the next turn": (send) => Effect.forkDetach(send),
@@ -62,11 +63,12 @@ describe("a tracked run waits for a command that is sent by", () => {
     it.effect(name, () =>
       Effect.gen(function*() {
         const ran: Array<string> = []
-        const main = EventFlow.layer({ handlers: [OnDone] }).pipe(
-          Layer.provideMerge(First.toLayer((_, { collect }) => collect(new Done()))),
-          Layer.provide(OnDone.toLayer(() => Effect.asVoid(fork(Mediator.send(new Late()))))),
-          Layer.provideMerge(Late.toLayer(() => Effect.sync(() => ran.push("late")))),
-          Layer.provide(Broker.layerNone),
+        const main = Main.layer().pipe(
+          Layer.provide([
+            First.toLayer((_, { collect }) => collect(new Done())),
+            OnDone.toLayer(() => Effect.asVoid(fork(Mediator.send(new Late())))),
+            Late.toLayer(() => Effect.sync(() => void ran.push("late")))
+          ]),
           Layer.provideMerge(Tracker.layer)
         )
         const { flow } = yield* Effect.provide(Tracker.run(Mediator.send(new First())), main)

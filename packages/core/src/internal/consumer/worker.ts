@@ -107,11 +107,15 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
     )
     return Effect.flatMap(
       once(this.delivery.message, handling),
-      (isFirst) => this.settle(isFirst ? "handled" : "duplicate")
+      (isFirst) => isFirst ? this.#handled() : this.settle("duplicate")
     )
   }
 
-  readonly #handled = (): Effect.Effect<void> => this.settle("handled")
+  readonly #handled = (): Effect.Effect<void> => {
+    // What an earlier attempt failed with is no reason any more
+    this.why = undefined
+    return this.settle("handled")
+  }
 
   /** The delivery is done with: says so and acknowledges it. */
   settle(outcome: DeliveryOutcome): Effect.Effect<void> {
