@@ -21,7 +21,7 @@ export interface TableEntry {
 
 /** Two definitions that cannot stand beside each other, described. */
 export interface Duplicate {
-  readonly kind: "command" | "handler" | "event"
+  readonly kind: "flow" | "command" | "handler" | "event"
   readonly name: string
   readonly first: string
   readonly second: string
