@@ -235,7 +235,7 @@ export const defaultPolicy: ConsumerPolicy = (failure) =>
   failure._tag === "HandlerFailed" ? retry(defaultSchedule) : deadLetter()
 
 /**
- * A policy that ignores messages of types without a handler in the `EventMap`,
+ * A policy that ignores messages of types that the consumer has no handler for,
  * and asks another policy about all other failures (default: `defaultPolicy`).
  *
  * **When to use**
@@ -246,7 +246,7 @@ export const defaultPolicy: ConsumerPolicy = (failure) =>
  *
  * **Gotchas**
  *
- * A handler that is missing from the `EventMap` by mistake looks the same: its
+ * A handler that is missing from the consumer's source by mistake looks the same: its
  * messages are acknowledged. They are logged at `Debug`, and counted as
  * `skipped`. A version of a known event that this program cannot read is still
  * a failure.

@@ -32,7 +32,7 @@ export interface Message {
    * CloudEvents attributes by their names in the specification: `specversion`,
    * `id` (UUID v7), `type` (tag and version, `"MeetingAnnounced.v1"`), `source`,
    * `subject` (the key, unless it is empty), `time` (RFC 3339), `datacontenttype`, and the
-   * extensions `traceparent`, `correlationid` and `causationid`.
+   * extensions `traceparent`, `tracestate`, `correlationid` and `causationid`.
    *
    * A message that this program made computes them when they are first read;
    * `time` is the time of the publish nevertheless. A message of another

@@ -14,10 +14,10 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Broker from "./Broker.ts"
 import type * as Correlation from "./Correlation.ts"
-import * as ClassCodec from "./internal/classCodec.ts"
-import { CurrentFlow } from "./internal/dispatch/flow.ts"
-import * as Traceparent from "./internal/traceparent.ts"
-import { attribute, describeId, type Message, quickText } from "./Message.ts"
+import * as ClassCodec from "./internal/definition/classCodec.ts"
+import { CurrentFlow, deliveryOf } from "./internal/dispatch/flow.ts"
+import * as Traceparent from "./internal/telemetry/traceparent.ts"
+import { attribute, describeId, type HeaderValue, type Message, quickText } from "./Message.ts"
 import * as NotificationEvent from "./NotificationEvent.ts"
 
 /**
@@ -60,8 +60,12 @@ export class DecodeError extends Schema.TaggedError<DecodeError>("@event-flow/co
  */
 export interface MessageContext {
   readonly correlation: Correlation.Correlation | undefined
-  /** W3C Trace Context of the span that publishes. */
+  /** W3C Trace Context of the span that publishes, or of the consumed message where no tracer runs; always valid. */
   readonly traceparent: string | undefined
+  /** The trace state of the consumed message, where `traceparent` is of the same trace. */
+  readonly tracestate: string | undefined
+  /** The `baggage` header of the consumed message (W3C Baggage). */
+  readonly baggage: HeaderValue | undefined
   /** Read when the message is encoded: the time of the event. */
   readonly clock: Clock.Clock
 }
@@ -187,6 +191,7 @@ export const contextOf = (context: Context.Context<never>): MessageContext => ne
 
 class FiberMessageContext implements MessageContext {
   readonly #context: Context.Context<never>
+  #trace: Traceparent.Trace | undefined = undefined
   constructor(context: Context.Context<never>) {
     this.#context = context
   }
@@ -194,10 +199,23 @@ class FiberMessageContext implements MessageContext {
     return Context.get(this.#context, CurrentFlow)
   }
   get traceparent(): string | undefined {
-    return Traceparent.fromContext(this.#context)
+    return this.#outgoing.traceparent
+  }
+  get tracestate(): string | undefined {
+    return this.#outgoing.tracestate
+  }
+  get baggage(): HeaderValue | undefined {
+    return deliveryOf(this.#context)?.message.headers["baggage"]
   }
   get clock(): Clock.Clock {
     return Context.get(this.#context, Clock.Clock)
+  }
+  get #outgoing(): Traceparent.Trace {
+    const consumed = deliveryOf(this.#context)?.message
+    return this.#trace ??= Traceparent.outgoing(
+      this.#context,
+      consumed && { traceparent: attribute(consumed, "traceparent"), tracestate: attribute(consumed, "tracestate") }
+    )
   }
 }
 
@@ -218,13 +236,13 @@ class CloudEvent implements Message {
   readonly topic: string
   readonly key: string | undefined
   readonly body: Uint8Array
-  readonly headers: Message["headers"] = noHeaders
   readonly #source: string
   readonly #type: string
   readonly #time: number
   /** Until the attributes are made: it holds on to all that the publisher's fiber had. */
   #context: MessageContext | undefined
   #attributes: Readonly<Record<string, string>> | undefined = undefined
+  #headers: Message["headers"] = noHeaders
 
   constructor(
     route: NotificationEvent.Route,
@@ -248,7 +266,7 @@ class CloudEvent implements Message {
   // text of a time cost more than the rest of a publish
   get attributes(): Readonly<Record<string, string>> {
     if (this.#attributes !== undefined) return this.#attributes
-    const { correlation, traceparent } = this.#context!
+    const { baggage, correlation, traceparent, tracestate } = this.#context!
     const attributes: Record<string, string> = {
       specversion: "1.0",
       id: SecureRandom.uuidV7Unsafe(),
@@ -264,8 +282,16 @@ class CloudEvent implements Message {
       if (correlation.causationId !== undefined) attributes["causationid"] = correlation.causationId
     }
     if (traceparent !== undefined) attributes["traceparent"] = traceparent
+    if (tracestate !== undefined) attributes["tracestate"] = tracestate
+    if (baggage !== undefined) this.#headers = { baggage }
     this.#context = undefined
     return this.#attributes = attributes
+  }
+
+  get headers(): Message["headers"] {
+    // Both come from the context, which attributes let go of
+    if (this.#attributes === undefined) void this.attributes
+    return this.#headers
   }
 }
 

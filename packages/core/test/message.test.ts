@@ -20,11 +20,13 @@ import { A, bodyOf, Do, flow, News, RecordingBroker } from "./fixtures.ts"
 
 const known = (...classes: ReadonlyArray<NotificationEvent.AnyClass>) => new Map(classes.map((one) => [one.tag, one]))
 
+const noTrace = { correlation: undefined, traceparent: undefined, tracestate: undefined, baggage: undefined }
+
 const encode = (event: NotificationEvent.Any) =>
   Effect.gen(function*() {
     const codec = yield* MessageCodec.MessageCodec
     const clock = yield* Clock.Clock
-    return yield* codec.encode(event, { clock, correlation: undefined, traceparent: undefined })
+    return yield* codec.encode(event, { clock, ...noTrace })
   })
 
 const decode = (message: Message.Message, ...classes: ReadonlyArray<NotificationEvent.AnyClass>) =>
@@ -139,7 +141,7 @@ describe("attributes", () => {
       const clock = yield* Clock.Clock
       const published = (isRead: boolean) =>
         Effect.suspend(() => {
-          const context = { clock, correlation: undefined, traceparent: undefined }
+          const context = { clock, ...noTrace }
           return Effect.map(codec.encode(new News({ n: 1 }), context), (message) => {
             if (isRead) assert.isDefined(message.attributes["id"])
             return { context: new WeakRef(context), message }

@@ -1,4 +1,4 @@
-/** A record as a message; attributes and headers are read when somebody asks. */
+/** A record as a message. Attributes and headers are read on demand. */
 import * as Message from "@event-flow/core/Message"
 import { HeaderWalker } from "./consume/recordReader.ts"
 import type { FetchedRecord } from "./consume/recordReader.ts"
@@ -61,7 +61,7 @@ interface HeaderName {
   readonly attribute: string | undefined
 }
 
-// A program sees the same few names over and over; foreign ones must not fill the memory
+// A program sees the same few names again and again; foreign names must not fill the memory
 const names = new Map<string, HeaderName>()
 const maxNames = 1_000
 const noName: HeaderName = { name: "", attribute: undefined }
@@ -102,7 +102,7 @@ const parse = (record: FetchedRecord): Pick<Message.Message, "attributes" | "hea
   return { attributes, headers }
 }
 
-/** What `parse` finds, without reading the other headers: the last of that name whose value is text. */
+/** One attribute as `parse` finds it, without reading the other headers: the last one whose value is text. */
 const findAttribute = (record: FetchedRecord, name: string): string | undefined => {
   const wanted = attributeHeader(name)
   const { buffer } = record

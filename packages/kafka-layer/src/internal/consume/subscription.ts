@@ -1,4 +1,4 @@
-/** A subscription: sessions one after another, behind one `take`. */
+/** A subscription: one session after another, behind one `take`. */
 import * as Broker from "@event-flow/core/Broker"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import * as Clock from "effect/Clock"
@@ -99,7 +99,7 @@ export const make: (
     const sessions: Effect.Effect<void> = Effect.catch(session, (failure) => {
       lastFailure = failure
       if (Session.isFinal(failure)) return end(failure)
-      // One that was a member starts with short waits again
+      // After a membership, waits begin short again
       if (state === "stable") delay = settings.reconnectDelay
       state = "disconnected"
       detail = failure.detail
@@ -118,7 +118,7 @@ export const make: (
       }),
       Effect.forkScoped
     )
-    // Runs first: whoever still waits or asks learns that it is over
+    // Runs first: fibers that wait in `take`, or call it later, fail with `Closed`
     yield* Effect.addFinalizer(() =>
       Effect.sync(() =>
         intake.fail(
