@@ -49,7 +49,6 @@ export const stream = (command: Command.Any, own: OwnMediator | undefined): AnyS
     return Effect.succeed(streamOf(route.dispatcher, route, command, own))
   }))
 
-/** What a handler sends goes by the flow that runs it; everything else by what is provided. */
 const routeOf = (context: Context.Context<never>, parent: Flow | undefined, command: Command.Any): Route => {
   const definition = (command as unknown as { readonly [TypeId]: Definition | undefined })[TypeId]
   if (definition === undefined) {
@@ -58,8 +57,7 @@ const routeOf = (context: Context.Context<never>, parent: Flow | undefined, comm
         `make it with new ${command._tag}({ ... })`
     )
   }
-  const route = parent?.routes?.get(definition.tag) ??
-    Context.getOrUndefined(context, definition.routeKey)
+  const route = findRoute(context, parent, definition)
   if (route === undefined) {
     // Not reachable without a cast: the type of `send` requires the flow
     throw new Error(
@@ -68,6 +66,21 @@ const routeOf = (context: Context.Context<never>, parent: Flow | undefined, comm
   }
   if (route.definition !== definition) throw anotherClass(route, definition)
   return route
+}
+
+/**
+ * What a handler sends goes by the flow that runs it, unless the handler itself
+ * provides another one; everything else by what is provided.
+ */
+const findRoute = (
+  context: Context.Context<never>,
+  flow: Flow | undefined,
+  { routeKey, tag }: Definition
+): Route | undefined => {
+  const provided = Context.getOrUndefined(context, routeKey)
+  const ofFlow = flow?.routes?.get(tag)
+  if (flow === undefined || ofFlow === undefined) return provided
+  return provided === undefined || provided === Context.getOrUndefined(flow.caller, routeKey) ? ofFlow : provided
 }
 
 const anotherClass = ({ definition: known, dispatcher }: Route, sent: Definition): Error =>
