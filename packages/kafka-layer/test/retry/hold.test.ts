@@ -1,16 +1,7 @@
 /** Without a broker: how retry topics are named and chosen, and how their messages are held back. */
 import { assert, describe, it } from "@effect/vitest"
 import type { Subscriber } from "@event-flow/core"
-import {
-  Broker,
-  ConsumerPolicy,
-  EventFlow,
-  EventHandler,
-  Message,
-  NotificationEvent,
-  Postponed,
-  Settings
-} from "@event-flow/core"
+import { Broker, ConsumerPolicy, EventHandler, Message, NotificationEvent, Postponed, Settings } from "@event-flow/core"
 import { KafkaRetry } from "@event-flow/kafka-layer"
 import { Clock, Duration, Effect, type Fiber, FiberSet, Layer, Schedule } from "effect"
 import { TestClock } from "effect/testing"
@@ -133,9 +124,10 @@ describe("retry topics", () => {
   ) => {
     class Note extends NotificationEvent.Class<Note>()("Note", {}, { topic: "a" }) {}
     const Handle = EventHandler.make("Handle", { on: Note })
-    return KafkaRetry.layer(KafkaRetry.make({ group: "g", delays: ["1 second", "2 seconds"], ...options }), { topics })
+    return KafkaRetry.layer(KafkaRetry.make({ group: "g", delays: ["1 second", "2 seconds"], ...options }), [Handle], {
+      topics
+    })
       .pipe(
-        Layer.provide(EventFlow.layer({ handlers: [Handle] })),
         Layer.provide([
           Handle.toLayer(() => Effect.void),
           Broker.layerNone,
