@@ -8,7 +8,11 @@ const project = (name: string): TestProjectConfiguration => ({
 
 /** The list of test projects. `vitest.config.ts` imports it; a new package with tests is added here. */
 const projects: Array<TestProjectConfiguration> = [
-  project("core"),
+  {
+    extends: true,
+    root: "packages/core",
+    test: { name: "core", setupFiles: ["test/fixtures/opBudget.ts"], sequence: { groupOrder: 1 } }
+  },
   {
     extends: true,
     root: "packages/examples",

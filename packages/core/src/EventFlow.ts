@@ -310,7 +310,10 @@ export const make = <
   }
   FlowLayer.listed(definition)
   const settings = Settings.make(`EventFlow "${name}"`, { prefix: Str.configCase(name), schema: Schema.Struct(fields) })
-  const layerNoDeps = FlowLayer.make(definition, settings)
+  const layerNoDeps = (layerOptions?: Pick<Options, "drainTimeout">) =>
+    Layer.unwrap(
+      Effect.map(settings.check(layerOptions ?? {}), ({ drainTimeout }) => FlowLayer.make(definition, drainTimeout))
+    )
   const layer = (layerOptions?: Options) => {
     const { drainTimeout, source, ...processing } = layerOptions ?? {}
     const emitter = EventEmitter.layer.pipe(

@@ -15,8 +15,7 @@ import type { Collect } from "./Collect.ts"
 import type * as Command from "./Command.ts"
 import type * as Event from "./Event.ts"
 import { makeHandler } from "./internal/definition/handlerDefinition.ts"
-
-const TypeId = "~@event-flow/core/EventHandler"
+import * as Models from "./internal/definition/models.ts"
 
 /**
  * The requirement that the implementation of an event handler is provided: in
@@ -51,15 +50,7 @@ export type HandlerFunction<Event, Error, Emits, R> = (
  * @category models
  * @since 0.1.0
  */
-export interface Any {
-  readonly [TypeId]: typeof TypeId
-  readonly name: string
-  /** The events that it handles. */
-  readonly on: ReadonlyArray<Event.AnyClass>
-  readonly emits: ReadonlyArray<Event.AnyClass>
-  readonly sends: ReadonlyArray<Command.Target>
-  readonly errorSchema: Schema.Top
-}
+export interface Any extends Models.HandlerDefinition {}
 
 /**
  * The definition of a handler. `On` is the union of the event classes that it
@@ -202,7 +193,7 @@ export const make = <
   readonly error?: Error | undefined
 }): EventHandler<Name, EventClass<On>, Error, Emits, Sends> =>
   makeHandler({
-    [TypeId]: TypeId,
+    [Models.HandlerTypeId]: Models.HandlerTypeId,
     name,
     on: isList(options.on) ? options.on : [options.on],
     emits: options.emits ?? [],

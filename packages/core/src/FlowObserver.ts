@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import type * as Event from "./Event.ts"
-import { addObserver } from "./internal/dispatch/observers.ts"
+import { addObserver } from "./internal/dispatch/observerKeys.ts"
 import type { Message } from "./Message.ts"
 
 /**

@@ -17,9 +17,7 @@ import * as Exit from "effect/Exit"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { unhandled } from "effect/Types"
-import type * as Command from "./Command.ts"
-
-const TypeId = "~@event-flow/core/Middleware"
+import * as Models from "./internal/definition/models.ts"
 
 /**
  * Stands for the handler's result, which middleware passes on without seeing it.
@@ -43,9 +41,9 @@ export interface Info {
   /** The command's tag. */
   readonly tag: string
   /** The command itself, with its fields. */
-  readonly command: Command.Any & { readonly [field: string]: unknown }
-  /** The command's definition. */
-  readonly definition: Command.AnyClass
+  readonly command: { readonly _tag: string; readonly [field: string]: unknown }
+  /** The command's definition, as `Command.AnyClass`. */
+  readonly definition: Models.CommandDefinition
 }
 
 /**
@@ -62,8 +60,6 @@ export interface Middleware<Provides, E, Requires> {
   ): Effect.Effect<SuccessValue, unhandled | E, Requires>
 }
 
-type Keys = ReadonlyArray<Context.Key<unknown, unknown>>
-
 /**
  * Any middleware, as listed in a definition.
  *
@@ -71,19 +67,7 @@ type Keys = ReadonlyArray<Context.Key<unknown, unknown>>
  * @category models
  * @since 0.1.0
  */
-export interface Any {
-  readonly [TypeId]: typeof TypeId
-  /** Schema of the errors that it adds. */
-  readonly error: Schema.Top
-  /** The services that it provides to what it wraps. */
-  readonly provides: Keys
-  /** The services that it requires. */
-  readonly requires: Keys
-  readonly "~provides": unknown
-  readonly "~requires": unknown
-  /** The service that implements it; never: it carries its own implementation. */
-  readonly "~service": unknown
-}
+export interface Any extends Models.MiddlewareDefinition {}
 
 /**
  * A middleware that is a service: declared here, implemented by a layer.
@@ -96,10 +80,10 @@ export interface ServiceClass<Self, Id extends string, Provides, E extends Schem
   extends Context.Service<Self, Middleware<Provides, E["Type"], Requires>>
 {
   new(_: never): Context.ServiceClass.Shape<Id, Middleware<Provides, E["Type"], Requires>>
-  readonly [TypeId]: typeof TypeId
+  readonly [Models.MiddlewareTypeId]: typeof Models.MiddlewareTypeId
   readonly error: E
-  readonly provides: Keys
-  readonly requires: Keys
+  readonly provides: Models.Keys
+  readonly requires: Models.Keys
   readonly "~provides": Provides
   readonly "~requires": Requires
   readonly "~service": Self
@@ -159,7 +143,7 @@ export type Errors<M extends ReadonlyArray<Any>> = M[number]["error"]["Type"]
  * @category models
  * @since 0.1.0
  */
-export interface Options<Provides extends Keys, E extends Schema.Top, Requires extends Keys> {
+export interface Options<Provides extends Models.Keys, E extends Schema.Top, Requires extends Models.Keys> {
   /** The services that it provides to what it wraps. Default: none. */
   readonly provides?: Provides | undefined
   /**
@@ -211,9 +195,9 @@ export interface Options<Provides extends Keys, E extends Schema.Top, Requires e
 export const Service = <Self>() =>
 <
   const Id extends string,
-  const Provides extends Keys = readonly [],
+  const Provides extends Models.Keys = readonly [],
   E extends Schema.Top = Schema.Never,
-  const Requires extends Keys = readonly []
+  const Requires extends Models.Keys = readonly []
 >(
   id: Id,
   options?: Options<Provides, E, Requires> | undefined
@@ -221,7 +205,7 @@ export const Service = <Self>() =>
   const service = Context.Service<Self, unknown>(id)
   // The type-only fields exist in types alone
   return Object.assign(service, {
-    [TypeId]: TypeId,
+    [Models.MiddlewareTypeId]: Models.MiddlewareTypeId,
     error: options?.error ?? Schema.Never,
     provides: options?.provides ?? [],
     requires: options?.requires ?? []
@@ -250,15 +234,15 @@ export const Service = <Self>() =>
  * @since 0.1.0
  */
 export const make = <
-  const Provides extends Keys = readonly [],
+  const Provides extends Models.Keys = readonly [],
   E extends Schema.Top = Schema.Never,
-  const Requires extends Keys = readonly []
+  const Requires extends Models.Keys = readonly []
 >(
   apply: Middleware<Provides[number]["Identifier"], E["Type"], Requires[number]["Identifier"]>,
   options?: Options<Provides, E, Requires> | undefined
 ): Inline<Provides[number]["Identifier"], E, Requires[number]["Identifier"]> =>
   ({
-    [TypeId]: TypeId,
+    [Models.MiddlewareTypeId]: Models.MiddlewareTypeId,
     apply,
     error: options?.error ?? Schema.Never,
     provides: options?.provides ?? [],

@@ -16,7 +16,7 @@ import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
-import { A, bodyOf, Do, flow, News, RecordingBroker } from "./fixtures.ts"
+import { A, adjust, bodyOf, Do, flow, News, RecordingBroker } from "./fixtures.ts"
 
 const known = (...classes: ReadonlyArray<NotificationEvent.AnyClass>) => new Map(classes.map((one) => [one.tag, one]))
 
@@ -65,9 +65,9 @@ describe("attributes", () => {
         Effect.provide(flow({ broker: broker.layer, events: [new News({ n: 1 }), new News({ n: 2 })] }))
       )
       const [first, second] = broker.batches[0]!
-      yield* TestClock.adjust("1 minute")
+      yield* adjust("1 minute")
       const attributes = first!.attributes
-      yield* TestClock.adjust("1 minute")
+      yield* adjust("1 minute")
       assert.strictEqual(first!.attributes, attributes)
       const { correlationid, id, ...rest } = attributes
       assert.deepStrictEqual(rest, {

@@ -26,8 +26,9 @@ export class FakeSubscriber {
       })
   })
 
+  /** Delivers messages as one batch. */
   readonly deliver = (...messages: ReadonlyArray<Message.Message>): Effect.Effect<void> =>
-    Effect.forEach(messages, (message) => Queue.offer(this.#deliveries, this.#delivery(message)), { discard: true })
+    Effect.asVoid(Queue.offerAll(this.#deliveries, messages.map((message) => this.#delivery(message))))
 
   /** Takes unanswered deliveries back. */
   readonly revokeSilently = (isRevoked: (message: Message.Message) => boolean): Effect.Effect<void> =>

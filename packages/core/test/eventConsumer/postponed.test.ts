@@ -12,8 +12,7 @@ import {
   Postponed
 } from "@event-flow/core"
 import { Effect, Layer, Schema } from "effect"
-import { TestClock } from "effect/testing"
-import { RecordingLogger } from "../fixtures.ts"
+import { adjust, RecordingLogger } from "../fixtures.ts"
 
 class Note extends NotificationEvent.Class<Note>()("Note", { n: Schema.Int }, { topic: "notes" }) {}
 const Handle = EventHandler.make("Handle", { on: Note, error: Schema.String })
@@ -48,7 +47,7 @@ const after = (
   Effect.gen(function*() {
     const broker = yield* Broker.Broker
     const memory = yield* MemoryBroker.MemoryBroker
-    yield* TestClock.adjust(100)
+    yield* adjust(100)
     yield* broker.publish([note(headers)])
     yield* memory.awaitIdle
     return yield* memory.messages(topic)

@@ -1,6 +1,6 @@
 /**
- * The deliveries of one subscription: those that wait to be taken and those
- * that were taken and not settled, over the channels that come and go.
+ * The deliveries of one subscription, over the channels that come and go: those
+ * that wait to be taken, and those that were taken and are not settled.
  */
 import { Waiters } from "@event-flow/core/BrokerLayer"
 import type * as Message from "@event-flow/core/Message"
@@ -214,7 +214,7 @@ export class Deliveries {
   }
 }
 
-/** A channel that is gone throws; its end is heard of elsewhere, and the server delivers again. */
+/** A closed channel throws. Its end is handled elsewhere, and the server delivers the messages again. */
 const attempt = (tell: () => void): void => {
   try {
     tell()

@@ -12,7 +12,7 @@ import {
   NotificationEvent
 } from "@event-flow/core"
 import { Migrations, Outbox, OutboxRelay, Transactional } from "@event-flow/sql-layer"
-import { Effect, Layer, References, Schema } from "effect"
+import { Deferred, Effect, Layer, References, Schema } from "effect"
 import { SqlClient, SqlError } from "effect/sql"
 import { type ClientOptions, freshDatabaseLayer, type FreshOptions } from "./support.ts"
 
@@ -157,4 +157,14 @@ export const recorder = () => {
       Effect.provide(OutboxRelay.layerManual().pipe(Layer.provide(layer), Layer.fresh))
     )
   }
+}
+
+/** Waits for a second one that comes here, once; whoever comes later does not wait. */
+export const meeting = () => {
+  const both = Deferred.makeUnsafe<void>()
+  let arrived = 0
+  return Effect.suspend(() => {
+    if (++arrived === 2) Deferred.doneUnsafe(both, Effect.void)
+    return Deferred.await(both)
+  })
 }

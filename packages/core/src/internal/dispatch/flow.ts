@@ -4,12 +4,10 @@
  */
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
-import type * as Correlation from "../../Correlation.ts"
 import { attribute } from "../../Message.ts"
 import type { Delivery } from "../../Subscriber.ts"
 import type { GivenServices } from "./givenServices.ts"
 import type { Watching } from "./observers.ts"
-import type { Routes } from "./route.ts"
 
 type AnyContext = Context.Context<never>
 
@@ -18,6 +16,14 @@ export const CurrentFlow: Context.Reference<Flow | undefined> = Context.Referenc
   "@event-flow/core/internal/CurrentFlow",
   { defaultValue: () => undefined }
 )
+
+/** What a dispatcher provides for each command, by tag; see `route.ts`. */
+export type Routes = ReadonlyMap<string, object>
+
+interface Ids {
+  readonly correlationId: string
+  readonly causationId: string | undefined
+}
 
 interface Origin {
   readonly correlationId: string | undefined
@@ -29,7 +35,7 @@ interface Origin {
  * It also keeps the two contexts that let handlers share the work of joining
  * contexts. All of it is made when first needed: most flows need little of it.
  */
-export class Flow implements Correlation.Correlation {
+export class Flow implements Ids {
   /** The context of whoever sent the command. */
   readonly caller: AnyContext
   /** The commands that the handlers of this flow may send. */
@@ -75,7 +81,7 @@ export class Flow implements Correlation.Correlation {
   }
 
   /** The same flow, under another correlation. */
-  static correlated(caller: AnyContext, correlation: Correlation.Correlation): Flow {
+  static correlated(caller: AnyContext, correlation: Ids): Flow {
     const parent = Context.get(caller, CurrentFlow)
     const { causationId, correlationId } = correlation
     const origin: Origin = { correlationId, causationId, delivery: parent?.delivery }

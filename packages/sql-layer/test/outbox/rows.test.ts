@@ -1,44 +1,27 @@
-/** What `Outbox.layer` writes, when it refuses to, and that a relay reads back what was published. */
-import { PgClient } from "@effect/sql-pg"
+/** What `Outbox.layer` writes, and that a relay reads back what was published. */
 import { assert, it, layer } from "@effect/vitest"
-import { Broker, Command, EventFlow, Mediator, Message } from "@event-flow/core"
+import { Broker, EventFlow, Mediator, Message } from "@event-flow/core"
 import { RecordingBroker } from "@event-flow/core/testing"
 import { Outbox, OutboxRelay, Tables } from "@event-flow/sql-layer"
-import { Array as Arr, Deferred, Effect, Fiber, Layer, Queue, Schema } from "effect"
+import { Array as Arr, Effect, Layer, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import {
   Announced,
   announced,
-  Boom,
   database,
-  emits,
-  Failure,
   flow,
-  nothing,
   OnChecked,
   onChecked,
   OnPlaced,
   onPlaced,
   Place,
   place,
-  recorder,
-  write,
-  written
-} from "./support/orders.ts"
-import { eventually, freshDatabaseLayer, withServer } from "./support/support.ts"
+  recorder
+} from "../support/orders.ts"
+import { encoder, message, over, plain, put } from "../support/outbox.ts"
+import { withServer } from "../support/support.ts"
 
-const encoder = new TextEncoder()
 const send = Mediator.send(new Place({ id: "a" }))
-
-const message = (options: Partial<Parameters<typeof Message.make>[0]> = {}): Message.Message =>
-  Message.make({ topic: "t", body: encoder.encode("body"), ...options })
-
-const publish = (...messages: Arr.NonEmptyReadonlyArray<Message.Message>) =>
-  Broker.Broker.use((broker) => broker.publish(messages))
-
-/** In a transaction. */
-const put = (...messages: Arr.NonEmptyReadonlyArray<Message.Message>) =>
-  Effect.flatMap(SqlClient.SqlClient, (sql) => sql.withTransaction(publish(...messages)))
 
 /** Through the table and a relay; in the order in which they were published. */
 const through = (messages: ReadonlyArray<Message.Message>) =>
@@ -58,19 +41,6 @@ const through = (messages: ReadonlyArray<Message.Message>) =>
         return plain(Message.copy(message, { attributes }))
       })
   })
-
-/** For comparisons: bytes as arrays, whatever class they are of. */
-const plain = (message: Message.Message) => ({
-  topic: message.topic,
-  key: bytesOrText(message.key),
-  attributes: { ...message.attributes },
-  headers: Object.fromEntries(Object.entries(message.headers).map(([name, value]) => [name, bytesOrText(value)])),
-  body: [...message.body]
-})
-const bytesOrText = (value: string | Uint8Array | undefined) =>
-  typeof value === "string" || value === undefined ? value : [...value]
-
-const over = (options?: Outbox.Options) => Outbox.layer(options).pipe(Layer.provideMerge(database()))
 
 const direct = EventFlow.layer({ handlers: [OnPlaced, OnChecked] }).pipe(
   Layer.provideMerge(Place.toLayer(place)),
@@ -278,148 +248,6 @@ withServer("what a relay reads", () => {
   })
 })
 
-const reasonOf = <A, E, R>(effect: Effect.Effect<A, E | Broker.PublishError, R>) =>
-  Effect.flatMap(
-    Effect.flip(effect),
-    (error) => error instanceof Broker.PublishError ? Effect.succeed(error.reason) : Effect.die(error)
-  )
-
-/** While another transaction has locked the outbox. */
-const whileLocked = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.scoped(Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    const isLocked = yield* Deferred.make<void>()
-    yield* sql`LOCK TABLE event_flow_outbox`.pipe(
-      Effect.andThen(Deferred.succeed(isLocked, undefined)),
-      Effect.andThen(Effect.never),
-      sql.withTransaction,
-      Effect.forkScoped
-    )
-    yield* Deferred.await(isLocked)
-    return yield* effect
-  }))
-
-withServer("the outbox refuses", () => {
-  class Careless extends Command.Class<Careless>()("Careless", { error: Failure, emits }) {}
-  const careless = Careless.toLayer((_, { collect }) => collect(new Announced({ id: "careless" })))
-
-  it.live("messages outside of a transaction, and says what to do", () =>
-    Effect.gen(function*() {
-      const reason = yield* reasonOf(Mediator.send(new Careless()))
-      assert.strictEqual(reason._tag, "TransactionRequired")
-      assert.isFalse(reason.isRetryable)
-      for (const remedy of ["Transactional.make()", "sql.withTransaction", "allowOutsideTransaction"]) {
-        assert.include(reason.detail, remedy)
-      }
-      assert.deepStrictEqual(yield* nothing, [])
-    }).pipe(Effect.provide(careless.pipe(Layer.provideMerge(flow())))))
-
-  it.live("not so where that is allowed: they are there whatever becomes of the rest", () =>
-    Effect.gen(function*() {
-      yield* Mediator.send(new Careless())
-      assert.deepStrictEqual(yield* announced, ["careless"])
-    }).pipe(Effect.provide(careless.pipe(Layer.provideMerge(flow({ outbox: { allowOutsideTransaction: true } }))))))
-
-  it.live("a transaction of another client", () =>
-    Effect.gen(function*() {
-      const other = yield* Layer.build(Layer.fresh(database()))
-      const reason = yield* reasonOf(Effect.flatMap(
-        Effect.provide(SqlClient.SqlClient, other),
-        (sql) => sql.withTransaction(publish(message()))
-      ))
-      assert.strictEqual(reason._tag, "TransactionRequired")
-    }).pipe(Effect.provide(over())))
-
-  it.live("UnknownTopic where the table is missing, and asks for the migrations", () =>
-    Effect.gen(function*() {
-      const reason = yield* reasonOf(put(message()))
-      assert.strictEqual(reason._tag, "UnknownTopic")
-      assert.include(reason.detail, "\"event_flow_outbox\" does not exist")
-      assert.include(reason.detail, "Migrations")
-    }).pipe(Effect.provide(Outbox.layer().pipe(Layer.provideMerge(freshDatabaseLayer())))))
-
-  it.live("NotAuthorised where it may not write", () =>
-    Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      yield* sql`SET SESSION AUTHORIZATION pg_monitor`
-      const reason = yield* reasonOf(put(message()))
-      assert.strictEqual(reason._tag, "NotAuthorised")
-    }).pipe(Effect.provide(Outbox.layer().pipe(Layer.provideMerge(database({ maxConnections: 1 }))))))
-
-  it.live("Timeout where a statement takes too long", () =>
-    Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      for (const setting of ["lock_timeout", "statement_timeout"]) {
-        const reason = yield* reasonOf(
-          sql.withTransaction(Effect.andThen(sql.unsafe(`SET LOCAL ${setting} = '50ms'`), publish(message())))
-        )
-        assert.strictEqual(reason._tag, "Timeout")
-        assert.isTrue(reason.isRetryable)
-      }
-    }).pipe(whileLocked, Effect.provide(over())))
-
-  it.live("Unreachable where an administrator ends its session, as a server does that stops", () =>
-    Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      const publishing = yield* Effect.forkChild(reasonOf(send), { startImmediately: true })
-      yield* eventually(
-        "it waits, and is ended",
-        Effect.map(
-          sql`SELECT pg_terminate_backend(pid) FROM pg_locks
-            WHERE NOT granted AND relation = 'event_flow_outbox'::regclass`,
-          (rows) => rows.length > 0
-        )
-      )
-      const reason = yield* Fiber.join(publishing)
-      assert.strictEqual(reason._tag, "Unreachable")
-      assert.isTrue(reason.isRetryable)
-    }).pipe(whileLocked, Effect.provide(flow())))
-
-  it.live("MessageTooLarge for one that no relay could read, which would be in the way of all others", () =>
-    Effect.gen(function*() {
-      const large = message({ body: new Uint8Array(16 * 1024 * 1024) })
-      const error = yield* Effect.flip(put(message(), Message.copy(large, { topic: "large" })))
-      assert.isTrue(error._tag === "PublishError" && error.reason._tag === "MessageTooLarge" && error.topic === "large")
-      assert.include(error.message, "maxMessageSize")
-      assert.deepStrictEqual(yield* announced, [])
-      // What is just small enough is read
-      yield* put(message({ body: new Uint8Array(16 * 1024 * 1024 - 200) }))
-      assert.strictEqual(yield* recorder().drain, 1)
-    }).pipe(Effect.provide(over())))
-
-  it.live("MessageTooLarge by what its client reads, whichever column it is", () =>
-    Effect.gen(function*() {
-      const part = "ü".repeat(30_000)
-      for (
-        const large of [
-          message({ key: part, body: new Uint8Array(10_000) }),
-          message({ key: encoder.encode(part), body: new Uint8Array(10_000) }),
-          message({ headers: { part }, body: new Uint8Array(10_000) }),
-          message({ attributes: { part }, body: new Uint8Array(10_000) })
-        ]
-      ) {
-        assert.strictEqual((yield* reasonOf(put(large)))._tag, "MessageTooLarge")
-      }
-      yield* put(message({ headers: { part } }))
-      assert.strictEqual(yield* recorder().drain, 1)
-    }).pipe(Effect.provide(Outbox.layer().pipe(Layer.provideMerge(database({ maxMessageSize: 65_536 }))))))
-
-  it.live("Rejected for anything else", () =>
-    Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
-      yield* sql`ALTER TABLE event_flow_outbox ADD CHECK (topic <> 'forbidden')`
-      const reason = yield* reasonOf(put(message({ topic: "forbidden" })))
-      assert.strictEqual(reason._tag, "Rejected")
-    }).pipe(Effect.provide(over())))
-
-  it.live("a message that lost its attributes in a copy, with a defect", () =>
-    Effect.gen(function*() {
-      const { attributes: _, ...broken } = message()
-      const exit = yield* Effect.exit(put(broken as Message.Message))
-      assert.include(String(exit), "lost its attributes")
-    }).pipe(Effect.provide(over())))
-})
-
 withServer("a relay", () => {
   it.live("lets a row wait whose key is longer than an index takes, and goes on with others", () =>
     Effect.gen(function*() {
@@ -442,86 +270,4 @@ withServer("a relay", () => {
       assert.strictEqual(yield* Effect.provide(OutboxRelay.drainNow, relay), 0)
       assert.deepStrictEqual(published, ["good"])
     }).pipe(Effect.provide(over())))
-})
-
-withServer("relays are told", () => {
-  const listening = Effect.flatMap(PgClient.PgClient, (sql) => sql.listen("event_flow_outbox"))
-  /** Behind all notifications that are on their way. */
-  const mark = Effect.flatMap(PgClient.PgClient, (sql) => sql.notify("event_flow_outbox", "mark"))
-
-  it.live("after a commit", () =>
-    Effect.gen(function*() {
-      const told = yield* listening
-      yield* send
-      assert.strictEqual((yield* Queue.take(told)).payload, "")
-    }).pipe(Effect.scoped, Effect.provide(flow())))
-
-  it.live("neither before it nor after a roll-back", () =>
-    Effect.gen(function*() {
-      const told = yield* listening
-      const sql = yield* SqlClient.SqlClient
-      const broken = yield* Effect.flip(sql.withTransaction(
-        Effect.gen(function*() {
-          yield* publish(message())
-          yield* Effect.forkDetach(mark).pipe(Effect.flatMap(Fiber.join))
-          return yield* new Boom({ id: "a" })
-        })
-      ))
-      assert.strictEqual(broken._tag, "Boom")
-      yield* mark
-      assert.deepStrictEqual((yield* Queue.takeN(told, 2)).map(({ payload }) => payload), ["mark", "mark"])
-      assert.deepStrictEqual(yield* announced, [])
-    }).pipe(Effect.scoped, Effect.provide(over())))
-
-  it.live("not where that is switched off", () =>
-    Effect.gen(function*() {
-      const told = yield* listening
-      yield* put(message())
-      yield* mark
-      assert.strictEqual((yield* Queue.take(told)).payload, "mark")
-    }).pipe(Effect.scoped, Effect.provide(over({ notify: false }))))
-
-  it.live("once for many commits of a moment, and again for later ones", () =>
-    Effect.gen(function*() {
-      const told = yield* listening
-      yield* Effect.forEach(Arr.range(1, 100), (i) => Mediator.send(new Place({ id: String(i) })), { concurrency: 50 })
-      yield* Queue.take(told)
-      yield* mark
-      const before: Array<string> = []
-      while (before.at(-1) !== "mark") before.push((yield* Queue.take(told)).payload)
-      assert.isBelow(before.length, 60)
-      yield* Queue.clear(told)
-      yield* send
-      assert.strictEqual((yield* Queue.take(told)).payload, "")
-      assert.strictEqual((yield* written).length, 101)
-    }).pipe(
-      Effect.scoped,
-      Effect.provide(flow({
-        client: { maxConnections: 20 },
-        place: ({ id }, { collect }) => write(id).pipe(Effect.andThen(collect(new Announced({ id }))), Effect.as(id))
-      }))
-    ))
-
-  it.live("once for a commit, and not again and again", () =>
-    Effect.gen(function*() {
-      const told = yield* listening
-      const sql = yield* SqlClient.SqlClient
-      yield* put(message())
-      assert.strictEqual((yield* Queue.take(told)).payload, "")
-      for (let i = 0; i < 200; i++) yield* sql`SELECT 1`
-      yield* mark
-      assert.strictEqual((yield* Queue.take(told)).payload, "mark")
-    }).pipe(Effect.scoped, Effect.provide(over())))
-
-  it.live("again after that has failed, which harms nobody", () =>
-    Effect.gen(function*() {
-      const told = yield* listening
-      const sql = yield* SqlClient.SqlClient
-      yield* sql`ALTER FUNCTION pg_catalog.pg_notify(text, text) RENAME TO pg_notify_away`
-      yield* put(message())
-      // Behind the attempt, on the one connection that is left
-      yield* sql`ALTER FUNCTION pg_catalog.pg_notify_away(text, text) RENAME TO pg_notify`
-      yield* put(message())
-      assert.strictEqual((yield* Queue.take(told)).payload, "")
-    }).pipe(Effect.scoped, Effect.provide(Outbox.layer().pipe(Layer.provideMerge(database({ maxConnections: 2 }))))))
 })
