@@ -4,6 +4,7 @@
  */
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
+import { attribute } from "../../Message.ts"
 import type { Delivery } from "../../Subscriber.ts"
 import type { GivenServices } from "./givenServices.ts"
 import type { Watching } from "./observers.ts"
@@ -96,11 +97,9 @@ export class Flow implements Ids {
     caller: AnyContext,
     routes: Routes | undefined,
     delivery: Delivery,
-    correlation: { readonly correlationId: string | undefined; readonly causationId: string | undefined },
     watching: Watching | undefined
   ): Flow {
-    const { causationId, correlationId } = correlation
-    return new Flow(caller, { correlationId, causationId, delivery }, routes, 0, watching)
+    return new Flow(caller, new Consumed(delivery), routes, 0, watching)
   }
 
   /** This flow for handlers that run beside those of other depths. */
@@ -152,6 +151,23 @@ export class Flow implements Ids {
     this.#context = undefined
     this.#joined = undefined
     this.#handlers = undefined
+  }
+}
+
+/** A consumed message as the origin of a flow. Its attributes are read when they are asked for. */
+class Consumed implements Origin {
+  readonly delivery: Delivery
+
+  constructor(delivery: Delivery) {
+    this.delivery = delivery
+  }
+
+  get correlationId(): string | undefined {
+    return attribute(this.delivery.message, "correlationid") ?? this.causationId
+  }
+
+  get causationId(): string | undefined {
+    return attribute(this.delivery.message, "id")
   }
 }
 
