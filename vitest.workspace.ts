@@ -1,11 +1,5 @@
 import type { TestProjectConfiguration } from "vitest/config"
 
-const project = (name: string): TestProjectConfiguration => ({
-  extends: true,
-  root: `packages/${name}`,
-  test: { name, sequence: { groupOrder: 1 } }
-})
-
 /** The list of test projects. `vitest.config.ts` imports it; a new package with tests is added here. */
 const projects: Array<TestProjectConfiguration> = [
   {

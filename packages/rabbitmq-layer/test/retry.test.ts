@@ -2,7 +2,6 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Broker from "@event-flow/core/Broker"
 import * as BrokerLayer from "@event-flow/core/BrokerLayer"
 import * as ConsumerPolicy from "@event-flow/core/ConsumerPolicy"
-import * as EventFlow from "@event-flow/core/EventFlow"
 import * as EventHandler from "@event-flow/core/EventHandler"
 import * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import * as Settings from "@event-flow/core/Settings"
@@ -22,8 +21,7 @@ const consumer = (retry: RabbitRetry.RabbitRetry, topic: string, failures: (n: n
   class Note extends NotificationEvent.Class<Note>()("Note", { n: Schema.Int }, { topic }) {}
   const Handle = EventHandler.make("Handle", { on: Note, error: Schema.String })
   const runs: Array<{ readonly n: number; readonly at: number }> = []
-  const layer = RabbitRetry.layer(retry).pipe(
-    Layer.provide(EventFlow.layer({ handlers: [Handle] })),
+  const layer = RabbitRetry.layer(retry, [Handle]).pipe(
     Layer.provide(Handle.toLayer(({ n }) =>
       Effect.suspend(() => {
         runs.push({ n, at: performance.now() })

@@ -5,7 +5,6 @@ import {
   Broker,
   BrokerLayer,
   ConsumerPolicy,
-  EventFlow,
   EventHandler,
   Message,
   NotificationEvent,
@@ -133,9 +132,10 @@ describe("retry topics", () => {
   ) => {
     class Note extends NotificationEvent.Class<Note>()("Note", {}, { topic: "a" }) {}
     const Handle = EventHandler.make("Handle", { on: Note })
-    return KafkaRetry.layer(KafkaRetry.make({ group: "g", delays: ["1 second", "2 seconds"], ...options }), { topics })
+    return KafkaRetry.layer(KafkaRetry.make({ group: "g", delays: ["1 second", "2 seconds"], ...options }), [Handle], {
+      topics
+    })
       .pipe(
-        Layer.provide(EventFlow.layer({ handlers: [Handle] })),
         Layer.provide([
           Handle.toLayer(() => Effect.void),
           Broker.layerNone,
