@@ -10,10 +10,10 @@
  * @stability unstable
  * @since 0.1.0
  */
+import { decodeRetry } from "@event-flow/core/BrokerLayer"
 import * as ConsumerPolicy from "@event-flow/core/ConsumerPolicy"
 import * as EventConsumer from "@event-flow/core/EventConsumer"
 import type * as NotificationEvent from "@event-flow/core/NotificationEvent"
-import * as Postponed from "@event-flow/core/Postponed"
 import * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import * as Arr from "effect/Array"
@@ -145,7 +145,7 @@ export const make = (options: Options): RabbitRetry => {
     "~policy": (queueName) => (failure) => {
       if (failure._tag !== "HandlerFailed") return otherwise
       const { message } = failure
-      const step = (Postponed.read(message, group)?.step ?? 0) + 1
+      const step = (decodeRetry(message, group)?.step ?? 0) + 1
       const delay = delays[step - 1]
       const last = delay === undefined ? otherwise : ConsumerPolicy.postpone({
         topic: Names.retryQueue(queueName(group, message.topic), step, delay),
@@ -213,8 +213,8 @@ export type Requirements<S extends EventConsumer.Source, Dedupe extends boolean>
  * of the next delay, and acknowledged when the server has confirmed that. A crash
  * between the two makes a duplicate and loses nothing. When the delay is over, the
  * server moves the message to the queue of its group; other groups do not get it.
- * The message keeps its id, attributes, key and body. The headers of `Postponed`
- * say what happened and when it is due.
+ * The message keeps its id, attributes, key and body. Its headers
+ * (`BrokerLayer.RetryHeaders`) say what happened and when it is due.
  *
  * The subscription declares the queues of the delays. With `declare: false` they
  * must exist (`RabbitRetry.specs`).

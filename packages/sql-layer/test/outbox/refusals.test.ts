@@ -1,6 +1,6 @@
 /** When `Outbox.layer` refuses a message, and what it says. */
 import { assert, it } from "@effect/vitest"
-import { Broker, Command, Mediator, Message } from "@event-flow/core"
+import { Broker, Command, EventFlow, Mediator, Message } from "@event-flow/core"
 import { Outbox } from "@event-flow/sql-layer"
 import { Deferred, Effect, Fiber, Layer } from "effect"
 import { SqlClient } from "effect/sql"
@@ -33,7 +33,13 @@ const whileLocked = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
 
 withServer("the outbox refuses", () => {
   class Careless extends Command.Class<Careless>()("Careless", { error: Failure, emits }) {}
-  const careless = Careless.toLayer((_, { collect }) => collect(new Announced({ id: "careless" })))
+  class Carelessly extends EventFlow.make("Carelessly", { commands: [Careless] }) {}
+  const careless = (outbox?: Outbox.Options) =>
+    Carelessly.layer().pipe(
+      Layer.provide(Careless.toLayer((_, { collect }) => collect(new Announced({ id: "careless" })))),
+      Layer.provide(Outbox.layer(outbox)),
+      Layer.provideMerge(database())
+    )
 
   it.live("messages outside of a transaction, and says what to do", () =>
     Effect.gen(function*() {
@@ -44,13 +50,13 @@ withServer("the outbox refuses", () => {
         assert.include(reason.detail, remedy)
       }
       assert.deepStrictEqual(yield* nothing, [])
-    }).pipe(Effect.provide(careless.pipe(Layer.provideMerge(flow())))))
+    }).pipe(Effect.provide(careless())))
 
   it.live("not so where that is allowed: they are there whatever becomes of the rest", () =>
     Effect.gen(function*() {
       yield* Mediator.send(new Careless())
       assert.deepStrictEqual(yield* announced, ["careless"])
-    }).pipe(Effect.provide(careless.pipe(Layer.provideMerge(flow({ outbox: { allowOutsideTransaction: true } }))))))
+    }).pipe(Effect.provide(careless({ allowOutsideTransaction: true }))))
 
   it.live("a transaction of another client", () =>
     Effect.gen(function*() {

@@ -1,6 +1,6 @@
 /** What `Outbox.layer` writes, and that a relay reads back what was published. */
 import { assert, it, layer } from "@effect/vitest"
-import { Broker, EventFlow, Mediator, Message } from "@event-flow/core"
+import { Broker, Mediator, Message } from "@event-flow/core"
 import { RecordingBroker } from "@event-flow/core/testing"
 import { Outbox, OutboxRelay, Tables } from "@event-flow/sql-layer"
 import { Array as Arr, Effect, Layer, Schema } from "effect"
@@ -10,12 +10,15 @@ import {
   announced,
   database,
   flow,
+  needsSql,
   OnChecked,
   onChecked,
   OnPlaced,
   onPlaced,
+  Orders,
   Place,
   place,
+  PlaceSerializably,
   recorder
 } from "../support/orders.ts"
 import { encoder, message, over, plain, put } from "../support/outbox.ts"
@@ -42,9 +45,9 @@ const through = (messages: ReadonlyArray<Message.Message>) =>
       })
   })
 
-const direct = EventFlow.layer({ handlers: [OnPlaced, OnChecked] }).pipe(
-  Layer.provideMerge(Place.toLayer(place)),
-  Layer.provide([OnPlaced.toLayer(onPlaced), OnChecked.toLayer(onChecked)]),
+const direct = Orders.layer().pipe(
+  Layer.provide([Place.toLayer(needsSql, place), PlaceSerializably.toLayer(needsSql, place)]),
+  Layer.provide([OnPlaced.toLayer(needsSql, onPlaced), OnChecked.toLayer(needsSql, onChecked)]),
   Layer.provideMerge(RecordingBroker.layer),
   Layer.provideMerge(database())
 )

@@ -1,6 +1,6 @@
 /** What `Transactional` makes one transaction, and that it rolls back as one. */
 import { assert, it } from "@effect/vitest"
-import { Command, Mediator } from "@event-flow/core"
+import { Command, EventFlow, Mediator } from "@event-flow/core"
 import { Transactional } from "@event-flow/sql-layer"
 import { Deferred, Effect, Exit, Fiber, Layer, Schema } from "effect"
 import { SqlClient } from "effect/sql"
@@ -57,7 +57,7 @@ withServer("Transactional commits", () => {
       })))
     }))
 
-  for (const concurrency of [1, 4, Infinity]) {
+  for (const concurrency of [1, 4, "unbounded"] as const) {
     it.live(`of ${concurrency} event handlers at a time, over one connection`, () =>
       Effect.gen(function*() {
         yield* send
@@ -84,17 +84,21 @@ withServer("Transactional commits", () => {
       error: Failure,
       middleware: [Transactional.make({ isolation })]
     }) {}
+    class Asking extends EventFlow.make("Asking", { commands: [Ask] }) {}
     it.live(`in the isolation that was asked for: ${isolation}`, () =>
       Effect.gen(function*() {
         assert.strictEqual(yield* Mediator.send(new Ask()), isolation ?? "read committed")
       }).pipe(Effect.provide(
-        Ask.toLayer(() =>
-          Effect.gen(function*() {
+        Asking.layer().pipe(
+          Layer.provide(Ask.toLayer(Effect.gen(function*() {
             const sql = yield* SqlClient.SqlClient
-            const [row] = yield* sql<{ level: string }>`SELECT current_setting('transaction_isolation') AS level`
-            return row!.level
-          })
-        ).pipe(Layer.provideMerge(flow()))
+            return Effect.fnUntraced(function*() {
+              const [row] = yield* sql<{ level: string }>`SELECT current_setting('transaction_isolation') AS level`
+              return row!.level
+            })
+          }))),
+          Layer.provideMerge(flow())
+        )
       )))
   }
 })

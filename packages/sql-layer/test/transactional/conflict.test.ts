@@ -1,6 +1,6 @@
 /** A dispatch runs again after a conflict with other transactions. */
 import { assert, it } from "@effect/vitest"
-import { Command, Mediator } from "@event-flow/core"
+import { Command, EventFlow, Mediator } from "@event-flow/core"
 import { Transactional } from "@event-flow/sql-layer"
 import { Cause, Effect, Exit, Fiber, Layer, Schedule } from "effect"
 import { SqlClient } from "effect/sql"
@@ -12,6 +12,7 @@ import {
   Failure,
   flow,
   meeting,
+  needsSql,
   nothing,
   onChecked,
   Place,
@@ -241,6 +242,7 @@ withServer("Transactional runs a dispatch again after a conflict", () => {
       error: Failure,
       middleware: [Transactional.make({ schedule: Schedule.recurs(0) })]
     }) {}
+    class Few extends EventFlow.make("Few", { commands: [Once, Never] }) {}
     const once = conflicts(Infinity)
     const never = conflicts(Infinity)
     return Effect.gen(function*() {
@@ -248,7 +250,8 @@ withServer("Transactional runs a dispatch again after a conflict", () => {
       yield* Effect.flip(Mediator.send(new Never()))
       assert.deepStrictEqual([once.attempts, never.attempts], [2, 1])
     }).pipe(Effect.provide(
-      Layer.mergeAll(Once.toLayer(() => once.run), Never.toLayer(() => never.run)).pipe(
+      Few.layer().pipe(
+        Layer.provide([Once.toLayer(needsSql, () => once.run), Never.toLayer(needsSql, () => never.run)]),
         Layer.provideMerge(flow())
       )
     ))
@@ -258,6 +261,7 @@ withServer("Transactional runs a dispatch again after a conflict", () => {
     error: Failure,
     middleware: [Transactional.make({ schedule: Schedule.spaced("1 hour") })]
   }) {}
+  class Slow extends EventFlow.make("Slow", { commands: [Slowly] }) {}
 
   it.live("and is interrupted at once where it waits before the next", () => {
     const conflict = conflicts(Infinity)
@@ -270,7 +274,10 @@ withServer("Transactional runs a dispatch again after a conflict", () => {
       yield* Fiber.interrupt(sending)
       assert.strictEqual(conflict.attempts, 1)
     }).pipe(Effect.provide(
-      Slowly.toLayer(() => conflict.run).pipe(Layer.provideMerge(flow({ client: { maxConnections: 1 } })))
+      Slow.layer().pipe(
+        Layer.provide(Slowly.toLayer(needsSql, () => conflict.run)),
+        Layer.provideMerge(flow({ client: { maxConnections: 1 } }))
+      )
     ))
   })
 

@@ -44,6 +44,9 @@ export class Flow implements Ids {
   depth: number
   /** Who watches this flow, once somebody was asked. */
   readonly watching: Watching | undefined
+  /** The flow that this one is part of, as far up as it goes: a chain of nested sends may be of any length. */
+  readonly #root: Flow | undefined
+  /** Where it came from; that of a part is its root's. */
   readonly #origin: Origin | undefined
   #correlationId: string | undefined = undefined
   #context: AnyContext | undefined = undefined
@@ -52,13 +55,14 @@ export class Flow implements Ids {
 
   constructor(
     caller: AnyContext,
-    origin: Origin | undefined,
+    origin: Flow | Origin | undefined,
     routes: Routes | undefined,
     depth: number,
     watching: Watching | undefined
   ) {
     this.caller = caller
-    this.#origin = origin
+    if (origin instanceof Flow) this.#root = origin.#root ?? origin
+    else this.#origin = origin
     this.watching = watching
     this.routes = routes
     this.depth = depth
@@ -104,16 +108,17 @@ export class Flow implements Ids {
   }
 
   get correlationId(): string {
-    return this.#origin?.correlationId ?? (this.#correlationId ??= SecureRandom.uuidV7Unsafe())
+    const root = this.#root ?? this
+    return root.#origin?.correlationId ?? (root.#correlationId ??= SecureRandom.uuidV7Unsafe())
   }
 
   get causationId(): string | undefined {
-    return this.#origin?.causationId
+    return (this.#root ?? this).#origin?.causationId
   }
 
   /** The delivery that this flow works on, if there is one. */
   get delivery(): Delivery | undefined {
-    return this.#origin?.delivery
+    return (this.#root ?? this).#origin?.delivery
   }
 
   /** The context of the caller, with this flow in it. */
