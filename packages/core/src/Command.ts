@@ -18,9 +18,9 @@ import type { Collect } from "./Collect.ts"
 import type * as Event from "./Event.ts"
 import { EventFlowError } from "./EventFlowError.ts"
 import { makeCommand } from "./internal/definition/commandClass.ts"
+import type { ConstructorArguments, MissingSelf } from "./internal/definition/eventClass.ts"
+import { type Leaves, leavesOf } from "./internal/definition/leaves.ts"
 import * as Models from "./internal/definition/models.ts"
-import type { ConstructorArguments, MissingSelf } from "./internal/eventClass.ts"
-import { type Leaves, leavesOf } from "./internal/leaves.ts"
 import type * as Middleware from "./Middleware.ts"
 
 /**

@@ -105,8 +105,8 @@ export type Final =
 
 /**
  * Publish the message to a topic from which the broker's layer delivers it
- * again after the delay, then acknowledge it. The headers of `Postponed` say
- * where it comes from. Modules of such layers (`KafkaRetry`) make this
+ * again after the delay, then acknowledge it. Its headers say where it comes
+ * from (`BrokerLayer.RetryHeaders`). Modules of such layers (`KafkaRetry`) make this
  * decision, and make sure that the topic is consumed.
  *
  * @stability unstable

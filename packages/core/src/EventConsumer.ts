@@ -30,7 +30,7 @@ import { handlersOf, makeConsuming } from "./internal/consumer/source.ts"
 import { makeWatch } from "./internal/consumer/watch.ts"
 import { DeliveryWorker, type Shared } from "./internal/consumer/worker.ts"
 import { list } from "./internal/definition/implementation.ts"
-import * as Message from "./Message.ts"
+import { describeId } from "./internal/describe.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 import * as Settings from "./Settings.ts"
@@ -358,7 +358,7 @@ const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: 
       policy: checked.policy ?? ConsumerPolicy.defaultPolicy,
       watch,
       stopped: (message, detail, cause) =>
-        new ConsumerStopped({ group, topic: message.topic, messageId: Message.describeId(message), detail, cause })
+        new ConsumerStopped({ group, topic: message.topic, messageId: describeId(message), detail, cause })
     })
   }
   const run = yield* Pump.start<ConsumerStopped>({

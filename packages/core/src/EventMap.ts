@@ -25,8 +25,8 @@ export class DuplicateDefinition
   extends Schema.TaggedError<DuplicateDefinition>("@event-flow/core/EventMap/DuplicateDefinition")(
     "DuplicateDefinition",
     {
-      kind: Schema.Literals(["command", "handler", "event"]),
-      /** The tag of the commands or events, or the name of the handlers. */
+      kind: Schema.Literals(["flow", "command", "handler", "event"]),
+      /** The tag of the commands or events, or the name of the handlers or flows. */
       name: Schema.String,
       /** The two definitions, described. */
       first: Schema.String,
@@ -36,6 +36,7 @@ export class DuplicateDefinition
 {
   override get message(): string {
     const what = {
+      flow: "flows are named",
       command: "commands have the tag",
       handler: "event handlers are named",
       event: "event classes have the tag"

@@ -14,12 +14,12 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Command from "./Command.ts"
 import { type EventFlowError, isEventFlowError } from "./EventFlowError.ts"
+import { type Leaves, leavesOf } from "./internal/definition/leaves.ts"
 import { composeMiddleware } from "./internal/definition/middlewareList.ts"
 import type { OwnMediator } from "./internal/dispatch/dispatcher.ts"
 import { InFlight } from "./internal/dispatch/inFlight.ts"
 import type * as MediatorId from "./internal/dispatch/mediatorId.ts"
 import * as Send from "./internal/dispatch/send.ts"
-import { type Leaves, leavesOf } from "./internal/leaves.ts"
 import type * as Middleware from "./Middleware.ts"
 
 /**

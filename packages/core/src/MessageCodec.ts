@@ -14,10 +14,11 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Broker from "./Broker.ts"
 import type * as Correlation from "./Correlation.ts"
-import * as ClassCodec from "./internal/classCodec.ts"
+import * as ClassCodec from "./internal/definition/classCodec.ts"
+import { describeId, describeType } from "./internal/describe.ts"
 import { CurrentFlow, deliveryOf } from "./internal/dispatch/flow.ts"
-import * as Traceparent from "./internal/traceparent.ts"
-import { attribute, describeId, type HeaderValue, type Message, quickText } from "./Message.ts"
+import * as Traceparent from "./internal/telemetry/traceparent.ts"
+import { attribute, type HeaderValue, type Message } from "./Message.ts"
 import * as NotificationEvent from "./NotificationEvent.ts"
 
 /**
@@ -388,7 +389,7 @@ const decodeOlder: MessageCodec["decode"] = (message, known) => {
 
 const decoder = new TextDecoder("utf-8", { fatal: true })
 
-const parse = (message: Message): unknown => JSON.parse(message[quickText]?.() ?? decoder.decode(message.body))
+const parse = (message: Message): unknown => JSON.parse(message.readText?.() ?? decoder.decode(message.body))
 
 const unparsable = (message: Message, error: unknown): Exit.Exit<never, DecodeError> =>
   decodeFailed(message, "InvalidBody", error instanceof Error ? error.message : String(error))
@@ -405,7 +406,7 @@ const decodeFailed = (
     new DecodeError({
       topic: message.topic,
       messageId: describeId(message),
-      messageType: attribute(message, "type") ?? "(no type)",
+      messageType: describeType(message),
       reason,
       detail
     })

@@ -1,7 +1,7 @@
 /**
  * What the types of `Resilience` promise: which errors are left, and that handlers keep their contextual types.
  * Checked by `tsc`, never run.
-  */
+ */
 // @effect-diagnostics missingEffectContext:off
 // @effect-diagnostics missingEffectError:off
 import { Command, DomainEvent, EventHandler, NotificationEvent, Resilience } from "@event-flow/core"

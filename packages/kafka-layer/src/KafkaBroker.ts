@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
-import * as Message from "@event-flow/core/Message"
+import { assertWhole } from "@event-flow/core/BrokerLayer"
 import type * as Settings from "@event-flow/core/Settings"
 import * as Telemetry from "@event-flow/core/Telemetry"
 import * as Config from "effect/Config"
@@ -89,7 +89,7 @@ const make = Effect.fnUntraced(function*(options: KafkaConfig.Publisher) {
     name: "kafka",
     publish: (messages) =>
       Effect.callback((resume) => {
-        messages.forEach(Message.assertWhole)
+        messages.forEach(assertWhole)
         const publish = buffer.offer(messages, resume)
         return publish === undefined ? undefined : Effect.sync(() => buffer.cancel(publish))
       })

@@ -11,10 +11,10 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
+import { decodeRetry } from "@event-flow/core/BrokerLayer"
 import * as ConsumerPolicy from "@event-flow/core/ConsumerPolicy"
 import * as EventConsumer from "@event-flow/core/EventConsumer"
 import type * as NotificationEvent from "@event-flow/core/NotificationEvent"
-import * as Postponed from "@event-flow/core/Postponed"
 import * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import * as Arr from "effect/Array"
@@ -211,7 +211,7 @@ export const make = (options: Options): KafkaRetry => {
     "~policy": (failure) => {
       if (failure._tag !== "HandlerFailed") return otherwise
       const { message } = failure
-      const step = (Postponed.read(message, group)?.step ?? 0) + 1
+      const step = (decodeRetry(message, group)?.step ?? 0) + 1
       const delay = delays[step - 1]
       const last = delay === undefined ? otherwise : ConsumerPolicy.postpone({
         topic: topicName({ group, topic: message.topic, step, delay }),
@@ -300,7 +300,7 @@ export type Requirements<S extends EventConsumer.Source, Dedupe extends boolean>
  * topic of the next delay and acknowledged when the brokers have it: a crash in
  * between makes a duplicate and loses nothing. The message keeps its id,
  * attributes, key and body, so `Inbox` and partitioning by key work as before. The
- * headers of `Postponed` say where it comes from, what happened and when it is
+ * headers of the retry (`BrokerLayer.RetryHeaders`) say where it comes from, what happened and when it is
  * due. The consumer reads the retry topics beside its topics, and its policy sees
  * a retried message under its first topic.
  *

@@ -1,6 +1,7 @@
 /** What the types of the layers and their settings promise. Checked by `tsc`, never run. */
 import type { Broker, Settings } from "@event-flow/core"
-import { KafkaBroker, type KafkaConfig, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
+import type { KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
+import { KafkaBroker, type KafkaConfig } from "@event-flow/kafka-layer"
 import { Config, type Duration, type Redacted, Schema } from "effect"
 import { check, type Equals, type ErrorOf, type ProvidedBy } from "../../core/typetest/support.ts"
 

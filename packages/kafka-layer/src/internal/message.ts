@@ -1,5 +1,5 @@
 /** A record as a message. Attributes and headers are read on demand. */
-import * as Message from "@event-flow/core/Message"
+import type * as Message from "@event-flow/core/Message"
 import { HeaderWalker } from "./consume/recordReader.ts"
 import type { FetchedRecord } from "./consume/recordReader.ts"
 import { latin1, textAt, utf8 } from "./text.ts"
@@ -35,18 +35,18 @@ export class KafkaMessage implements Message.Message {
     return (this.#parsed ??= parse(this.#record)).headers
   }
 
-  [Message.quickAttribute](name: string): string | undefined {
+  readAttribute(name: string): string | undefined {
     // The one attribute with a header that is not named after it
     return this.#parsed === undefined && name !== "datacontenttype"
       ? findAttribute(this.#record, name)
       : this.attributes[name]
   }
 
-  [Message.quickText](): string | undefined {
+  readText(): string | undefined {
     const { buffer, valueEnd, valueStart } = this.#record
     if (valueEnd < 0) return undefined
     const content = utf8(buffer, valueStart, valueEnd)
-    // It may stand for bytes that are no text
+    // It may stand for bytes that are not text
     return content.includes("\ufffd") ? undefined : content
   }
 }
@@ -86,7 +86,7 @@ const headerName = (buffer: Buffer, start: number, end: number): HeaderName => {
   return found
 }
 
-/** The same as `Message.fromHeaders` with the prefix of the Kafka binding, on buffers. */
+/** The same as `BrokerLayer.fromHeaders` with the prefix of the Kafka binding, on buffers. */
 const parse = (record: FetchedRecord): Pick<Message.Message, "attributes" | "headers"> => {
   const attributes: Record<string, string> = {}
   const headers: Record<string, Message.HeaderValue> = {}

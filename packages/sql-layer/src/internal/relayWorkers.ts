@@ -39,7 +39,7 @@ export const start = Effect.fnUntraced(function*<E>(batch: RunBatch<E>, options:
   const onWork = concurrency === 1 ? Effect.void : wake
   const closing = yield* Queue.sliding<void>(1)
   let isClosing = false
-  // When rows are due that have failed here: whatever else wakes a worker before must not make it forget
+  // When rows that failed here are due. A worker that is woken earlier must not forget them
   let due: Array<number> = []
 
   const work = Effect.gen(function*() {
@@ -52,7 +52,7 @@ export const start = Effect.fnUntraced(function*<E>(batch: RunBatch<E>, options:
         failures = 0
         const now = yield* Clock.currentTimeMillis
         due = due.filter((at) => at > startedAt)
-        // The database counts finer than milliseconds: not before the row is due
+        // The database counts finer than milliseconds: one later, so that the row is due
         if (exit.value.retryIn !== undefined) due.push(now + exit.value.retryIn + 1)
         if (exit.value.isMore) continue
         pause = Math.max(0, due.reduce((pause, at) => Math.min(pause, at - now), pollInterval))
@@ -93,7 +93,7 @@ export const start = Effect.fnUntraced(function*<E>(batch: RunBatch<E>, options:
 /** Milliseconds before the next look at a broker or a database that is away. */
 const outageDelay = (failures: number): number => Math.min(100 * 2 ** (failures - 1), 10_000)
 
-/** Listens again when the connection is lost; polling goes on meanwhile. */
+/** Listens again when the connection is lost. The workers poll until then. */
 const listenForever = (
   listen: Dialect.Dialect["listen"],
   wake: Effect.Effect<void>

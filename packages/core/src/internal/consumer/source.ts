@@ -12,11 +12,10 @@ import { EventProcessor, layer as processorLayer } from "../../EventProcessor.ts
 import type * as NotificationEvent from "../../NotificationEvent.ts"
 import { isNotificationClass } from "../definition/kinds.ts"
 import type { Dispatch } from "../dispatch/dispatch.ts"
+import type { Routes } from "../dispatch/flow.ts"
 import { addForeignRoutes, keyOf } from "../dispatch/flowLayer.ts"
 import { HandlerRuns } from "../dispatch/handlerRuns.ts"
 import { type HandlerTable, makeTable } from "../dispatch/handlerTable.ts"
-import type { Routes } from "../dispatch/flow.ts"
-import type { Route } from "../dispatch/route.ts"
 import { makeRunHandler } from "../dispatch/watchHandler.ts"
 import { type HandlesFollowUps, type ProcessorWay, processorWays } from "../dispatch/ways.ts"
 

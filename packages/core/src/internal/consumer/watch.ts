@@ -13,7 +13,7 @@ import * as Telemetry from "../../Telemetry.ts"
 import { Observers, type Watching } from "../dispatch/observers.ts"
 import { publishObserved } from "../dispatch/publish.ts"
 import * as Record from "../telemetry/record.ts"
-import * as Traceparent from "../traceparent.ts"
+import * as Traceparent from "../telemetry/traceparent.ts"
 
 /** Why a message was not handled, as far as that is known. */
 export interface Why {

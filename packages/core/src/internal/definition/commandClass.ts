@@ -9,10 +9,10 @@ import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
 import type { Collector } from "../dispatch/collector.ts"
 import type { GivenServices } from "../dispatch/givenServices.ts"
-import * as SchemaClass from "../schemaClass.ts"
 import { implementationLayer, type ToLayerArguments } from "./implementation.ts"
 import { type ComposedMiddleware, composeMiddleware } from "./middlewareList.ts"
 import { type AnyCommand, type CommandDefinition, CommandTypeId } from "./models.ts"
+import * as SchemaClass from "./schemaClass.ts"
 
 /** A command's definition, as its instances lead to it. */
 export interface Definition extends CommandDefinition {

@@ -29,7 +29,8 @@ export const composeMiddleware = (
   const given: Array<Context.Key<unknown, unknown>> = []
   for (const one of middleware) {
     for (const key of one.requires) {
-      if (!fromCaller.has(key.key)) given.push(key)
+      // A reference is its sender's, as in a handler (F17)
+      if (!fromCaller.has(key.key) && !Context.isReference(key)) given.push(key)
     }
     for (const { key } of one.provides) fromCaller.add(key)
   }

@@ -64,7 +64,7 @@ export interface HandlerDefinition {
 
 /** Two definitions that cannot stand beside each other, described. */
 export interface Duplicate {
-  readonly kind: "command" | "handler" | "event"
+  readonly kind: "flow" | "command" | "handler" | "event"
   readonly name: string
   readonly first: string
   readonly second: string

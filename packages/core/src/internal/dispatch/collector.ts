@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Event from "../../Event.ts"
-import { TypeId } from "../eventClass.ts"
+import { TypeId } from "../definition/eventClass.ts"
 
 /**
  * Where a handler puts the events that its work gave rise to. An array behind a

@@ -130,6 +130,9 @@ const claims = (flow: Definition) =>
     const of = `of flow "${flow.flowName}"`
     const duplicate = sameTag(flow.commands, flow.handlers)
     if (duplicate !== undefined) return yield* Effect.fail(duplicate)
+    const names = [...flow.commands.map(({ tag }) => tag), ...flow.handlers.map(({ name }) => name)]
+    const description = `the one of ${names.map((name) => `"${name}"`).join(", ")}`
+    yield* claim("flow", flow.flowName, { flow: flow.key, definition: flow.key, description })
     for (const command of flow.commands) {
       const definition = definitionOfClass(command)
       const description = `${describeCommand(command)} ${of}`

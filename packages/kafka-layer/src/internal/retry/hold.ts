@@ -1,6 +1,6 @@
 /** Holds the messages of a retry topic back until they are due. */
+import { decodeRetry, retryHeaderPrefix } from "@event-flow/core/BrokerLayer"
 import type * as Message from "@event-flow/core/Message"
-import * as Postponed from "@event-flow/core/Postponed"
 import type { FetchedRecord } from "../consume/recordReader.ts"
 import { KafkaMessage } from "../message.ts"
 
@@ -33,7 +33,7 @@ export class Hold {
 
   /** Whether a record belongs to another group that shares the topic. */
   isOfOthers(record: FetchedRecord): boolean {
-    const group = new KafkaMessage(this.#options.source, record).headers[Postponed.headerPrefix + "group"]
+    const group = new KafkaMessage(this.#options.source, record).headers[retryHeaderPrefix + "group"]
     return group !== undefined && group !== this.#options.group
   }
 
@@ -42,7 +42,7 @@ export class Hold {
     const { delay, group, now, onHeld, source } = this.#options
     if (record !== this.#head) {
       this.#head = record
-      this.#until = Postponed.read(new KafkaMessage(source, record), group)?.due ?? 0
+      this.#until = decodeRetry(new KafkaMessage(source, record), group)?.due ?? 0
     }
     const time = now()
     // It was published before now, whatever the clock said that wrote the header
@@ -67,7 +67,7 @@ export class Hold {
   ): { readonly message: Message.Message; readonly origin: Readonly<Record<string, string>> } {
     const { group, source } = this.#options
     const message = new KafkaMessage(source, record)
-    const postponed = Postponed.read(message, group)
+    const postponed = decodeRetry(message, group)
     return postponed === undefined
       ? { message, origin: place }
       : {

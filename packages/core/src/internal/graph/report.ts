@@ -1,5 +1,5 @@
 /** The findings of a check of a flow, as text. */
-import type * as Event from "../Event.ts"
+import type * as Event from "../../Event.ts"
 import { isNotification } from "./declared.ts"
 import { kindOf } from "./kind.ts"
 

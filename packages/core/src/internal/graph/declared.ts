@@ -1,7 +1,7 @@
 /** What a definition declares, in one form. */
-import type * as Command from "../Command.ts"
-import * as Event from "../Event.ts"
-import type * as NotificationEvent from "../NotificationEvent.ts"
+import type * as Command from "../../Command.ts"
+import * as Event from "../../Event.ts"
+import type * as NotificationEvent from "../../NotificationEvent.ts"
 
 export const isNotification = (event: Event.AnyClass): event is NotificationEvent.AnyClass =>
   event[Event.TypeId] === "Notification"
