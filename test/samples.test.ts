@@ -10,16 +10,6 @@ import { join } from "node:path"
 import { samples } from "./markdown.ts"
 import { root, run, runOk } from "./support.ts"
 
-/** Files whose docstrings still have examples that are no modules: complete them, and take the file off this list. */
-const incomplete = [
-  "packages/core/src/Command.ts",
-  "packages/core/src/EventConsumer.ts",
-  "packages/core/src/EventFlow.ts",
-  "packages/core/src/EventHandler.ts",
-  "packages/core/src/Mediator.ts",
-  "packages/core/src/Middleware.ts"
-]
-
 const dir = join(root, ".cache", "samples")
 
 const tsconfig = {
@@ -37,7 +27,7 @@ const tsconfig = {
   include: ["."]
 }
 
-const files = samples.filter(({ file }) => !incomplete.includes(file)).map((sample) => ({
+const files = samples.map((sample) => ({
   ...sample,
   path: join(dir, `${sample.file.replace(/\W+/g, "-")}-line-${sample.line}.ts`)
 }))
@@ -47,13 +37,6 @@ beforeAll(() => {
   mkdirSync(dir, { recursive: true })
   writeFileSync(join(dir, "tsconfig.json"), JSON.stringify(tsconfig))
   for (const { path, code } of files) writeFileSync(path, code)
-})
-
-it("a file with incomplete examples has some", () => {
-  const isModule = (code: string) => /^import /m.test(code)
-  for (const name of incomplete) {
-    assert.isTrue(samples.some(({ code, file }) => file === name && !isModule(code)), `take ${name} off the list`)
-  }
 })
 
 it("samples compile", async () => {

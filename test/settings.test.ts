@@ -8,6 +8,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type { Settings } from "@event-flow/core"
 import { KafkaConfig } from "@event-flow/kafka-layer"
 import { RabbitConfig } from "@event-flow/rabbitmq-layer"
+import { Inbox, Outbox, OutboxRelay } from "@event-flow/sql-layer"
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { root } from "./support.ts"
@@ -73,7 +74,16 @@ const tables: ReadonlyArray<Table> = [
     name: "consuming",
     rows: without(RabbitConfig.consumer.rows, RabbitConfig.topology.rows),
     fields: "consumingFields"
-  }
+  },
+  ...([["relay", OutboxRelay, "OutboxRelay"], ["outbox", Outbox, "Outbox"], ["inbox", Inbox, "Inbox"]] as const).map(
+    ([name, { settings }, module]): Table => ({
+      readme: "packages/sql-layer/README.md",
+      source: `packages/sql-layer/src/${module}.ts`,
+      name,
+      rows: settings.rows,
+      fields: "fields"
+    })
+  )
 ]
 
 const read = (file: string): string => readFileSync(join(root, file), "utf8")

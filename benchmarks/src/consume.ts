@@ -3,7 +3,7 @@
  * messages are there already: no broker, no network.
  */
 import type { Message } from "@event-flow/core"
-import { Broker, EventConsumer, EventFlow, EventHandler, NotificationEvent, Subscriber } from "@event-flow/core"
+import { Broker, EventConsumer, EventHandler, NotificationEvent, Subscriber } from "@event-flow/core"
 import { Effect, Layer, Schema } from "effect"
 import { parseArgs } from "node:util"
 import { keys, work } from "./kafka/work.ts"

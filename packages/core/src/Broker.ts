@@ -10,6 +10,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import { describeType } from "./internal/describe.ts"
 import type { Message } from "./Message.ts"
 
 /**
@@ -212,7 +213,7 @@ export class PublishError extends Schema.TaggedError<PublishError>("@event-flow/
  * @since 0.1.0
  */
 export const publishError = (message: Message, reason: PublishReason): PublishError =>
-  new PublishError({ topic: message.topic, messageType: message.attributes["type"] ?? "(no type)", reason })
+  new PublishError({ topic: message.topic, messageType: describeType(message), reason })
 
 /**
  * Publishes messages.
@@ -249,7 +250,7 @@ export const layerNone: Layer.Layer<Broker> = Layer.succeed(Broker)({
     Effect.suspend(() => {
       const message = messages[0]
       return Effect.fail(
-        new BrokerNotFound({ topic: message.topic, event: message.attributes["type"] ?? "(no type)" })
+        new BrokerNotFound({ topic: message.topic, event: describeType(message) })
       )
     })
 })

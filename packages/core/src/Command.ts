@@ -18,9 +18,9 @@ import type { Collect } from "./Collect.ts"
 import type * as Event from "./Event.ts"
 import { EventFlowError } from "./EventFlowError.ts"
 import { makeCommand } from "./internal/definition/commandClass.ts"
-import * as CommandId from "./internal/definition/commandId.ts"
-import type { ConstructorArguments, MissingSelf } from "./internal/eventClass.ts"
-import { type Leaves, leavesOf } from "./internal/leaves.ts"
+import type { ConstructorArguments, MissingSelf } from "./internal/definition/eventClass.ts"
+import { type Leaves, leavesOf } from "./internal/definition/leaves.ts"
+import * as Models from "./internal/definition/models.ts"
 import type * as Middleware from "./Middleware.ts"
 
 /**
@@ -30,7 +30,7 @@ import type * as Middleware from "./Middleware.ts"
  * @category type ids
  * @since 0.1.0
  */
-export const TypeId: "~@event-flow/core/Command" = CommandId.TypeId
+export const TypeId: "~@event-flow/core/Command" = Models.CommandTypeId
 
 /**
  * Whether a command gives one response or a stream of them.
@@ -66,7 +66,7 @@ export interface Spec {
  * @category models
  * @since 0.1.0
  */
-export type Target = { readonly tag: string; readonly [TypeId]: typeof TypeId } | string
+export type Target = Models.Target
 
 /**
  * Type-level information that a command instance carries.
@@ -110,19 +110,7 @@ export interface Any<M extends Mode = Mode> {
  * @category models
  * @since 0.1.0
  */
-export interface AnyClass {
-  readonly [TypeId]: typeof TypeId
-  readonly tag: string
-  readonly kind: "Command" | "Query"
-  readonly mode: Mode
-  readonly emits: ReadonlyArray<Event.AnyClass>
-  readonly sends: ReadonlyArray<Target>
-  readonly middleware: ReadonlyArray<Middleware.Any>
-  readonly requires: ReadonlyArray<Context.Key<unknown, unknown>>
-  readonly payload: Schema.Struct.Fields
-  readonly successSchema: Schema.Top
-  readonly errorSchema: Schema.Top
-}
+export interface AnyClass extends Models.CommandDefinition {}
 
 /**
  * The requirement that a flow which lists the command is provided: in the `R`
@@ -344,12 +332,27 @@ export interface Options<
  * **Example** (A command)
  *
  * ```ts
+ * import { Command, DomainEvent } from "@event-flow/core"
+ * import { Effect, Schema } from "effect"
+ *
+ * class MeetingFull extends Schema.TaggedError<MeetingFull>()("MeetingFull", {}) {}
+ * class UserJoined extends DomainEvent.Class<UserJoined>()("UserJoined", { userId: Schema.String }) {}
+ *
  * class JoinMeeting extends Command.Class<JoinMeeting>()("JoinMeeting", {
  *   payload: { meetingId: Schema.String, userId: Schema.String },
  *   success: Schema.Int,
  *   error: MeetingFull,
- *   emits: [UserJoined, MeetingAnnounced]
+ *   emits: [UserJoined]
  * }) {}
+ *
+ * const JoinMeetingLive = JoinMeeting.toLayer(Effect.sync(() => {
+ *   let seats = 10
+ *   return Effect.fnUntraced(function*({ userId }, { collect }) {
+ *     if (seats === 0) return yield* new MeetingFull()
+ *     yield* collect(new UserJoined({ userId }))
+ *     return --seats
+ *   })
+ * }))
  * ```
  *
  * @stability unstable

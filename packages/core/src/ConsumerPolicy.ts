@@ -105,8 +105,8 @@ export type Final =
 
 /**
  * Publish the message to a topic from which the broker's layer delivers it
- * again after the delay, then acknowledge it. The headers of `Postponed` say
- * where it comes from. Modules of such layers (`KafkaRetry`) make this
+ * again after the delay, then acknowledge it. Its headers say where it comes
+ * from (`BrokerLayer.RetryHeaders`). Modules of such layers (`KafkaRetry`) make this
  * decision, and make sure that the topic is consumed.
  *
  * @stability unstable
@@ -235,7 +235,7 @@ export const defaultPolicy: ConsumerPolicy = (failure) =>
   failure._tag === "HandlerFailed" ? retry(defaultSchedule) : deadLetter()
 
 /**
- * A policy that ignores messages of types without a handler in the `EventMap`,
+ * A policy that ignores messages of types that the consumer has no handler for,
  * and asks another policy about all other failures (default: `defaultPolicy`).
  *
  * **When to use**
@@ -246,7 +246,7 @@ export const defaultPolicy: ConsumerPolicy = (failure) =>
  *
  * **Gotchas**
  *
- * A handler that is missing from the `EventMap` by mistake looks the same: its
+ * A handler that is missing from the consumer's source by mistake looks the same: its
  * messages are acknowledged. They are logged at `Debug`, and counted as
  * `skipped`. A version of a known event that this program cannot read is still
  * a failure.
@@ -254,9 +254,13 @@ export const defaultPolicy: ConsumerPolicy = (failure) =>
  * **Example** (A topic with other people's events)
  *
  * ```ts
- * import { ConsumerPolicy, EventConsumer } from "@event-flow/core"
+ * import { ConsumerPolicy, EventConsumer, EventHandler, NotificationEvent } from "@event-flow/core"
  *
- * const Board = EventConsumer.layer({ group: "delay-board", policy: ConsumerPolicy.ignoreUnknownTypes() })
+ * class Delayed extends NotificationEvent.Class<Delayed>()("Delayed", {}, { topic: "flights" }) {}
+ * const Show = EventHandler.make("Show", { on: Delayed })
+ *
+ * // Its topic, "flights", carries events of other types as well
+ * const Board = EventConsumer.layer([Show], { group: "delay-board", policy: ConsumerPolicy.ignoreUnknownTypes() })
  * ```
  *
  * @stability unstable

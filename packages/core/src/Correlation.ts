@@ -56,7 +56,12 @@ export const make = (correlationId: string, causationId?: string): Correlation =
  * **Example** (The id of a request)
  *
  * ```ts
- * const response = Mediator.send(command).pipe(Correlation.provide(Correlation.make(requestId)))
+ * import { Command, Correlation, Mediator } from "@event-flow/core"
+ *
+ * class Ping extends Command.Class<Ping>()("Ping", {}) {}
+ *
+ * const handle = (requestId: string) =>
+ *   Mediator.send(new Ping()).pipe(Correlation.provide(Correlation.make(requestId)))
  * ```
  *
  * @stability unstable

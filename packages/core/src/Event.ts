@@ -6,7 +6,7 @@
  * @since 0.1.0
  */
 import type * as DomainEvent from "./DomainEvent.ts"
-import * as EventClass from "./internal/eventClass.ts"
+import * as EventClass from "./internal/definition/eventClass.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 
 /**

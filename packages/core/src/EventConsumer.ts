@@ -30,7 +30,7 @@ import { handlersOf, makeConsuming } from "./internal/consumer/source.ts"
 import { makeWatch } from "./internal/consumer/watch.ts"
 import { DeliveryWorker, type Shared } from "./internal/consumer/worker.ts"
 import { list } from "./internal/definition/implementation.ts"
-import * as Message from "./Message.ts"
+import { describeId } from "./internal/describe.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 import * as Settings from "./Settings.ts"
@@ -242,10 +242,24 @@ export class EventConsumer extends Context.Service<EventConsumer, {
  * **Example** (A delay board)
  *
  * ```ts
+ * import { EventConsumer, EventFlow, EventHandler, MemoryBroker, NotificationEvent } from "@event-flow/core"
+ * import { Effect, Layer, Schema } from "effect"
+ *
+ * class FlightDelayed extends NotificationEvent.Class<FlightDelayed>()("FlightDelayed", {
+ *   flight: Schema.String
+ * }, { topic: "delays" }) {}
+ * const ShowDelay = EventHandler.make("ShowDelay", { on: FlightDelayed })
+ * const ShowDelayLive = ShowDelay.toLayer(({ flight }) => Effect.log(flight))
+ *
+ * class Board extends EventFlow.make("Board", { handlers: [ShowDelay] }) {}
+ *
  * const BoardLive = EventConsumer.layer(Board, { group: "delay-board", concurrency: 4 }).pipe(
  *   Layer.provide(Board.layer()),
  *   Layer.provide([ShowDelayLive, MemoryBroker.layer()])
  * )
+ *
+ * // It ends when the consumer ends by itself, with the reason
+ * const program = EventConsumer.EventConsumer.use((consumer) => consumer.join).pipe(Effect.provide(BoardLive))
  * ```
  *
  * @stability unstable
@@ -344,7 +358,7 @@ const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: 
       policy: checked.policy ?? ConsumerPolicy.defaultPolicy,
       watch,
       stopped: (message, detail, cause) =>
-        new ConsumerStopped({ group, topic: message.topic, messageId: Message.describeId(message), detail, cause })
+        new ConsumerStopped({ group, topic: message.topic, messageId: describeId(message), detail, cause })
     })
   }
   const run = yield* Pump.start<ConsumerStopped>({

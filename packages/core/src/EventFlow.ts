@@ -148,7 +148,15 @@ export interface EventFlow<Name extends string, C extends Command.AnyClass, H ex
    * **Example** (From the environment)
    *
    * ```ts
-   * const ClinicLive = Clinic.layerConfig({ concurrency: Config.Int("CLINIC_CONCURRENCY") })
+   * import { Command, EventFlow } from "@event-flow/core"
+   * import { Config, Effect, Layer } from "effect"
+   *
+   * class Book extends Command.Class<Book>()("Book", {}) {}
+   * class Clinic extends EventFlow.make("Clinic", { commands: [Book] }) {}
+   *
+   * const ClinicLive = Clinic.layerConfig({ concurrency: Config.Int("CLINIC_CONCURRENCY") }).pipe(
+   *   Layer.provide(Book.toLayer(() => Effect.void))
+   * )
    * ```
    */
   readonly layerConfig: (
@@ -251,14 +259,25 @@ export type ForeignFlows<C extends Command.AnyClass, H extends EventHandler.Any>
  * **Example** (A bounded context)
  *
  * ```ts
- * class Clinic extends EventFlow.make("Clinic", {
- *   commands: [Book, Cancel, FindVisit],
- *   handlers: [Invoice, Remind]
- * }) {}
+ * import { Command, DomainEvent, EventFlow, EventHandler, Mediator, Query } from "@event-flow/core"
+ * import { Effect, Layer, Schema } from "effect"
+ *
+ * class Booked extends DomainEvent.Class<Booked>()("Booked", { patient: Schema.String }) {}
+ * class Book extends Command.Class<Book>()("Book", { payload: { patient: Schema.String }, emits: [Booked] }) {}
+ * class CountVisits extends Query.Class<CountVisits>()("CountVisits", { success: Schema.Int }) {}
+ * const Invoice = EventHandler.make("Invoice", { on: Booked })
+ *
+ * class Clinic extends EventFlow.make("Clinic", { commands: [Book, CountVisits], handlers: [Invoice] }) {}
  *
  * const ClinicLive = Clinic.layer({ concurrency: 8 }).pipe(
- *   Layer.provide([BookLive, CancelLive, FindVisitLive, InvoiceLive, RemindLive])
+ *   Layer.provide([
+ *     Book.toLayer(({ patient }, { collect }) => collect(new Booked({ patient }))),
+ *     CountVisits.toLayer(() => Effect.succeed(1)),
+ *     Invoice.toLayer(({ patient }) => Effect.log(`an invoice for ${patient}`))
+ *   ])
  * )
+ *
+ * const program = Mediator.send(new Book({ patient: "Ada" })).pipe(Effect.provide(ClinicLive))
  * ```
  *
  * @stability unstable
@@ -296,7 +315,10 @@ export const make = <
   }
   FlowLayer.listed(definition)
   const settings = Settings.make(`EventFlow "${name}"`, { prefix: Str.configCase(name), schema: Schema.Struct(fields) })
-  const layerNoDeps = FlowLayer.make(definition, settings)
+  const layerNoDeps = (layerOptions?: Pick<Options, "drainTimeout">) =>
+    Layer.unwrap(
+      Effect.map(settings.check(layerOptions ?? {}), ({ drainTimeout }) => FlowLayer.make(definition, drainTimeout))
+    )
   const layer = (layerOptions?: Options) => {
     const { drainTimeout, source, ...processing } = layerOptions ?? {}
     const emitter = EventEmitter.layer.pipe(

@@ -15,8 +15,7 @@ import type { Collect } from "./Collect.ts"
 import type * as Command from "./Command.ts"
 import type * as Event from "./Event.ts"
 import { makeHandler } from "./internal/definition/handlerDefinition.ts"
-
-const TypeId = "~@event-flow/core/EventHandler"
+import * as Models from "./internal/definition/models.ts"
 
 /**
  * The requirement that the implementation of an event handler is provided: in
@@ -51,15 +50,7 @@ export type HandlerFunction<Event, Error, Emits, R> = (
  * @category models
  * @since 0.1.0
  */
-export interface Any {
-  readonly [TypeId]: typeof TypeId
-  readonly name: string
-  /** The events that it handles. */
-  readonly on: ReadonlyArray<Event.AnyClass>
-  readonly emits: ReadonlyArray<Event.AnyClass>
-  readonly sends: ReadonlyArray<Command.Target>
-  readonly errorSchema: Schema.Top
-}
+export interface Any extends Models.HandlerDefinition {}
 
 /**
  * The definition of a handler. `On` is the union of the event classes that it
@@ -165,6 +156,12 @@ export type EventClass<On> = On extends ReadonlyArray<infer Class extends Event.
  * **Example** (A handler with a follow-up)
  *
  * ```ts
+ * import { DomainEvent, EventHandler } from "@event-flow/core"
+ * import { Schema } from "effect"
+ *
+ * class UserJoined extends DomainEvent.Class<UserJoined>()("UserJoined", { userId: Schema.String }) {}
+ * class GreetingSent extends DomainEvent.Class<GreetingSent>()("GreetingSent", { userId: Schema.String }) {}
+ *
  * const Greet = EventHandler.make("Greet", { on: UserJoined, emits: [GreetingSent] })
  *
  * const GreetLive = Greet.toLayer((event, { collect }) =>
@@ -196,7 +193,7 @@ export const make = <
   readonly error?: Error | undefined
 }): EventHandler<Name, EventClass<On>, Error, Emits, Sends> =>
   makeHandler({
-    [TypeId]: TypeId,
+    [Models.HandlerTypeId]: Models.HandlerTypeId,
     name,
     on: isList(options.on) ? options.on : [options.on],
     emits: options.emits ?? [],

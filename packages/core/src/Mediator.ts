@@ -14,12 +14,12 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Command from "./Command.ts"
 import { type EventFlowError, isEventFlowError } from "./EventFlowError.ts"
+import { type Leaves, leavesOf } from "./internal/definition/leaves.ts"
 import { composeMiddleware } from "./internal/definition/middlewareList.ts"
 import type { OwnMediator } from "./internal/dispatch/dispatcher.ts"
 import { InFlight } from "./internal/dispatch/inFlight.ts"
 import type * as MediatorId from "./internal/dispatch/mediatorId.ts"
 import * as Send from "./internal/dispatch/send.ts"
-import { type Leaves, leavesOf } from "./internal/leaves.ts"
 import type * as Middleware from "./Middleware.ts"
 
 /**
@@ -61,7 +61,18 @@ export interface Settled<out Success, out EventsError> {
  * **Example** (Sending a command)
  *
  * ```ts
- * const seats = yield* Mediator.send(new JoinMeeting({ meetingId, userId }))
+ * import { Command, Mediator } from "@event-flow/core"
+ * import { Effect, Schema } from "effect"
+ *
+ * class JoinMeeting extends Command.Class<JoinMeeting>()("JoinMeeting", {
+ *   payload: { meetingId: Schema.String, userId: Schema.String },
+ *   success: Schema.Int
+ * }) {}
+ *
+ * const program = Effect.gen(function*() {
+ *   const seats = yield* Mediator.send(new JoinMeeting({ meetingId: "effect-days", userId: "Ada" }))
+ *   yield* Effect.log(`${seats} seats left`)
+ * })
  * ```
  *
  * @stability unstable
@@ -90,8 +101,21 @@ export const send = <C extends Command.Any<"single">>(
  * **Example** (An answer in any case)
  *
  * ```ts
- * const { response, events } = yield* Mediator.sendSettled(new PlaceOrder({ id }))
- * if (Exit.isFailure(events)) yield* Effect.logWarning("The order is placed, its mail is not sent", events.cause)
+ * import { Command, DomainEvent, Mediator } from "@event-flow/core"
+ * import { Effect, Exit, Schema } from "effect"
+ *
+ * class OrderPlaced extends DomainEvent.Class<OrderPlaced>()("OrderPlaced", { id: Schema.String }) {}
+ * class PlaceOrder extends Command.Class<PlaceOrder>()("PlaceOrder", {
+ *   payload: { id: Schema.String },
+ *   success: Schema.Int,
+ *   emits: [OrderPlaced]
+ * }) {}
+ *
+ * const program = Effect.gen(function*() {
+ *   const { response, events } = yield* Mediator.sendSettled(new PlaceOrder({ id: "7" }))
+ *   if (Exit.isFailure(events)) yield* Effect.logWarning("The order is placed, its mail is not sent", events.cause)
+ *   return response
+ * })
  * ```
  *
  * @stability unstable
@@ -186,9 +210,28 @@ export interface Options {
  * **Example** (A mediator that knows the user)
  *
  * ```ts
+ * import { Command, Mediator, Middleware } from "@event-flow/core"
+ * import { Context, Effect, Layer, Schema } from "effect"
+ *
+ * class Denied extends Schema.TaggedError<Denied>()("Denied", {}) {}
+ * class CurrentUser extends Context.Service<CurrentUser, { readonly name: string }>()("app/CurrentUser") {}
+ * class Authenticate extends Middleware.Service<Authenticate>()("app/Authenticate", {
+ *   provides: [CurrentUser],
+ *   error: Denied
+ * }) {}
+ * class Rename extends Command.Class<Rename>()("Rename", {
+ *   payload: { name: Schema.String },
+ *   requires: [CurrentUser]
+ * }) {}
+ *
  * class AppMediator extends Mediator.Service<AppMediator>()("app/Mediator", { middleware: [Authenticate] }) {}
  *
- * const program = AppMediator.send(new Rename({ name: "x" })) // may fail with Denied
+ * const AppMediatorLive = AppMediator.layer().pipe(
+ *   Layer.provide(Layer.succeed(Authenticate)((effect) => Effect.provideService(effect, CurrentUser, { name: "Ada" })))
+ * )
+ *
+ * // It may fail with Denied, and requires AppMediator and a flow that lists Rename, but no CurrentUser
+ * const program = AppMediator.send(new Rename({ name: "Grace" }))
  * ```
  *
  * @stability unstable
@@ -277,8 +320,17 @@ export interface ServiceClass<Self, Id extends string, M extends ReadonlyArray<M
  * **Example** (503 for everything that is not the command's own)
  *
  * ```ts
- * const response = Mediator.send(command).pipe(
- *   Effect.catchIf(Mediator.isInfrastructureError(BookVisit), () => new ServiceUnavailable())
+ * import { Command, DomainEvent, Mediator } from "@event-flow/core"
+ * import { Effect, Schema } from "effect"
+ *
+ * class Taken extends Schema.TaggedError<Taken>()("Taken", {}) {}
+ * class ServiceUnavailable extends Schema.TaggedError<ServiceUnavailable>()("ServiceUnavailable", {}) {}
+ * class VisitBooked extends DomainEvent.Class<VisitBooked>()("VisitBooked", {}) {}
+ * class BookVisit extends Command.Class<BookVisit>()("BookVisit", { error: Taken, emits: [VisitBooked] }) {}
+ *
+ * // What is left to handle: Taken and ServiceUnavailable
+ * const response = Mediator.send(new BookVisit()).pipe(
+ *   Effect.catchIf(Mediator.isInfrastructureError(BookVisit), () => Effect.fail(new ServiceUnavailable()))
  * )
  * ```
  *

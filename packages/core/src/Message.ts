@@ -32,7 +32,7 @@ export interface Message {
    * CloudEvents attributes by their names in the specification: `specversion`,
    * `id` (UUID v7), `type` (tag and version, `"MeetingAnnounced.v1"`), `source`,
    * `subject` (the key, unless it is empty), `time` (RFC 3339), `datacontenttype`, and the
-   * extensions `traceparent`, `correlationid` and `causationid`.
+   * extensions `traceparent`, `tracestate`, `correlationid` and `causationid`.
    *
    * A message that this program made computes them when they are first read;
    * `time` is the time of the publish nevertheless. A message of another
@@ -42,44 +42,31 @@ export interface Message {
   /** Everything else: headers that are not CloudEvents attributes. */
   readonly headers: Readonly<Record<string, HeaderValue>>
   readonly body: Uint8Array
-  /** Reads one of `attributes` without parsing the others; see `attribute`. */
-  readonly [quickAttribute]?: ((name: string) => string | undefined) | undefined
-  /** Reads `body` as text, quicker than decoding the bytes. When it returns undefined, decode them. */
-  readonly [quickText]?: (() => string | undefined) | undefined
+  /**
+   * For authors of broker layers: reads one of `attributes` by its name, without
+   * reading the others. `Message.attribute` calls it where a message has it. The
+   * result is that of `attributes`.
+   */
+  readAttribute?(name: string): string | undefined
+  /**
+   * For authors of broker layers: reads `body` as text, quicker than a
+   * `TextDecoder` does. Decoding calls it where a message has it. It returns
+   * undefined where the body may not be UTF-8; the bytes are decoded then.
+   */
+  readText?(): string | undefined
 }
 
 /**
- * The key of a function on a message that reads one attribute by its name, with
- * the result of `attributes`. Broker layers set it.
+ * Reads one attribute, such as `"type"` or `"correlationid"`. The result is that
+ * of `attributes`, but a message of a broker need not parse all of its headers
+ * for it.
  *
  * @stability unstable
  * @category getters
  * @since 0.1.0
  */
-export const quickAttribute: unique symbol = Symbol("@event-flow/core/Message/quickAttribute")
-
-/**
- * The key of a function on a message that reads the body as text, where the
- * body is certainly text. Broker layers set it.
- *
- * @stability unstable
- * @category getters
- * @since 0.1.0
- */
-export const quickText: unique symbol = Symbol("@event-flow/core/Message/quickText")
-
-/**
- * Reads one attribute. The result is that of `attributes`, but a message of a
- * broker need not parse all of its headers for it.
- *
- * @stability unstable
- * @category getters
- * @since 0.1.0
- */
-export const attribute = (message: Message, name: string): string | undefined => {
-  const quick = message[quickAttribute]
-  return quick === undefined ? message.attributes[name] : quick.call(message, name)
-}
+export const attribute = (message: Message, name: string): string | undefined =>
+  message.readAttribute === undefined ? message.attributes[name] : message.readAttribute(name)
 
 /**
  * Makes a message from its parts.
@@ -114,56 +101,16 @@ export const make = (options: {
  * @category constructors
  * @since 0.1.0
  */
-export const copy = (message: Message, changes: Partial<Message>): Message => ({
+export const copy = (
+  message: Message,
+  changes: Partial<Pick<Message, "topic" | "key" | "attributes" | "headers" | "body">>
+): Message => ({
   topic: changes.topic ?? message.topic,
   key: "key" in changes ? changes.key : message.key,
   attributes: changes.attributes ?? message.attributes,
   headers: changes.headers ?? message.headers,
   body: changes.body ?? message.body
 })
-
-/**
- * Throws when a message has lost its attributes in a copy by spread. Broker
- * layers call it before they accept a message.
- *
- * @stability unstable
- * @category guards
- * @since 0.1.0
- */
-export const assertWhole = (message: Message): void => {
-  if (!("attributes" in message)) {
-    throw new Error(
-      `A message for topic "${(message as Message).topic}" lost its attributes in a copy by spread: use Message.copy`
-    )
-  }
-}
-
-/**
- * The `type` attribute: tag and version of the event, if there is one.
- *
- * @stability unstable
- * @category getters
- * @since 0.1.0
- */
-export const typeOf = (message: Message): string | undefined => message.attributes["type"]
-
-/**
- * The `correlationid` attribute, if there is one.
- *
- * @stability unstable
- * @category getters
- * @since 0.1.0
- */
-export const correlationIdOf = (message: Message): string | undefined => message.attributes["correlationid"]
-
-/**
- * The id of a message for logs and errors, `"(no id)"` when it has none.
- *
- * @stability unstable
- * @category getters
- * @since 0.1.0
- */
-export const describeId = (message: Message): string => message.attributes["id"] ?? "(no id)"
 
 /**
  * The key as text, for maps and logs. A key of bytes is written in hexadecimal:
@@ -178,67 +125,4 @@ export const keyString = (message: Message): string | undefined => {
   const key = message.key
   if (key === undefined || typeof key === "string") return key
   return `0x${Array.from(key, (byte) => byte.toString(16).padStart(2, "0")).join("")}`
-}
-
-/**
- * Splits transport headers into CloudEvents attributes and the rest. A header
- * with one of the prefixes is an attribute, without its prefix; `content-type`
- * is `datacontenttype`.
- *
- * **Details**
- *
- * The prefix is `ce_` in the Kafka protocol binding, `cloudEvents:` or
- * `cloudEvents_` in the AMQP protocol binding (CloudEvents 1.0). Header names
- * are compared case-insensitively, as both bindings require.
- *
- * @stability unstable
- * @category bindings
- * @since 0.1.0
- */
-export const fromHeaders = (
-  headers: Iterable<readonly [string, HeaderValue]>,
-  prefixes: ReadonlyArray<string>
-): Pick<Message, "attributes" | "headers"> => {
-  const attributes: Record<string, string> = {}
-  const rest: Record<string, HeaderValue> = {}
-  for (const [name, value] of headers) {
-    const lower = name.toLowerCase()
-    const prefix = prefixes.find((prefix) => lower.startsWith(prefix.toLowerCase()))
-    const attribute = lower === "content-type" ? "datacontenttype" : prefix && lower.slice(prefix.length)
-    const text = attribute === undefined ? undefined : headerText(value)
-    if (attribute === undefined || text === undefined) rest[name] = value
-    else attributes[attribute] = text
-  }
-  return { attributes, headers: rest }
-}
-
-/**
- * Joins attributes and headers into transport headers. It is the inverse of
- * `fromHeaders`.
- *
- * @stability unstable
- * @category bindings
- * @since 0.1.0
- */
-export const toHeaders = (message: Message, prefix: string): Record<string, HeaderValue> => {
-  const out: Record<string, HeaderValue> = { ...message.headers }
-  assertWhole(message)
-  const attributes = message.attributes
-  for (const name in attributes) {
-    out[name === "datacontenttype" ? "content-type" : prefix + name] = attributes[name]!
-  }
-  return out
-}
-
-// --- internal ---
-
-const decoder = new TextDecoder("utf-8", { fatal: true })
-
-const headerText = (value: HeaderValue): string | undefined => {
-  if (typeof value === "string") return value
-  try {
-    return decoder.decode(value)
-  } catch {
-    return undefined
-  }
 }

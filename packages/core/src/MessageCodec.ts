@@ -14,10 +14,11 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Broker from "./Broker.ts"
 import type * as Correlation from "./Correlation.ts"
-import * as ClassCodec from "./internal/classCodec.ts"
-import { CurrentFlow } from "./internal/dispatch/flow.ts"
-import * as Traceparent from "./internal/traceparent.ts"
-import { attribute, describeId, type Message, quickText } from "./Message.ts"
+import * as ClassCodec from "./internal/definition/classCodec.ts"
+import { describeId, describeType } from "./internal/describe.ts"
+import { CurrentFlow, deliveryOf } from "./internal/dispatch/flow.ts"
+import * as Traceparent from "./internal/telemetry/traceparent.ts"
+import { attribute, type HeaderValue, type Message } from "./Message.ts"
 import * as NotificationEvent from "./NotificationEvent.ts"
 
 /**
@@ -60,8 +61,12 @@ export class DecodeError extends Schema.TaggedError<DecodeError>("@event-flow/co
  */
 export interface MessageContext {
   readonly correlation: Correlation.Correlation | undefined
-  /** W3C Trace Context of the span that publishes. */
+  /** W3C Trace Context of the span that publishes, or of the consumed message where no tracer runs; always valid. */
   readonly traceparent: string | undefined
+  /** The trace state of the consumed message, where `traceparent` is of the same trace. */
+  readonly tracestate: string | undefined
+  /** The `baggage` header of the consumed message (W3C Baggage). */
+  readonly baggage: HeaderValue | undefined
   /** Read when the message is encoded: the time of the event. */
   readonly clock: Clock.Clock
 }
@@ -97,6 +102,14 @@ export interface MessageCodec {
  * **Example** (A codec that changes what another one writes)
  *
  * ```ts
+ * import { Command, EventFlow, Message, MessageCodec, MemoryBroker, NotificationEvent } from "@event-flow/core"
+ * import { Effect, Layer } from "effect"
+ *
+ * class Sold extends NotificationEvent.Class<Sold>()("Sold", {}, { topic: "sales" }) {}
+ * class Sell extends Command.Class<Sell>()("Sell", { emits: [Sold] }) {}
+ * class Shop extends EventFlow.make("Shop", { commands: [Sell] }) {}
+ *
+ * // Adds a prefix to every topic
  * const Prefixed = Layer.effect(
  *   MessageCodec.MessageCodec,
  *   Effect.map(MessageCodec.MessageCodec, (codec) => ({
@@ -106,7 +119,11 @@ export interface MessageCodec {
  *         Message.copy(message, { topic: `test.${message.topic}` }))
  *   }))
  * )
- * const MeetingsLive = Meetings.layer().pipe(Layer.provide(Prefixed))
+ *
+ * const ShopLive = Shop.layer().pipe(
+ *   Layer.provide(Sell.toLayer((_, { collect }) => collect(new Sold()))),
+ *   Layer.provide([Prefixed, MemoryBroker.layer()])
+ * )
  * ```
  *
  * @stability unstable
@@ -175,6 +192,7 @@ export const contextOf = (context: Context.Context<never>): MessageContext => ne
 
 class FiberMessageContext implements MessageContext {
   readonly #context: Context.Context<never>
+  #trace: Traceparent.Trace | undefined = undefined
   constructor(context: Context.Context<never>) {
     this.#context = context
   }
@@ -182,10 +200,23 @@ class FiberMessageContext implements MessageContext {
     return Context.get(this.#context, CurrentFlow)
   }
   get traceparent(): string | undefined {
-    return Traceparent.fromContext(this.#context)
+    return this.#outgoing.traceparent
+  }
+  get tracestate(): string | undefined {
+    return this.#outgoing.tracestate
+  }
+  get baggage(): HeaderValue | undefined {
+    return deliveryOf(this.#context)?.message.headers["baggage"]
   }
   get clock(): Clock.Clock {
     return Context.get(this.#context, Clock.Clock)
+  }
+  get #outgoing(): Traceparent.Trace {
+    const consumed = deliveryOf(this.#context)?.message
+    return this.#trace ??= Traceparent.outgoing(
+      this.#context,
+      consumed && { traceparent: attribute(consumed, "traceparent"), tracestate: attribute(consumed, "tracestate") }
+    )
   }
 }
 
@@ -206,13 +237,13 @@ class CloudEvent implements Message {
   readonly topic: string
   readonly key: string | undefined
   readonly body: Uint8Array
-  readonly headers: Message["headers"] = noHeaders
   readonly #source: string
   readonly #type: string
   readonly #time: number
   /** Until the attributes are made: it holds on to all that the publisher's fiber had. */
   #context: MessageContext | undefined
   #attributes: Readonly<Record<string, string>> | undefined = undefined
+  #headers: Message["headers"] = noHeaders
 
   constructor(
     route: NotificationEvent.Route,
@@ -236,7 +267,7 @@ class CloudEvent implements Message {
   // text of a time cost more than the rest of a publish
   get attributes(): Readonly<Record<string, string>> {
     if (this.#attributes !== undefined) return this.#attributes
-    const { correlation, traceparent } = this.#context!
+    const { baggage, correlation, traceparent, tracestate } = this.#context!
     const attributes: Record<string, string> = {
       specversion: "1.0",
       id: SecureRandom.uuidV7Unsafe(),
@@ -252,8 +283,16 @@ class CloudEvent implements Message {
       if (correlation.causationId !== undefined) attributes["causationid"] = correlation.causationId
     }
     if (traceparent !== undefined) attributes["traceparent"] = traceparent
+    if (tracestate !== undefined) attributes["tracestate"] = tracestate
+    if (baggage !== undefined) this.#headers = { baggage }
     this.#context = undefined
     return this.#attributes = attributes
+  }
+
+  get headers(): Message["headers"] {
+    // Both come from the context, which attributes let go of
+    if (this.#attributes === undefined) void this.attributes
+    return this.#headers
   }
 }
 
@@ -350,7 +389,7 @@ const decodeOlder: MessageCodec["decode"] = (message, known) => {
 
 const decoder = new TextDecoder("utf-8", { fatal: true })
 
-const parse = (message: Message): unknown => JSON.parse(message[quickText]?.() ?? decoder.decode(message.body))
+const parse = (message: Message): unknown => JSON.parse(message.readText?.() ?? decoder.decode(message.body))
 
 const unparsable = (message: Message, error: unknown): Exit.Exit<never, DecodeError> =>
   decodeFailed(message, "InvalidBody", error instanceof Error ? error.message : String(error))
@@ -367,7 +406,7 @@ const decodeFailed = (
     new DecodeError({
       topic: message.topic,
       messageId: describeId(message),
-      messageType: attribute(message, "type") ?? "(no type)",
+      messageType: describeType(message),
       reason,
       detail
     })

@@ -17,9 +17,7 @@ import * as Exit from "effect/Exit"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { unhandled } from "effect/Types"
-import type * as Command from "./Command.ts"
-
-const TypeId = "~@event-flow/core/Middleware"
+import * as Models from "./internal/definition/models.ts"
 
 /**
  * Stands for the handler's result, which middleware passes on without seeing it.
@@ -43,9 +41,9 @@ export interface Info {
   /** The command's tag. */
   readonly tag: string
   /** The command itself, with its fields. */
-  readonly command: Command.Any & { readonly [field: string]: unknown }
-  /** The command's definition. */
-  readonly definition: Command.AnyClass
+  readonly command: { readonly _tag: string; readonly [field: string]: unknown }
+  /** The command's definition, as `Command.AnyClass`. */
+  readonly definition: Models.CommandDefinition
 }
 
 /**
@@ -62,8 +60,6 @@ export interface Middleware<Provides, E, Requires> {
   ): Effect.Effect<SuccessValue, unhandled | E, Requires>
 }
 
-type Keys = ReadonlyArray<Context.Key<unknown, unknown>>
-
 /**
  * Any middleware, as listed in a definition.
  *
@@ -71,19 +67,7 @@ type Keys = ReadonlyArray<Context.Key<unknown, unknown>>
  * @category models
  * @since 0.1.0
  */
-export interface Any {
-  readonly [TypeId]: typeof TypeId
-  /** Schema of the errors that it adds. */
-  readonly error: Schema.Top
-  /** The services that it provides to what it wraps. */
-  readonly provides: Keys
-  /** The services that it requires. */
-  readonly requires: Keys
-  readonly "~provides": unknown
-  readonly "~requires": unknown
-  /** The service that implements it; never: it carries its own implementation. */
-  readonly "~service": unknown
-}
+export interface Any extends Models.MiddlewareDefinition {}
 
 /**
  * A middleware that is a service: declared here, implemented by a layer.
@@ -96,10 +80,10 @@ export interface ServiceClass<Self, Id extends string, Provides, E extends Schem
   extends Context.Service<Self, Middleware<Provides, E["Type"], Requires>>
 {
   new(_: never): Context.ServiceClass.Shape<Id, Middleware<Provides, E["Type"], Requires>>
-  readonly [TypeId]: typeof TypeId
+  readonly [Models.MiddlewareTypeId]: typeof Models.MiddlewareTypeId
   readonly error: E
-  readonly provides: Keys
-  readonly requires: Keys
+  readonly provides: Models.Keys
+  readonly requires: Models.Keys
   readonly "~provides": Provides
   readonly "~requires": Requires
   readonly "~service": Self
@@ -159,7 +143,7 @@ export type Errors<M extends ReadonlyArray<Any>> = M[number]["error"]["Type"]
  * @category models
  * @since 0.1.0
  */
-export interface Options<Provides extends Keys, E extends Schema.Top, Requires extends Keys> {
+export interface Options<Provides extends Models.Keys, E extends Schema.Top, Requires extends Models.Keys> {
   /** The services that it provides to what it wraps. Default: none. */
   readonly provides?: Provides | undefined
   /**
@@ -178,15 +162,30 @@ export interface Options<Provides extends Keys, E extends Schema.Top, Requires e
  * **Example** (Who is it?)
  *
  * ```ts
+ * import { Command, Middleware } from "@event-flow/core"
+ * import { Context, Effect, Layer, Schema } from "effect"
+ *
+ * class Denied extends Schema.TaggedError<Denied>()("Denied", {}) {}
+ * class CurrentUser extends Context.Service<CurrentUser, { readonly name: string }>()("app/CurrentUser") {}
+ * class Sessions extends Context.Service<Sessions, {
+ *   readonly user: Effect.Effect<{ readonly name: string }, Denied>
+ * }>()("app/Sessions") {}
+ *
  * class Authenticate extends Middleware.Service<Authenticate>()("app/Authenticate", {
  *   provides: [CurrentUser],
  *   error: Denied
  * }) {}
  *
- * const AuthenticateLive = Layer.effect(Authenticate, Effect.gen(function*() {
- *   const sessions = yield* Sessions
- *   return (effect) => Effect.flatMap(sessions.user, (user) => Effect.provideService(effect, CurrentUser, user))
- * }))
+ * const AuthenticateLive = Layer.effect(
+ *   Authenticate,
+ *   Effect.map(Sessions, (sessions) => (effect) => Effect.provideServiceEffect(effect, CurrentUser, sessions.user))
+ * )
+ *
+ * // Sending it may fail with Denied; its handler finds CurrentUser
+ * class WhoAmI extends Command.Class<WhoAmI>()("WhoAmI", { success: Schema.String, middleware: [Authenticate] }) {}
+ * const WhoAmILive = WhoAmI.toLayer(() => Effect.map(CurrentUser, (user) => user.name)).pipe(
+ *   Layer.provide(AuthenticateLive)
+ * )
  * ```
  *
  * @stability unstable
@@ -196,9 +195,9 @@ export interface Options<Provides extends Keys, E extends Schema.Top, Requires e
 export const Service = <Self>() =>
 <
   const Id extends string,
-  const Provides extends Keys = readonly [],
+  const Provides extends Models.Keys = readonly [],
   E extends Schema.Top = Schema.Never,
-  const Requires extends Keys = readonly []
+  const Requires extends Models.Keys = readonly []
 >(
   id: Id,
   options?: Options<Provides, E, Requires> | undefined
@@ -206,7 +205,7 @@ export const Service = <Self>() =>
   const service = Context.Service<Self, unknown>(id)
   // The type-only fields exist in types alone
   return Object.assign(service, {
-    [TypeId]: TypeId,
+    [Models.MiddlewareTypeId]: Models.MiddlewareTypeId,
     error: options?.error ?? Schema.Never,
     provides: options?.provides ?? [],
     requires: options?.requires ?? []
@@ -219,8 +218,13 @@ export const Service = <Self>() =>
  * **Example** (A service for what it wraps)
  *
  * ```ts
+ * import { Middleware } from "@event-flow/core"
+ * import { Context, Effect } from "effect"
+ *
+ * class RequestId extends Context.Service<RequestId, string>()("app/RequestId") {}
+ *
  * const requestId = Middleware.make(
- *   (effect) => Effect.provideServiceEffect(effect, RequestId, newRequestId),
+ *   (effect) => Effect.provideServiceEffect(effect, RequestId, Effect.sync(() => crypto.randomUUID())),
  *   { provides: [RequestId] }
  * )
  * ```
@@ -230,15 +234,15 @@ export const Service = <Self>() =>
  * @since 0.1.0
  */
 export const make = <
-  const Provides extends Keys = readonly [],
+  const Provides extends Models.Keys = readonly [],
   E extends Schema.Top = Schema.Never,
-  const Requires extends Keys = readonly []
+  const Requires extends Models.Keys = readonly []
 >(
   apply: Middleware<Provides[number]["Identifier"], E["Type"], Requires[number]["Identifier"]>,
   options?: Options<Provides, E, Requires> | undefined
 ): Inline<Provides[number]["Identifier"], E, Requires[number]["Identifier"]> =>
   ({
-    [TypeId]: TypeId,
+    [Models.MiddlewareTypeId]: Models.MiddlewareTypeId,
     apply,
     error: options?.error ?? Schema.Never,
     provides: options?.provides ?? [],

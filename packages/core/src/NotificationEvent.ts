@@ -8,7 +8,7 @@
  */
 import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
-import * as EventClass from "./internal/eventClass.ts"
+import * as EventClass from "./internal/definition/eventClass.ts"
 import type { Upcast } from "./Upcast.ts"
 
 /**

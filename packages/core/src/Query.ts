@@ -9,7 +9,7 @@ import type * as Context from "effect/Context"
 import type * as Schema from "effect/Schema"
 import type * as Command from "./Command.ts"
 import { makeCommand } from "./internal/definition/commandClass.ts"
-import type { MissingSelf } from "./internal/eventClass.ts"
+import type { MissingSelf } from "./internal/definition/eventClass.ts"
 import type * as Middleware from "./Middleware.ts"
 
 /**

@@ -63,7 +63,7 @@ import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { ExcludeTag, ExtractTag, Tags } from "effect/Types"
 import type { Collect } from "./Collect.ts"
-import { attempt } from "./internal/attempt.ts"
+import { attempt } from "./internal/dispatch/attempt.ts"
 
 /**
  * The function of a command handler or of an event handler.

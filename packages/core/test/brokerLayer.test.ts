@@ -1,6 +1,6 @@
 /** What broker layers are built with. */
 import { assert, describe, it } from "@effect/vitest"
-import { BrokerLayer } from "@event-flow/core"
+import { BrokerLayer, Message } from "@event-flow/core"
 import { Effect, Exit, Fiber, Scheduler } from "effect"
 
 /** Lets turns of the event loop pass until it is so, or gives up. */
@@ -87,4 +87,30 @@ describe("Waiters", () => {
       })
       assert.strictEqual(answers, 3)
     }))
+})
+
+describe("transport headers", () => {
+  it("headers and attributes are each other's inverse, whatever the case", () => {
+    const message = Message.make({
+      topic: "t",
+      attributes: { id: "1", type: "T.v1", datacontenttype: "application/json" },
+      headers: { "x-foreign": new Uint8Array([255]) },
+      body: new Uint8Array()
+    })
+    const headers = BrokerLayer.toHeaders(message, "ce_")
+    assert.deepStrictEqual(Object.keys(headers).sort(), ["ce_id", "ce_type", "content-type", "x-foreign"])
+    const back = BrokerLayer.fromHeaders(Object.entries(headers), ["ce_"])
+    assert.deepStrictEqual(back, { attributes: message.attributes, headers: message.headers })
+    const shouted = BrokerLayer.fromHeaders(
+      [["CE_ID", new TextEncoder().encode("1")], ["ce_bytes", new Uint8Array([255])]],
+      ["ce_"]
+    )
+    assert.deepStrictEqual(shouted, { attributes: { id: "1" }, headers: { ce_bytes: new Uint8Array([255]) } })
+    assert.deepStrictEqual(
+      BrokerLayer.fromHeaders([["cloudEvents:id", "1"]], ["cloudEvents:", "cloudEvents_"]).attributes,
+      {
+        id: "1"
+      }
+    )
+  })
 })

@@ -2,8 +2,21 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Broker, EventProcessor, Mediator } from "@event-flow/core"
 import { Cause, Effect, Exit, Fiber, Layer } from "effect"
-import { TestClock } from "effect/testing"
-import { A, type AnyEvent, B, C, Do, flow, implementations, Journal, partsOf, passTime, TestFlow } from "./fixtures.ts"
+import {
+  A,
+  adjust,
+  type AnyEvent,
+  B,
+  C,
+  Do,
+  flow,
+  implementations,
+  Journal,
+  partsOf,
+  passTime,
+  settle,
+  TestFlow
+} from "./fixtures.ts"
 
 describe("F16: collections", () => {
   for (const concurrency of [1, 3]) {
@@ -104,7 +117,7 @@ describe("F16: collections", () => {
           })
         })
         yield* Effect.exit(Mediator.send(new Do()).pipe(Effect.provide(layer)))
-        yield* TestClock.adjust(10)
+        yield* adjust(10)
         isTooLate(yield* Fiber.await(late!), "A")
       }))
 
@@ -123,7 +136,7 @@ describe("F16: collections", () => {
             }
           })
           yield* Effect.exit(Mediator.send(new Do()).pipe(Effect.provide(layer)))
-          yield* TestClock.adjust(10)
+          yield* adjust(10)
           isTooLate(yield* Fiber.await(late!), "B")
         }))
     }
@@ -143,9 +156,10 @@ describe("F16: collections", () => {
         const fiber = yield* Effect.forkChild(Mediator.send(new Do()).pipe(Effect.provide(layer)), {
           startImmediately: true
         })
+        yield* settle
         yield* Fiber.interrupt(fiber)
       }
-      yield* TestClock.adjust(20)
+      yield* adjust(20)
       isTooLate(yield* Fiber.await(late[0]!), "A")
       isTooLate(yield* Fiber.await(late[1]!), "B")
     }))

@@ -290,13 +290,13 @@ describe("what is decoded at once", () => {
   it("is read from what the layer of the message has at hand", () => {
     const message = {
       ...of(undefined, "not the text"),
-      [Message.quickAttribute]: (name: string) => name === "type" ? "News.v2" : undefined,
-      [Message.quickText]: () => "{\"n\":1}"
+      readAttribute: (name: string) => name === "type" ? "News.v2" : undefined,
+      readText: () => "{\"n\":1}"
     }
     assert.strictEqual(Message.attribute(message, "type"), "News.v2")
     assert.deepStrictEqual(decode(message), new News({ n: 1 }))
     // Which says that it cannot tell
-    const unsure = { ...of("News.v2", "{\"n\":2}"), [Message.quickText]: () => undefined }
+    const unsure = { ...of("News.v2", "{\"n\":2}"), readText: () => undefined }
     assert.deepStrictEqual(decode(unsure), new News({ n: 2 }))
   })
 })

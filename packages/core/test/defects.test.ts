@@ -2,7 +2,21 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Command, EventFlow, Mediator, NotificationEvent } from "@event-flow/core"
 import { Cause, Effect, Exit, Fiber, Layer, Option } from "effect"
-import { A, B, Boom, C, D, Do, flow, Journal, News, passTime, RecordingBroker, RecordingLogger } from "./fixtures.ts"
+import {
+  A,
+  B,
+  Boom,
+  C,
+  D,
+  Do,
+  flow,
+  Journal,
+  News,
+  passTime,
+  RecordingBroker,
+  RecordingLogger,
+  settle
+} from "./fixtures.ts"
 
 describe("F13: defects stay defects", () => {
   const bug = new Error("bug")
@@ -116,6 +130,7 @@ describe("F13: defects stay defects", () => {
         const fiber = yield* Effect.forkChild(Mediator.send(new Do()).pipe(Effect.provide(layer)), {
           startImmediately: true
         })
+        yield* settle
         yield* Fiber.interrupt(fiber)
         died(yield* Fiber.await(fiber))
       }))

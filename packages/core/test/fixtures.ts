@@ -18,6 +18,7 @@ import {
 import type { Duration, LogLevel } from "effect"
 import { Clock, Effect, Exit, Fiber, Layer, Logger, References, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
+import { operationsOf } from "./fixtures/opBudget.ts"
 
 export class Boom extends Schema.TaggedError<Boom>()("Boom", { id: Schema.String }) {
   override get message(): string {
@@ -186,14 +187,27 @@ export class RecordingLogger {
   }
 }
 
-/** Lets all fibers run until they wait: a fiber may start others, which start in later turns of the event loop. */
-export const settle = Effect.repeat(
-  Effect.callback<void>((resume) => {
-    const immediate = setImmediate(() => resume(Effect.void))
+/** Lets all fibers of a test run until they wait: until they have run nothing for some turns of the event loop. */
+export const settle: Effect.Effect<void> = Effect.withFiber((fiber) => {
+  const { scheduler } = fiber.cache
+  return Effect.callback((resume) => {
+    let before = -1
+    let quiet = 0
+    const look = () => {
+      const now = operationsOf(scheduler)
+      quiet = now === before ? quiet + 1 : 0
+      before = now
+      if (quiet === 3) resume(Effect.void)
+      else immediate = setImmediate(look)
+    }
+    let immediate = setImmediate(look)
     return Effect.sync(() => clearImmediate(immediate))
-  }),
-  { times: 10 }
-)
+  })
+})
+
+/** Has virtual time pass, from where all fibers wait. */
+export const adjust = (duration: Duration.Input): Effect.Effect<void> =>
+  Effect.andThen(settle, TestClock.adjust(duration))
 
 /** Runs an effect while virtual time passes, until it has ended. */
 export const passTime = <A, E, R>(
@@ -202,8 +216,7 @@ export const passTime = <A, E, R>(
 ): Effect.Effect<Exit.Exit<A, E>, never, R> =>
   Effect.gen(function*() {
     const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
-    yield* settle
-    yield* TestClock.adjust(duration)
+    yield* adjust(duration)
     return yield* Fiber.await(fiber)
   })
 

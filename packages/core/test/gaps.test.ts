@@ -18,8 +18,7 @@ import {
 import { RecordingBroker } from "@event-flow/core/testing"
 import { Cause, Context, Duration, Effect, Exit, Fiber, Layer, References, Schema, Scope } from "effect"
 import { MaxOpsBeforeYield } from "effect/Scheduler"
-import { TestClock } from "effect/testing"
-import { partsOf } from "./fixtures.ts"
+import { adjust, partsOf } from "./fixtures.ts"
 
 class Done extends DomainEvent.Class<Done>()("Done", { n: Schema.Int }) {}
 class News extends NotificationEvent.Class<News>()("News", { n: Schema.Int }, { topic: "news", key: () => "one" }) {}
@@ -215,7 +214,7 @@ it.effect("F12: in parallel too, messages of one key are published in the order 
     )
     yield* Effect.gen(function*() {
       const fiber = yield* Effect.forkChild(Mediator.send(new Mixed()), { startImmediately: true })
-      yield* TestClock.adjust("1 second")
+      yield* adjust("1 second")
       yield* Fiber.join(fiber)
       const recorded = yield* RecordingBroker.RecordingBroker
       const published = yield* recorded.decoded(News)

@@ -2,8 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Command, EventFlow, EventFlowError, Mediator } from "@event-flow/core"
 import { Effect, Exit, Fiber, Layer, Schema } from "effect"
-import { TestClock } from "effect/testing"
-import { A, B, D, Do, flow, Journal, open, passTime, RecordingLogger } from "./fixtures.ts"
+import { A, adjust, B, D, Do, flow, Journal, open, passTime, RecordingLogger } from "./fixtures.ts"
 
 describe("F11: interruption", () => {
   for (const concurrency of [1, 3]) {
@@ -21,7 +20,7 @@ describe("F11: interruption", () => {
         })
         const send = Mediator.send(new Do()).pipe(Effect.onExit(() => at("send ends")), Effect.provide(layer))
         const fiber = yield* Effect.forkChild(send, { startImmediately: true })
-        yield* TestClock.adjust(10)
+        yield* adjust(10)
         const exit = yield* passTime(Effect.andThen(Fiber.interrupt(fiber), Fiber.await(fiber)))
         assert.isTrue(Exit.isSuccess(exit) && Exit.hasInterrupts(exit.value))
         assert.deepStrictEqual(

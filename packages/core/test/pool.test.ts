@@ -1,8 +1,8 @@
 /** The pool by itself: shapes of work that the rules of a dispatch (F3 to F6) do not reach. */
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Scheduler } from "effect"
-import { TestClock } from "effect/testing"
 import { runPool } from "../src/internal/dispatch/pool.ts"
+import { adjust } from "./fixtures.ts"
 
 interface Item {
   readonly left: number
@@ -32,8 +32,8 @@ describe("the workers", () => {
           teeth++
           return Effect.void
         })
-        yield* runComb(100_000, concurrency, () => seeFiber)
-        assert.strictEqual(teeth, 100_000)
+        yield* runComb(20_000, concurrency, () => seeFiber)
+        assert.strictEqual(teeth, 20_000)
         assert.isAtMost(fibers.size, most)
       }))
   }
@@ -55,7 +55,7 @@ describe("the workers", () => {
 })
 
 describe("thousands of items that wait for something", () => {
-  const length = 20_000
+  const length = 10_000
 
   it.effect("F4: all of them start", () =>
     Effect.gen(function*() {
@@ -126,7 +126,7 @@ describe("F6: a failure", () => {
   it.effect("of a later group interrupts the earlier ones", () =>
     Effect.gen(function*() {
       const fiber = yield* Effect.forkChild(failing(Infinity, Effect.void), { startImmediately: true })
-      yield* TestClock.adjust(1)
+      yield* adjust(1)
       assert.deepStrictEqual(fiber.pollUnsafe(), Exit.fail("boom"))
     }))
 
@@ -136,7 +136,7 @@ describe("F6: a failure", () => {
       const fiber = yield* Effect.forkChild(failing(Infinity, Effect.suspend(() => Effect.die(++bugs))), {
         startImmediately: true
       })
-      yield* TestClock.adjust(1)
+      yield* adjust(1)
       const exit = yield* Fiber.await(fiber)
       const reasons = Exit.isFailure(exit) ? exit.cause.reasons : []
       assert.deepStrictEqual(reasons.filter(Cause.isFailReason).map(({ error }) => error), ["boom"])
@@ -152,9 +152,9 @@ describe("F6: a failure", () => {
           Effect.uninterruptible(failing(concurrency, Effect.sync(() => ended++))),
           { startImmediately: true }
         )
-        yield* TestClock.adjust(9)
+        yield* adjust(9)
         assert.isUndefined(fiber.pollUnsafe())
-        yield* TestClock.adjust(1)
+        yield* adjust(1)
         assert.deepStrictEqual(fiber.pollUnsafe(), Exit.fail("boom"))
         assert.strictEqual(ended, running)
       }))
@@ -170,7 +170,7 @@ describe("F6: a failure", () => {
         })),
         { startImmediately: true }
       )
-      yield* TestClock.adjust(2)
+      yield* adjust(2)
       assert.deepStrictEqual(fiber.pollUnsafe(), Exit.fail("after 1"))
     }))
 })

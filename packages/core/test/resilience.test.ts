@@ -3,6 +3,7 @@ import { Command, DomainEvent, EventFlow, EventHandler, Mediator, Resilience } f
 import { Cause, Effect, Exit, Fiber, Layer, pipe, Schedule, Schema } from "effect"
 import { CircuitBreaker } from "effect/persistence"
 import { TestClock } from "effect/testing"
+import { adjust } from "./fixtures.ts"
 
 class Full extends Schema.TaggedError<Full>()("Full", {}) {}
 class Down extends Schema.TaggedError<Down>()("Down", {}) {}
@@ -44,7 +45,7 @@ const run = Effect.fnUntraced(function*(handler: JoinHandler, sends = 1, onNoted
 const passing = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
     const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
-    yield* TestClock.adjust("1 hour")
+    yield* adjust("1 hour")
     return yield* Fiber.join(fiber)
   })
 
@@ -287,7 +288,7 @@ describe("Resilience.circuitBreaker", () => {
       assert.strictEqual(runs, 2)
       assert.strictEqual((yield* breaker.state("Join"))._tag, "Open")
       isHealthy = true
-      yield* TestClock.adjust("1 minute")
+      yield* adjust("1 minute")
       const healthy = yield* run(guarded)
       assert.deepStrictEqual(healthy.exit, Exit.succeed("ok"))
       assert.deepStrictEqual(healthy.noted, ["ok"])

@@ -2,8 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Command, EventFlow, EventHandler, Mediator, Middleware, Query } from "@event-flow/core"
 import { Cause, Effect, Exit, Fiber, Layer, Option, Schedule, Schema, Stream } from "effect"
-import { TestClock } from "effect/testing"
-import { A, alone, B, Boom, Journal, open, passTime, RecordingLogger, settle } from "./fixtures.ts"
+import { A, adjust, alone, B, Boom, Journal, open, passTime, RecordingLogger, settle } from "./fixtures.ts"
 
 const OnA = EventHandler.make("OnA", { on: A, error: Boom, emits: [B] })
 const OnB = EventHandler.make("OnB", { on: B })
@@ -239,7 +238,7 @@ for (const [name, middleware] of [["without middleware", []], ["with middleware"
           Stream.runDrain(Mediator.stream(new Watch())).pipe(Effect.provide(layer)),
           { startImmediately: true }
         )
-        yield* TestClock.adjust(10)
+        yield* adjust(10)
         yield* Fiber.interrupt(fiber)
         assert.deepStrictEqual(entries, ["event starts@0", "event interrupted@10"])
       }))
@@ -284,7 +283,7 @@ for (const [name, middleware] of [["without middleware", []], ["with middleware"
             )
         })
         yield* Stream.runDrain(Mediator.stream(new Watch())).pipe(Effect.provide(layer))
-        yield* TestClock.adjust(10)
+        yield* adjust(10)
         const exit = yield* Fiber.await(late!)
         assert.isTrue(Exit.hasDies(exit))
       }))

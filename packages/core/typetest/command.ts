@@ -231,9 +231,9 @@ check<Equals<ServicesOf<typeof WatchServices>, Rooms>>()
 
 // @ts-expect-error an error that the command does not declare
 Join.toLayer(() => Effect.fail(new Down()))
-// @ts-expect-error the same in a generator function
 Join.toLayer(
   [Rooms],
+  // @ts-expect-error the same in a generator function
   Effect.fnUntraced(function*(command: Join) {
     const rooms = yield* Rooms
     return yield* rooms.joinUnsafe(command.userId)

@@ -60,11 +60,11 @@ Expect.where(Announced, (event) => event.userId === "u")
 export const tracked: Effect.Effect<
   Tracker.Tracked<number, Full>,
   never,
-  Tracker.Tracker | Mediator.Mediator | Command.Handler<"Join">
+  Tracker.Tracker | Command.CommandFlow<"Join">
 > = Tracker.run(Mediator.send(new Join({ userId: "u" })))
 
 // @ts-expect-error the tracker is missing
-export const untracked: Effect.Effect<unknown, unknown, Mediator.Mediator | Command.Handler<"Join">> = Tracker.run(
+export const untracked: Effect.Effect<unknown, unknown, Command.CommandFlow<"Join">> = Tracker.run(
   Mediator.send(new Join({ userId: "u" }))
 )
 

@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
-import * as Message from "@event-flow/core/Message"
+import { assertWhole } from "@event-flow/core/BrokerLayer"
 import type * as Settings from "@event-flow/core/Settings"
 import * as Telemetry from "@event-flow/core/Telemetry"
 import * as Config from "effect/Config"
@@ -23,19 +23,20 @@ import * as KafkaConfig from "./KafkaConfig.ts"
  * `publish` succeeds when the brokers have acknowledged every message (all
  * in-sync replicas by default). Messages of concurrent calls share requests;
  * each call gets its own result. Messages of one key keep their order: a
- * partition has one batch on its way at most, and what is retried goes before
- * what came after it. The key chooses the partition as Java's default
- * partitioner does; messages without a key go to one partition after another,
- * a batch to each.
+ * partition has at most one batch in flight, and a batch that is retried goes
+ * before later messages. The key chooses the partition as Java's default
+ * partitioner does. Messages without a key go to one partition after another, a
+ * batch to each.
  *
  * While the buffer is full, `publish` waits. A publish fails at the latest after
- * `publishTimeout`: with `Unreachable` when it never left, with `Timeout` when
- * nobody knows. A publish that is interrupted is not sent if it had not left.
+ * `publishTimeout`: with `Unreachable` when the messages were not sent and will
+ * not be, with `Timeout` when they may have arrived. An interrupted publish is not
+ * sent unless it was sent before.
  *
  * **Gotchas**
  *
  * At least once: after a `Timeout`, publishing again can make a duplicate.
- * Within a publish, retries make none (`idempotent`).
+ * Retries within a publish make no duplicates (`idempotent`).
  *
  * **Example** (A broker)
  *
@@ -88,7 +89,7 @@ const make = Effect.fnUntraced(function*(options: KafkaConfig.Publisher) {
     name: "kafka",
     publish: (messages) =>
       Effect.callback((resume) => {
-        messages.forEach(Message.assertWhole)
+        messages.forEach(assertWhole)
         const publish = buffer.offer(messages, resume)
         return publish === undefined ? undefined : Effect.sync(() => buffer.cancel(publish))
       })

@@ -120,7 +120,10 @@ const consumingFields = {
    * half of `sessionTimeout` where that is less.
    */
   revokeTimeout: Schema.optional(Settings.duration({ minimum: 0 })),
-  /** How long closing a subscription waits for deliveries that are not acknowledged. Default: 10 seconds. */
+  /**
+   * How long closing a subscription waits until it has left its group. What is
+   * acknowledged is committed before. Default: 10 seconds.
+   */
   drainTimeout: Settings.withDefault(Settings.duration({ minimum: 0 }), "10 seconds"),
   /** The longest time between two commits while there is something to commit. Default: 1 second. */
   commitInterval: Settings.withDefault(Settings.duration(), "1 second"),

@@ -1,5 +1,5 @@
 /**
- * How the subscriptions of a program fare.
+ * Health of the subscriptions of a program.
  *
  * @stability unstable
  * @since 0.1.0
@@ -10,9 +10,9 @@ import type * as Effect from "effect/Effect"
 /**
  * The state of a subscription in its consumer group:
  *
- * - `"joining"`: on the way into its group, for the first time or after a rebalance.
- * - `"stable"`: member of its group.
- * - `"disconnected"`: no broker can be reached, or the group took it for dead; it connects again by itself.
+ * - `"joining"`: it joins its group, for the first time or after a rebalance.
+ * - `"stable"`: it is a member of its group.
+ * - `"disconnected"`: no broker can be reached, or the group has removed it; it connects again by itself.
  *
  * @stability unstable
  * @category models
@@ -30,11 +30,11 @@ export type State = "joining" | "stable" | "disconnected"
 export interface PartitionHealth {
   readonly topic: string
   readonly partition: number
-  /** The offset that the group goes on from. */
+  /** The offset at which the group continues. */
   readonly committed: number
-  /** Messages that are out and not acknowledged. */
+  /** Messages that were delivered and are not acknowledged. */
   readonly inFlight: number
-  /** In a retry topic, when the next message is due that waits: milliseconds since 1970. */
+  /** In a retry topic: when the next message is due, in milliseconds since 1970. */
   readonly heldUntil: number | undefined
   /** The end of the partition as of the last fetch; undefined before the first. */
   readonly end: number | undefined
@@ -62,7 +62,7 @@ export interface SubscriptionHealth {
 }
 
 /**
- * Tells how the subscriptions of a `KafkaSubscriber` fare, from memory: asking
+ * Gives the health of the subscriptions of a `KafkaSubscriber` from memory: asking
  * costs nothing and works without a broker.
  *
  * **Example** (A readiness check)

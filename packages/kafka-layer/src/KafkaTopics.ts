@@ -20,7 +20,7 @@ import { connectionSettings } from "./internal/settings.ts"
 import * as KafkaConfig from "./KafkaConfig.ts"
 
 /**
- * What a topic should be like. What is left out is the broker's choice.
+ * How a topic should be. The broker chooses what is left out.
  *
  * @stability unstable
  * @category models
@@ -52,7 +52,7 @@ export interface Difference {
 }
 
 /**
- * What `ensure` did and found.
+ * What `ensure` created, and what differs.
  *
  * @stability unstable
  * @category models
@@ -60,7 +60,7 @@ export interface Difference {
  */
 export interface Report {
   readonly created: ReadonlyArray<string>
-  /** Topics that existed and are not as wanted: nothing was changed about them. */
+  /** How topics that existed differ from their specs. They were not changed. */
   readonly differences: ReadonlyArray<Difference>
 }
 
@@ -88,7 +88,7 @@ export class KafkaTopicsError
     return `Topics ${this.topics.join(", ")}: ${this.reason._tag}: ${this.reason.detail}`
   }
 
-  /** Whether the same may succeed later. */
+  /** Whether the same call may succeed later. */
   get isRetryable(): boolean {
     return this.reason.isRetryable
   }
@@ -102,7 +102,7 @@ export class KafkaTopicsError
  * @since 0.1.0
  */
 export class KafkaTopics extends Context.Service<KafkaTopics, {
-  /** Says what differs, changes nothing. */
+  /** Says what differs, and changes nothing. */
   readonly check: (specs: ReadonlyArray<TopicSpec>) => Effect.Effect<ReadonlyArray<Difference>, KafkaTopicsError>
   /**
    * Creates what is missing and says what differs. Topics that exist are never

@@ -7,7 +7,6 @@ import {
   Broker,
   ConsumerPolicy,
   EventConsumer,
-  EventFlow,
   EventHandler,
   Message,
   NotificationEvent,
@@ -203,7 +202,7 @@ describe.skipIf(source.kind === "none")("faults", () => {
           ? Effect.fail("poison")
           : Effect.sync(() => tally.addNumber(i, `key-${i % 20}`))
       )
-      const consumer = EventConsumer.layer({
+      const consumer = EventConsumer.layer([Count], {
         group: unique("poison"),
         concurrency: 8,
         policy: (failure) =>
@@ -211,7 +210,6 @@ describe.skipIf(source.kind === "none")("faults", () => {
             ? ConsumerPolicy.retry(Schedule.spaced("10 millis").pipe(Schedule.upTo({ times: 2 })))
             : ConsumerPolicy.deadLetter()
       }).pipe(
-        Layer.provide(EventFlow.layer({ handlers: [Count] })),
         Layer.provide(CountLive)
       )
       const sent = 1_000

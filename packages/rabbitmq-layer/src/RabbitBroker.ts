@@ -21,22 +21,22 @@ import * as RabbitConfig from "./RabbitConfig.ts"
  *
  * **Details**
  *
- * `publish` succeeds when the server has confirmed every message: written to the
- * disks of a majority of a quorum queue's replicas. Messages are persistent and
- * mandatory: one that no queue is bound for fails with `UnknownTopic`. Messages
- * of one key keep their order, over reconnecting too.
+ * `publish` succeeds when the server has confirmed every message: a majority of
+ * a quorum queue's replicas has written it to disk. Messages are persistent and
+ * mandatory: a message that no queue is bound for fails with `UnknownTopic`.
+ * Messages of one key keep their order, also when the layer reconnects.
  *
- * The layer connects in the background and is built without a server. When the
- * connection drops, what is not confirmed is sent again under the same id; a
- * publish ends at the latest after `publishTimeout`: with `Unreachable` when it
- * never left, with `Timeout` when nobody knows. While the server blocks
- * publishers, for want of memory or disk, publishes wait likewise. A publish
- * that is interrupted is not sent if it had not left.
+ * The layer connects in the background, so it is built even if there is no
+ * server. When the connection is lost, unconfirmed messages are sent again with
+ * the same id. A publish ends after `publishTimeout` at the latest: with
+ * `Unreachable` if the message was never sent, with `Timeout` if it was sent and
+ * may have arrived. A server that is short of memory or disk blocks publishers;
+ * publishes wait then too. An interrupted publish is not sent later.
  *
  * **Gotchas**
  *
- * At least once: what is sent again may have arrived. Consumers drop
- * duplicates by the message's id, with an `Inbox`.
+ * Delivery is at least once: a message that is sent again may have arrived the
+ * first time. Consumers drop duplicates by the message's id, with an `Inbox`.
  *
  * **Example** (A broker)
  *

@@ -1,19 +1,19 @@
 /**
- * Delayed retries of a consumer group, without a plugin: a message that failed
- * waits in a queue with a time to live, and comes again when that is over.
- * Nothing waits behind it meanwhile.
+ * Delayed retries of a consumer group. They need no plugin: a message that failed
+ * waits in a queue with a time to live, and is delivered again when that is over.
+ * No other message waits for it.
  *
  * **Order is lost**: while a message waits, later messages of its key are
- * handled. Where the order of a key matters, retry in place, which has them wait
- * (`ConsumerPolicy.retry`, the default policy).
+ * handled. If the order of a key matters, retry in place instead
+ * (`ConsumerPolicy.retry`, the default policy): later messages of the key wait.
  *
  * @stability unstable
  * @since 0.1.0
  */
+import { decodeRetry } from "@event-flow/core/BrokerLayer"
 import * as ConsumerPolicy from "@event-flow/core/ConsumerPolicy"
 import * as EventConsumer from "@event-flow/core/EventConsumer"
 import type * as NotificationEvent from "@event-flow/core/NotificationEvent"
-import * as Postponed from "@event-flow/core/Postponed"
 import * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import * as Arr from "effect/Array"
@@ -37,24 +37,25 @@ const TypeId = "~@event-flow/rabbitmq-layer/RabbitRetry"
  * @since 0.1.0
  */
 export interface Options {
-  /** The consumer group, whose failures are retried by itself alone. */
+  /** The consumer group. Other groups of the same topic do not see its retries. */
   readonly group: string
   /** How long a message waits before each retry. */
   readonly delays: Arr.NonEmptyReadonlyArray<Duration.Input>
   /**
-   * Retries in place before each delay: later messages of the key wait for
-   * those. Should be short. Default: none.
+   * Retries in place before each delay. Later messages of the key wait for
+   * them, so they should be short. Default: none.
    */
   readonly inPlace?: Schedule.Schedule<unknown, ConsumerPolicy.Failure> | undefined
   /**
-   * When the message has failed after the last delay too, and for what no delay
-   * can mend. Default: dead-letter it.
+   * The decision for a message that failed again after the last delay, and for
+   * failures that are not retried. Default: dead-letter it.
    */
   readonly otherwise?: ConsumerPolicy.Final | undefined
 }
 
 /**
- * How a consumer group retries: what its consumer and its queues are made from.
+ * How a consumer group retries. Its consumer and its queues are made from this
+ * value.
  *
  * @stability unstable
  * @category models
@@ -64,7 +65,7 @@ export interface RabbitRetry {
   readonly [TypeId]: typeof TypeId
   readonly group: string
   readonly delays: Arr.NonEmptyReadonlyArray<Duration.Duration>
-  /** For `layer`, which knows the names of the subscriber's queues and has it declare those of the retries. */
+  /** For `layer`, which knows the names of the subscriber's queues. */
   readonly "~policy": (queueName: QueueName) => ConsumerPolicy.ConsumerPolicy
 }
 
@@ -104,21 +105,26 @@ export class RetrySubscriber extends Context.Service<RetrySubscriber, {
 }>()("@event-flow/rabbitmq-layer/RabbitRetry/RetrySubscriber") {}
 
 /**
- * Says how a group retries typed failures; undecodable messages and defects
- * are not retried. Throws `Settings.InvalidSetting` for an empty name of a group, a
- * delay below 1 millisecond, or one that never ends.
+ * Says how a group retries typed failures. Undecodable messages and defects are
+ * not retried. Throws `Settings.InvalidSetting` for an empty group name, and for a
+ * delay that is below 1 millisecond or infinite.
  *
  * **Example** (Retries after 5 seconds and after another minute)
  *
  * ```ts
+ * import { EventHandler, NotificationEvent } from "@event-flow/core"
  * import { RabbitBroker, RabbitRetry, RabbitSubscriber } from "@event-flow/rabbitmq-layer"
- * import { Layer } from "effect"
+ * import { Effect, Layer } from "effect"
+ *
+ * class Announced extends NotificationEvent.Class<Announced>()("Announced", {}, { topic: "meetings" }) {}
+ * const Show = EventHandler.make("Show", { on: Announced })
  *
  * const connection = { url: "amqp://127.0.0.1" }
  * const retry = RabbitRetry.make({ group: "board", delays: ["5 seconds", "1 minute"] })
  *
  * // In place of EventConsumer.layer
- * const Board = RabbitRetry.layer(retry, { concurrency: 16 }).pipe(
+ * const Board = RabbitRetry.layer(retry, [Show], { concurrency: 16 }).pipe(
+ *   Layer.provide(Show.toLayer(() => Effect.log("announced"))),
  *   Layer.provide([RabbitBroker.layer(connection), RabbitSubscriber.layer(connection)])
  * )
  * ```
@@ -139,7 +145,7 @@ export const make = (options: Options): RabbitRetry => {
     "~policy": (queueName) => (failure) => {
       if (failure._tag !== "HandlerFailed") return otherwise
       const { message } = failure
-      const step = (Postponed.read(message, group)?.step ?? 0) + 1
+      const step = (decodeRetry(message, group)?.step ?? 0) + 1
       const delay = delays[step - 1]
       const last = delay === undefined ? otherwise : ConsumerPolicy.postpone({
         topic: Names.retryQueue(queueName(group, message.topic), step, delay),
@@ -153,8 +159,8 @@ export const make = (options: Options): RabbitRetry => {
 
 /**
  * What the group needs for topics, or for the topics of notification events,
- * queues of its retries included: for `RabbitTopology`, with which a program makes
- * them before the first consumer does.
+ * with the queues of its retries. `RabbitTopology` creates them before the first
+ * consumer starts.
  *
  * @stability unstable
  * @category constructors
@@ -167,8 +173,8 @@ export const specs = (
   RabbitTopology.specs(retry.group, of).map((spec) => ({ ...spec, retryDelays: retry.delays }))
 
 /**
- * The options of the consumer, of which the retry decides group and policy. An
- * ephemeral group has no queues for retries.
+ * Options of the consumer. Group and policy come from the retry. An ephemeral
+ * group cannot have retries.
  *
  * @stability unstable
  * @category models
@@ -178,23 +184,24 @@ export interface ConsumerOptions<Dedupe extends boolean = boolean>
   extends Omit<EventConsumer.Options<Dedupe>, "group" | "policy" | "ephemeral">
 {
   /**
-   * The policy, made from that of the retry: `ConsumerPolicy.ignoreUnknownTypes`,
-   * or one that dead-letters at once what another time will not mend. Default:
-   * that of the retry.
+   * Makes the policy from that of the retry: `ConsumerPolicy.ignoreUnknownTypes`,
+   * or a function that dead-letters some failures at once. Default: the policy of
+   * the retry.
    */
   readonly policy?: ((retry: ConsumerPolicy.ConsumerPolicy) => ConsumerPolicy.ConsumerPolicy) | undefined
 }
 
 /**
- * What such a consumer requires: a `RetrySubscriber` in place of a `Subscriber`,
- * so that it does not compile with one that declares no queues for retries.
+ * What such a consumer requires: a `RetrySubscriber` in place of a `Subscriber`.
+ * With a subscriber that declares no queues for retries, the program does not
+ * compile.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export type Requirements<Dedupe extends boolean> =
-  | Exclude<EventConsumer.Requirements<Dedupe>, Subscriber.Subscriber>
+export type Requirements<S extends EventConsumer.Source, Dedupe extends boolean> =
+  | Exclude<EventConsumer.Requirements<S, Dedupe>, Subscriber.Subscriber>
   | RetrySubscriber
 
 /**
@@ -203,34 +210,35 @@ export type Requirements<Dedupe extends boolean> =
  * **Details**
  *
  * A message whose handling failed with a typed failure is published to the queue
- * of the next delay and acknowledged when the server has confirmed it: a crash
- * in between makes a duplicate and loses nothing. From there the server moves it
- * to the queue of its group, past other groups. It keeps its id, attributes, key
- * and body; the headers of `Postponed` say what happened and when it is due.
+ * of the next delay, and acknowledged when the server has confirmed that. A crash
+ * between the two makes a duplicate and loses nothing. When the delay is over, the
+ * server moves the message to the queue of its group; other groups do not get it.
+ * The message keeps its id, attributes, key and body. Its headers
+ * (`BrokerLayer.RetryHeaders`) say what happened and when it is due.
  *
  * The subscription declares the queues of the delays. With `declare: false` they
- * must be there (`RabbitRetry.specs`).
+ * must exist (`RabbitRetry.specs`).
  *
  * **Gotchas**
  *
- * The order of a key is lost for what is retried: what came after it is handled
- * first. The queue of a delay that is taken away later stays on the server; it
- * empties itself.
+ * A message that is retried loses its place in the order of its key: later ones
+ * are handled first. When you remove a delay, its queue stays on the server; its
+ * messages still come back.
  *
  * @stability unstable
  * @category layers
  * @since 0.1.0
  */
-export const layer = <const Dedupe extends boolean = false>(
+export const layer = <const S extends EventConsumer.Source, const Dedupe extends boolean = false>(
   retry: RabbitRetry,
+  source: S,
   options?: ConsumerOptions<Dedupe>
-): Layer.Layer<
-  EventConsumer.EventConsumer,
-  Subscriber.SubscribeError | EventConsumer.NothingToConsume,
-  Requirements<Dedupe>
-> =>
+): Layer.Layer<EventConsumer.EventConsumer, EventConsumer.StartError, Requirements<S, Dedupe>> =>
   Layer.unwrap(
-    Effect.map(RetrySubscriber, ({ queueName }) => EventConsumer.layer(consumerOptions(retry, queueName, options)))
+    Effect.map(
+      RetrySubscriber,
+      ({ queueName }) => EventConsumer.layer(source, consumerOptions(retry, queueName, options))
+    )
   ).pipe(Layer.provide(layerSubscriber(retry)))
 
 /**
@@ -240,11 +248,15 @@ export const layer = <const Dedupe extends boolean = false>(
  * @category running
  * @since 0.1.0
  */
-export const run = <const Dedupe extends boolean = false>(
+export const run = <const S extends EventConsumer.Source, const Dedupe extends boolean = false>(
   retry: RabbitRetry,
+  source: S,
   options?: ConsumerOptions<Dedupe>
-): Effect.Effect<never, EventConsumer.ConsumerError | EventConsumer.NothingToConsume, Requirements<Dedupe>> =>
-  Effect.flatMap(RetrySubscriber, ({ queueName }) => EventConsumer.run(consumerOptions(retry, queueName, options)))
+): Effect.Effect<never, EventConsumer.ConsumerError | EventConsumer.StartError, Requirements<S, Dedupe>> =>
+  Effect.flatMap(
+    RetrySubscriber,
+    ({ queueName }) => EventConsumer.run(source, consumerOptions(retry, queueName, options))
+  )
     .pipe(
       Effect.provide(layerSubscriber(retry))
     )

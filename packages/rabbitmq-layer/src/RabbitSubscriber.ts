@@ -42,29 +42,31 @@ export type Services = Subscriber.Subscriber | RabbitRetry.RetrySubscriber
  * **Details**
  *
  * A group has one queue for each topic, a durable quorum queue by default (see
- * `RabbitTopology`); its consumers share the messages of the queue. A message
- * leaves its queue when it is acknowledged. The server sends at most `prefetch`
- * messages of a queue ahead, `take` gives out at most `maxInFlight`.
+ * `RabbitTopology`). The consumers of the group share the messages of the queue.
+ * A message leaves its queue when it is acknowledged. The server sends at most
+ * `prefetch` messages of a queue ahead, and `take` gives out at most
+ * `maxInFlight`.
  *
- * When the connection is lost, all deliveries are revoked; the layer connects,
- * declares and consumes again, and the server delivers again what was not
- * acknowledged. Closing a subscription tells the server what was acknowledged, and
- * gives the rest back to the queue, before the next consumer gets what is behind it.
+ * When the connection is lost, all deliveries are revoked. The layer connects,
+ * declares and consumes again, and the server delivers unacknowledged messages
+ * again. Closing a subscription sends the outstanding acknowledgements and then
+ * gives the other messages back to the queue, so that the next consumer gets them
+ * before later ones.
  *
  * **Gotchas**
  *
- * The order of a key holds where one consumer reads the queue: a group of one
- * consumer, or `singleActiveConsumer`. Several consumers of a queue get its
- * messages in turns, and handle messages of one key side by side. After a
- * redelivery to another consumer, a quorum queue may deliver messages behind it
- * first.
+ * The order of a key holds only while one consumer reads the queue: a group with
+ * one consumer, or `singleActiveConsumer`. Several consumers get messages in
+ * turns, and handle messages of one key at the same time. When a message is
+ * redelivered to another consumer, a quorum queue may deliver later messages
+ * before it.
  *
- * The queue of an ephemeral group is a classic one, which the server deletes with
- * its last consumer. It has no retry queues. When its connection is lost, the
- * group starts at the end again.
+ * The queue of an ephemeral group is a classic queue, which the server deletes
+ * with its last consumer. Such a group cannot use `RabbitRetry`. After a lost
+ * connection it starts at the end again.
  *
- * A topic's messages from before a group's first subscription are not for it:
- * there was no queue. `RabbitTopology` makes it beforehand.
+ * A group misses messages that were published before its first subscription,
+ * because it had no queue. Create the queue earlier with `RabbitTopology`.
  *
  * @stability unstable
  * @category layers
@@ -184,7 +186,7 @@ class Subscription {
     this.deliveries = new Deliveries(options, dispatcher)
   }
 
-  /** Ends when it consumes for the first time. */
+  /** Waits until it consumes for the first time. */
   get ready(): Effect.Effect<void, Subscriber.SubscribeError> {
     const { subscribeTimeout } = this.#settings
     return Deferred.await(this.#ready).pipe(Effect.timeoutOrElse({
@@ -254,8 +256,9 @@ class Subscription {
   })
 
   /**
-   * Whether trying again is in vain. What has once worked is tried again, unless
-   * the server refuses it: it may be on its way up, without its queues' leaders.
+   * Whether trying again cannot help. A subscription that has once worked is
+   * tried again unless the server refuses it: the server may be starting, and its
+   * queues may have no leaders yet.
    */
   #isFinal({ code, detail }: AmqpFailure, error: Subscriber.SubscribeError): boolean {
     if (!Deferred.isDoneUnsafe(this.#ready)) return error.reason._tag !== "Unreachable"
@@ -263,7 +266,7 @@ class Subscription {
     return code === ReplyCode.accessRefused || code === ReplyCode.preconditionFailed
   }
 
-  /** One channel from its opening to its end, the reason of which it gives. */
+  /** Uses one channel until it ends, and gives the reason. */
   readonly #session = Effect.fnUntraced(function*(this: Subscription, link: Connection.Link, onOpen: () => void) {
     const { topics } = this.#options
     const ended = yield* Deferred.make<string>()
@@ -276,8 +279,8 @@ class Subscription {
       end(problem)
     })
     const { accept } = this.deliveries.begin(channel, link.gather)
-    // Before the channel closes, which gives the rest back. The consumers are not cancelled before: the queue would
-    // go on to its next consumer with messages behind those
+    // Before the channel closes, which gives the rest back. Consumers are not cancelled first: the queue would send
+    // later messages to its next consumer
     yield* Effect.addFinalizer(() => Effect.sync(() => this.deliveries.end()))
     yield* ask(async () => {
       if (this.#settings.declare) await Declare.declareConsumed(channel, this.#settings, this.#options)
@@ -295,7 +298,7 @@ class Subscription {
     return yield* Effect.raceFirst(Deferred.await(ended), Deferred.await(link.lost))
   }, Effect.scoped)
 
-  /** Has the handlers of revoked deliveries ended, within the bound. */
+  /** Ends the handlers of revoked deliveries, and waits for at most `revokeTimeout`. */
   #revoked(): Effect.Effect<void> {
     const { revokeTimeout } = this.#settings
     return Effect.forEach(this.#listeners, (listener) => Effect.exit(listener), {

@@ -116,8 +116,8 @@ export class RabbitTopologyError
  *
  * **Details**
  *
- * Each call connects, and disconnects when it is done. It tries once: retry it
- * while `isRetryable` where the server may still be on its way up.
+ * Each call opens a connection of its own, and tries once. Retry it while the
+ * error `isRetryable` if the server may still be starting.
  *
  * @stability unstable
  * @category services
@@ -125,15 +125,15 @@ export class RabbitTopologyError
  */
 export class RabbitTopology extends Context.Service<RabbitTopology, {
   /**
-   * Says what is missing, and of what exists the first argument that differs.
-   * It changes nothing. RabbitMQ does not tell what a queue is bound to, so
-   * bindings are not checked.
+   * Reports exchanges and queues that are missing, and the first argument that
+   * differs of each one that exists. It changes nothing. RabbitMQ does not say
+   * what a queue is bound to, so bindings are not checked.
    */
   readonly check: (specs: ReadonlyArray<GroupSpec>) => Effect.Effect<ReadonlyArray<Difference>, RabbitTopologyError>
   /**
-   * Creates what is missing, binds the queues, and says what differs. Queues that
-   * exist are never changed: RabbitMQ has no way to, and deleting one would lose
-   * its messages.
+   * Creates what is missing, binds the queues, and reports what differs. Existing
+   * queues are never changed: RabbitMQ cannot change one, and deleting it would
+   * lose its messages.
    */
   readonly ensure: (specs: ReadonlyArray<GroupSpec>) => Effect.Effect<Report, RabbitTopologyError>
 }>()("@event-flow/rabbitmq-layer/RabbitTopology") {}
@@ -163,9 +163,9 @@ export const deadLetterTopic: (topic: string) => string = Names.deadLetterTopic
  *
  * **When to use**
  *
- * Use at the start of a program that publishes: a queue keeps what is published
- * before its first consumer comes, and a message is unroutable as long as no
- * group has a queue for it.
+ * Use at the start of a program that publishes. The queue keeps messages that are
+ * published before its first consumer starts. Without any queue, a message cannot
+ * be routed, and publishing it fails.
  *
  * **Example** (At the start of a publisher)
  *

@@ -2,7 +2,6 @@
 import { assert, it } from "@effect/vitest"
 import * as Broker from "@event-flow/core/Broker"
 import * as EventConsumer from "@event-flow/core/EventConsumer"
-import * as EventFlow from "@event-flow/core/EventFlow"
 import * as EventHandler from "@event-flow/core/EventHandler"
 import * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import * as Subscriber from "@event-flow/core/Subscriber"
@@ -204,8 +203,7 @@ withOwnServer("faults", () => {
         key: ({ n }) => `key-${n % 10}`
       }) {}
       const Handle = EventHandler.make("Handle", { on: Note })
-      const consumer = EventConsumer.layer({ group: "group", concurrency: 4 }).pipe(
-        Layer.provide(EventFlow.layer({ handlers: [Handle] })),
+      const consumer = EventConsumer.layer([Handle], { group: "group", concurrency: 4 }).pipe(
         Layer.provide(Handle.toLayer(({ n }) =>
           n % 100 === 1 ? Effect.die(new Error("poison")) : Effect.sync(() => {
             account.handled.push(String(n))

@@ -1,10 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Broker from "@event-flow/core/Broker"
+import * as BrokerLayer from "@event-flow/core/BrokerLayer"
 import * as ConsumerPolicy from "@event-flow/core/ConsumerPolicy"
-import * as EventFlow from "@event-flow/core/EventFlow"
 import * as EventHandler from "@event-flow/core/EventHandler"
 import * as NotificationEvent from "@event-flow/core/NotificationEvent"
-import * as Postponed from "@event-flow/core/Postponed"
 import * as Settings from "@event-flow/core/Settings"
 import { RabbitRetry, RabbitTopology } from "@event-flow/rabbitmq-layer"
 import { Effect, Layer, Schedule, Schema } from "effect"
@@ -22,8 +21,7 @@ const consumer = (retry: RabbitRetry.RabbitRetry, topic: string, failures: (n: n
   class Note extends NotificationEvent.Class<Note>()("Note", { n: Schema.Int }, { topic }) {}
   const Handle = EventHandler.make("Handle", { on: Note, error: Schema.String })
   const runs: Array<{ readonly n: number; readonly at: number }> = []
-  const layer = RabbitRetry.layer(retry).pipe(
-    Layer.provide(EventFlow.layer({ handlers: [Handle] })),
+  const layer = RabbitRetry.layer(retry, [Handle]).pipe(
     Layer.provide(Handle.toLayer(({ n }) =>
       Effect.suspend(() => {
         runs.push({ n, at: performance.now() })
@@ -53,7 +51,7 @@ withServer("RabbitRetry", () => {
         assert.strictEqual(properties.headers?.["dead-letter-attempts"], "3")
         assert.strictEqual(properties.headers?.["event-flow-key"], "key-2")
         assert.deepStrictEqual(
-          Object.keys(properties.headers ?? {}).filter((name) => name.startsWith(Postponed.headerPrefix)),
+          Object.keys(properties.headers ?? {}).filter((name) => name.startsWith(BrokerLayer.retryHeaderPrefix)),
           []
         )
         assert.deepStrictEqual([0, 1, 2].map((n) => times(n).length), [1, 3, 3])
@@ -90,7 +88,7 @@ describe("RabbitRetry.make", () => {
       error: {} as never
     })
   const waited = (step: number, group = "g") =>
-    Postponed.toHeaders({ group, step, due: 0, attempts: step, topic: "t", reason: "", error: "", origin: {} })
+    BrokerLayer.encodeRetry({ group, step, due: 0, attempts: step, topic: "t", reason: "", error: "", origin: {} })
 
   it("waits for the next delay, then does otherwise", () => {
     const retry = RabbitRetry.make({ group: "g", delays: ["1 second", "1 minute"], otherwise: ConsumerPolicy.skip })

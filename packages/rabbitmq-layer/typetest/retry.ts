@@ -4,11 +4,10 @@ import {
   type Broker,
   ConsumerPolicy,
   type EventConsumer,
-  type EventMap,
-  type EventProcessor,
+  EventHandler,
   type Inbox,
-  type Mediator,
   MemoryBroker,
+  NotificationEvent,
   type Settings,
   type Subscriber
 } from "@event-flow/core"
@@ -16,6 +15,8 @@ import { RabbitRetry, RabbitSubscriber, RabbitTopology } from "@event-flow/rabbi
 import { Layer, Schedule } from "effect"
 import { check, type Equals, type ErrorOf, type ProvidedBy, type ServicesOf } from "../../core/typetest/support.ts"
 
+class News extends NotificationEvent.Class<News>()("News", {}, { topic: "news" }) {}
+const Handle = EventHandler.make("Handle", { on: News })
 const retry = RabbitRetry.make({ group: "g", delays: ["1 second"], inPlace: Schedule.recurs(2) })
 
 // --- a retry ---
@@ -34,26 +35,26 @@ RabbitRetry.make({ group: "g", delays: ["1 second"], otherwise: ConsumerPolicy.s
 // --- its consumer ---
 
 // @ts-expect-error: the retry says which group
-RabbitRetry.layer(retry, { group: "another" })
+RabbitRetry.layer(retry, [Handle], { group: "another" })
 // @ts-expect-error: a policy is made from that of the retry, or nothing would be retried
-RabbitRetry.layer(retry, { policy: ConsumerPolicy.defaultPolicy })
-RabbitRetry.layer(retry, { policy: ConsumerPolicy.ignoreUnknownTypes })
+RabbitRetry.layer(retry, [Handle], { policy: ConsumerPolicy.defaultPolicy })
+RabbitRetry.layer(retry, [Handle], { policy: ConsumerPolicy.ignoreUnknownTypes })
 // @ts-expect-error: nobody would delete the queues of its retries
-RabbitRetry.layer(retry, { ephemeral: true })
+RabbitRetry.layer(retry, [Handle], { ephemeral: true })
 
-type Flow = EventProcessor.EventProcessor | EventMap.EventMap | Mediator.Mediator | Broker.Broker
+type Needs = EventHandler.EventHandlerImplementation<"Handle"> | Broker.Broker
 
-const consumer = RabbitRetry.layer(retry)
+const consumer = RabbitRetry.layer(retry, [Handle])
 check<Equals<ProvidedBy<typeof consumer>, EventConsumer.EventConsumer>>()
-check<Equals<ErrorOf<typeof consumer>, Subscriber.SubscribeError | EventConsumer.NothingToConsume>>()
-check<Equals<ServicesOf<typeof consumer>, Flow | RabbitRetry.RetrySubscriber>>()
+check<Equals<ErrorOf<typeof consumer>, EventConsumer.StartError>>()
+check<Equals<ServicesOf<typeof consumer>, Needs | RabbitRetry.RetrySubscriber>>()
 
-const deduping = RabbitRetry.layer(retry, { dedupe: true })
-check<Equals<ServicesOf<typeof deduping>, Flow | RabbitRetry.RetrySubscriber | Inbox.Inbox>>()
+const deduping = RabbitRetry.layer(retry, [Handle], { dedupe: true })
+check<Equals<ServicesOf<typeof deduping>, Needs | RabbitRetry.RetrySubscriber | Inbox.Inbox>>()
 
-const running = RabbitRetry.run(retry, { concurrency: 2 })
-check<Equals<ErrorOf<typeof running>, EventConsumer.ConsumerError | EventConsumer.NothingToConsume>>()
-check<Equals<ServicesOf<typeof running>, Flow | RabbitRetry.RetrySubscriber>>()
+const running = RabbitRetry.run(retry, [Handle], { concurrency: 2 })
+check<Equals<ErrorOf<typeof running>, EventConsumer.ConsumerError | EventConsumer.StartError>>()
+check<Equals<ServicesOf<typeof running>, Needs | RabbitRetry.RetrySubscriber>>()
 
 // --- what it runs on ---
 
@@ -61,10 +62,10 @@ const layer = RabbitSubscriber.layer({ url: "amqp://localhost" })
 check<Equals<ProvidedBy<typeof layer>, Subscriber.Subscriber | RabbitRetry.RetrySubscriber>>()
 check<Equals<ErrorOf<typeof layer>, Settings.InvalidSetting>>()
 const onRabbit = consumer.pipe(Layer.provide(layer))
-check<Equals<ServicesOf<typeof onRabbit>, Flow>>()
+check<Equals<ServicesOf<typeof onRabbit>, Needs>>()
 // A subscriber that declares no queues for retries will not do
 const onMemory = consumer.pipe(Layer.provide(MemoryBroker.layer()))
-check<Equals<ServicesOf<typeof onMemory>, Exclude<Flow, Broker.Broker> | RabbitRetry.RetrySubscriber>>()
+check<Equals<ServicesOf<typeof onMemory>, Exclude<Needs, Broker.Broker> | RabbitRetry.RetrySubscriber>>()
 
 // --- its queues ---
 

@@ -6,10 +6,13 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
+import * as Settings from "@event-flow/core/Settings"
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Dialect from "./internal/dialect.ts"
@@ -27,6 +30,20 @@ import * as Tables from "./Tables.ts"
  */
 export const name = "outbox"
 
+const fields = {
+  /**
+   * Whether messages may be published outside a transaction. Such messages stay
+   * in the outbox even if the rest fails. With false, publishing them fails with
+   * `TransactionRequired`. Default: false.
+   */
+  allowOutsideTransaction: Settings.withDefault(Schema.Boolean, false),
+  /**
+   * Whether to notify relays after a commit, so that they need not wait for
+   * their next poll. Default: true.
+   */
+  notify: Settings.withDefault(Schema.Boolean, true)
+}
+
 /**
  * Options of the outbox.
  *
@@ -34,19 +51,17 @@ export const name = "outbox"
  * @category models
  * @since 0.1.0
  */
-export interface Options {
-  /**
-   * Whether messages may be published outside a transaction. Such messages stay
-   * in the outbox even if the rest fails. Default: false, publishing fails with
-   * `TransactionRequired`.
-   */
-  readonly allowOutsideTransaction?: boolean | undefined
-  /**
-   * Whether to notify relays after a commit, so that they need not wait for
-   * their next poll. Default: true.
-   */
-  readonly notify?: boolean | undefined
-}
+export interface Options extends Schema.Struct.Encoded<typeof fields> {}
+
+/**
+ * The settings of the outbox. `settings.config` reads
+ * `OUTBOX_ALLOW_OUTSIDE_TRANSACTION` and `OUTBOX_NOTIFY`.
+ *
+ * @stability unstable
+ * @category configuration
+ * @since 0.1.0
+ */
+export const settings = Settings.make("Outbox", { prefix: "OUTBOX", schema: Schema.Struct(fields) })
 
 /**
  * A `Broker` that inserts messages into the outbox, in the transaction of the
@@ -73,12 +88,19 @@ export interface Options {
  * **Example** (State and events cannot disagree)
  *
  * ```ts
- * import { EventFlow } from "@event-flow/core"
+ * import { Command, EventFlow, NotificationEvent } from "@event-flow/core"
  * import { KafkaBroker } from "@event-flow/kafka-layer"
- * import { Outbox, OutboxRelay } from "@event-flow/sql-layer"
+ * import { Outbox, OutboxRelay, Transactional } from "@event-flow/sql-layer"
  * import { Layer } from "effect"
  *
- * const Shop = EventFlow.layer({ handlers: [] }).pipe(Layer.provide(Outbox.layer()))
+ * class Sold extends NotificationEvent.Class<Sold>()("Sold", {}, { topic: "sales" }) {}
+ * class Sell extends Command.Class<Sell>()("Sell", { emits: [Sold], middleware: [Transactional.make()] }) {}
+ * class Shop extends EventFlow.make("Shop", { commands: [Sell] }) {}
+ *
+ * const ShopLive = Shop.layer().pipe(
+ *   Layer.provide(Sell.toLayer((_, { collect }) => collect(new Sold()))),
+ *   Layer.provide(Outbox.layer())
+ * )
  * const Relay = OutboxRelay.layer().pipe(Layer.provide(KafkaBroker.layer({ bootstrapServers: ["127.0.0.1:9092"] })))
  * ```
  *
@@ -86,21 +108,23 @@ export interface Options {
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options?: Options): Layer.Layer<Broker.Broker, never, SqlClient.SqlClient> =>
+export const layer = (
+  options: Options = {}
+): Layer.Layer<Broker.Broker, Settings.InvalidSetting, SqlClient.SqlClient> =>
   Layer.effect(
     Broker.Broker,
     Effect.gen(function*() {
+      const { allowOutsideTransaction, notify } = yield* settings.check(options)
       const sql = yield* SqlClient.SqlClient
       const dialect = Dialect.make(sql, yield* Tables.Tables)
-      const isAllowed = options?.allowOutsideTransaction ?? false
       const maxRowSize = maxMessageSizeOf(sql)
-      const committed = options?.notify === false ? undefined : yield* notifier(dialect.notify)
+      const committed = notify ? yield* notifier(dialect.notify) : undefined
 
       return Broker.Broker.of({
         name,
         publish: (messages) =>
           Effect.withFiber((fiber) => {
-            if (!isAllowed && !isInTransaction(sql, fiber.context)) {
+            if (!allowOutsideTransaction && !isInTransaction(sql, fiber.context)) {
               return Effect.fail(Broker.publishError(messages[0], outsideTransaction))
             }
             const inserted = Effect.suspend(() => {
@@ -121,6 +145,33 @@ export const layer = (options?: Options): Layer.Layer<Broker.Broker, never, SqlC
       })
     })
   )
+
+/**
+ * The same with options from `Config`s of your own: one for each option, or one
+ * for all of them.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<Options>
+): Layer.Layer<Broker.Broker, Settings.InvalidSetting | Config.ConfigError, SqlClient.SqlClient> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * The same with options from the environment, or whatever the `ConfigProvider`
+ * reads; see `settings` for the names.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromEnv: Layer.Layer<
+  Broker.Broker,
+  Settings.InvalidSetting | Config.ConfigError,
+  SqlClient.SqlClient
+> = layerConfig(settings.config)
 
 // --- internal ---
 

@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as Middleware from "@event-flow/core/Middleware"
+import * as Settings from "@event-flow/core/Settings"
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
@@ -47,6 +48,16 @@ export class TransactionError
     }[this.outcome]
     return `The transaction of command "${this.command}" ${what}`
   }
+
+  /** Whether the command can be sent again: nothing of it was committed. */
+  get isRetryable(): boolean {
+    return this.outcome !== "unknown"
+  }
+}
+
+const fields = {
+  /** Default: that of the connection, which in PostgreSQL is `read committed` unless it was configured. */
+  isolation: Schema.optional(Schema.Literals(["read committed", "repeatable read", "serializable"]))
 }
 
 /**
@@ -56,9 +67,7 @@ export class TransactionError
  * @category models
  * @since 0.1.0
  */
-export interface Options {
-  /** Default: that of the connection, which in PostgreSQL is `read committed` unless it was configured. */
-  readonly isolation?: "read committed" | "repeatable read" | "serializable" | undefined
+export interface Options extends Schema.Struct.Encoded<typeof fields> {
   /**
    * When and how often a dispatch is run again after a serialization failure or
    * a deadlock. Default: 5 times, after 10, 20, 40 ... milliseconds, jittered.
@@ -67,7 +76,8 @@ export interface Options {
 }
 
 /**
- * Makes the dispatch of a command one transaction.
+ * Makes the dispatch of a command one transaction. Throws
+ * `Settings.InvalidSetting` for an isolation level that PostgreSQL does not have.
  *
  * **Details**
  *
@@ -91,7 +101,8 @@ export interface Options {
  * statements in a transaction after a failed one: to recover from a failed
  * statement, put it into a `sql.withTransaction` of its own, which is a
  * savepoint here. The transaction of a streaming command is open as long as its
- * stream, and is rolled back when the receiver leaves before the end.
+ * stream. It commits what was handed on when the receiver has had enough
+ * (`Stream.take`), and rolls back when the receiver fails or is interrupted.
  *
  * All handlers of a dispatch share one connection, and a savepoint is a point
  * in time. With a `concurrency` above 1, going back to a savepoint also undoes
@@ -117,11 +128,10 @@ export interface Options {
  * @since 0.1.0
  */
 export const make = (
-  options?: Options
+  { schedule = Transaction.defaultSchedule, ...options }: Options = {}
 ): Middleware.Inline<never, typeof TransactionError, SqlClient.SqlClient> => {
-  const isolation = options?.isolation
+  const { isolation } = settings.checkUnsafe(options)
   const begin = isolation === undefined ? undefined : `BEGIN ISOLATION LEVEL ${isolation.toUpperCase()}`
-  const schedule = options?.schedule ?? Transaction.defaultSchedule
   return Middleware.make(
     (effect, info) =>
       Effect.flatMap(SqlClient.SqlClient, (sql) =>
@@ -133,3 +143,7 @@ export const make = (
     { requires: [SqlClient.SqlClient], error: TransactionError }
   )
 }
+
+// --- internal ---
+
+const settings = Settings.make("Transactional", { prefix: "TRANSACTION", schema: Schema.Struct(fields) })

@@ -9,7 +9,7 @@ export interface Proxy {
   target: number
   /** Stops forwarding in both directions without a sign. New connections hang as well. */
   readonly stall: () => void
-  /** Forwards again, what came meanwhile included. */
+  /** Forwards again, also what has come since. */
   readonly resume: () => void
   /** Breaks all connections. New ones are forwarded. */
   readonly cut: () => void

@@ -1,8 +1,15 @@
 /**
- * Describes an error in one line of text. Any value can be an error: it may
- * have no JSON form, and its getters may throw.
+ * Describes errors and messages, each in one line of text. Any value can be an
+ * error: it may have no JSON form, and its getters may throw.
  */
 import * as Formatter from "effect/Formatter"
+import { attribute, type Message } from "../Message.ts"
+
+/** The id of a message, `"(no id)"` if it has none. */
+export const describeId = (message: Message): string => attribute(message, "id") ?? "(no id)"
+
+/** The type of a message, `"(no type)"` if it has none. */
+export const describeType = (message: Message): string => attribute(message, "type") ?? "(no type)"
 
 /** What an error says: its message, else its tag or name, else its fields. */
 export const describe = (error: unknown): string => safely(() => textOf(error))

@@ -259,7 +259,7 @@ const actualOf = (flow: Flow.Flow, kind: Kind): ReadonlyArray<string | { readonl
     case "handlers":
       return flow.handlerRuns.map((step) => step.handler)
     case "published":
-      return flow.messages.map((step) => step.event)
+      return flow.messages.flatMap((step) => step.event === undefined ? [] : [step.event])
     case "consumed":
       return flow.consumed.flatMap((step) => step.event === undefined ? [] : [step.event])
   }

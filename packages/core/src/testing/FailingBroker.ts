@@ -21,6 +21,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Broker from "../Broker.ts"
+import { describeType } from "../internal/describe.ts"
 import type { Message } from "../Message.ts"
 
 /**
@@ -219,7 +220,7 @@ const fail = (
   switch (failure._tag) {
     case "BrokerNotFound":
       return Effect.fail(
-        new Broker.BrokerNotFound({ topic: message.topic, event: message.attributes["type"] ?? "(no type)" })
+        new Broker.BrokerNotFound({ topic: message.topic, event: describeType(message) })
       )
     case "Defect":
       return Effect.die(failure.defect)

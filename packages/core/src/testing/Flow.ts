@@ -80,7 +80,8 @@ export interface HandlerStep extends StepBase {
 }
 
 /**
- * A notification event went to the broker.
+ * A message went to the broker: a notification event, or what a consumer put
+ * aside.
  *
  * @stability unstable
  * @category models
@@ -88,7 +89,8 @@ export interface HandlerStep extends StepBase {
  */
 export interface MessageStep extends StepBase {
   readonly _tag: "Message"
-  readonly event: Event.Any
+  /** Undefined: a consumer put the message aside, as a dead letter or for a retry. */
+  readonly event: Event.Any | undefined
   readonly message: Message
   /** What the broker said. */
   readonly outcome: Outcome

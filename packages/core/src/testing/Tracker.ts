@@ -44,7 +44,7 @@ import type * as Broker from "../Broker.ts"
 import { Waiters } from "../BrokerLayer.ts"
 import type * as Event from "../Event.ts"
 import type * as FlowObserver from "../FlowObserver.ts"
-import { addObserver } from "../internal/dispatch/observers.ts"
+import { addObserver } from "../internal/dispatch/observerKeys.ts"
 import * as MemoryBroker from "../MemoryBroker.ts"
 import type { Message } from "../Message.ts"
 import type * as Subscriber from "../Subscriber.ts"
@@ -311,21 +311,24 @@ class Recorder implements FlowObserver.FlowObserver {
     }
   }
 
-  readonly published: FlowObserver.FlowObserver["published"] = (events, messages) => {
+  readonly published: FlowObserver.FlowObserver["published"] = (events, messages, delivery) => {
     for (const [i, message] of messages.entries()) {
       this.#record((steps) => {
-        const event = events[i]!
+        const event = events[i]
         const step: Mutable<Flow.MessageStep> = {
           _tag: "Message",
           event,
           message,
           outcome: undefined,
-          parent: this.#originOf(event, (child) => child._tag === "Message"),
+          parent: event === undefined
+            ? delivery && this.#runs.get(delivery)
+            : this.#originOf(event, (child) => child._tag === "Message"),
           children: []
         }
         this.#messages.set(message, step)
         const id = message.attributes["id"]
-        if (id !== undefined) this.#messagesById.set(id, step)
+        // What is put aside keeps the id of the message that it was
+        if (id !== undefined && event !== undefined) this.#messagesById.set(id, step)
         steps.push(step)
         return step
       })

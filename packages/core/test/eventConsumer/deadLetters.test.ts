@@ -1,8 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Broker, EventConsumer } from "@event-flow/core"
 import { Effect } from "effect"
-import { TestClock } from "effect/testing"
-import { Journal, passTime } from "../fixtures.ts"
+import { adjust, Journal, passTime } from "../fixtures.ts"
 import { encode, failing, order, publishError, setup, squashed } from "./support.ts"
 
 describe("a dead letter that cannot be published", () => {
@@ -18,10 +17,10 @@ describe("a dead letter that cannot be published", () => {
           ({ n }) => n === 1 ? Effect.die("bug") : note(`order ${n}`)
         )
         yield* deliver(order(1), order(2, { key: "key 1" }), order(3))
-        yield* TestClock.adjust("30 seconds")
+        yield* adjust("30 seconds")
         assert.deepStrictEqual(log, ["ack 3"], "unacknowledged, and what is behind it waits")
         // 0.2, 0.4, ... 25.6 s, then every 30 s
-        yield* TestClock.adjust("2 minutes")
+        yield* adjust("2 minutes")
         assert.deepStrictEqual(log, ["ack 3", "ack 1", "ack 2"])
         assert.strictEqual(broker.batches.length, 11)
         assert.deepStrictEqual(entries, ["order 3", "order 2"])

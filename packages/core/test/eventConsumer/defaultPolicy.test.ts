@@ -2,8 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type { MessageCodec } from "@event-flow/core"
 import { ConsumerPolicy, EventConsumer, EventFlowError, Message } from "@event-flow/core"
 import { Cause, Clock, Effect, Layer } from "effect"
-import { TestClock } from "effect/testing"
-import { Boom, open, RecordingBroker, RecordingLogger } from "../fixtures.ts"
+import { adjust, Boom, open, RecordingBroker, RecordingLogger } from "../fixtures.ts"
 import { FakeSubscriber } from "./fakeSubscriber.ts"
 import { encode, failing, order, Orders, ordersFlow, settled, setup, text } from "./support.ts"
 
@@ -27,7 +26,7 @@ describe("the default policy", () => {
       yield* deliver(message)
       yield* settled
       assert.deepStrictEqual(times, [0])
-      yield* TestClock.adjust("1 minute")
+      yield* adjust("1 minute")
 
       const delays = times.slice(1).map((time, i) => time - times[i]!)
       assert.strictEqual(delays.length, 5)
@@ -113,7 +112,7 @@ describe("the default policy", () => {
     Effect.gen(function*() {
       const { broker, deliver, log, logger } = yield* setup({}, failing(5))
       yield* deliver(order(1))
-      yield* TestClock.adjust("1 minute")
+      yield* adjust("1 minute")
       assert.deepStrictEqual([log, broker.batches, logger.entries], [["ack 1"], [], []])
     }))
 

@@ -1,8 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ConsumerPolicy, EventConsumer, Inbox, Message } from "@event-flow/core"
 import { Effect, Layer, Schedule } from "effect"
-import { TestClock } from "effect/testing"
-import { Boom, Journal, open, RecordingBroker, RecordingLogger } from "../fixtures.ts"
+import { adjust, Boom, Journal, open, RecordingBroker, RecordingLogger } from "../fixtures.ts"
 import { FakeSubscriber } from "./fakeSubscriber.ts"
 import { type Handle, order, Orders, ordersFlow, settled } from "./support.ts"
 
@@ -27,9 +26,9 @@ describe("duplicates", () => {
       const { entries, work } = new Journal()
       const { deliver, log } = yield* deduping(Inbox.layerMemory(), ({ n }) => work(`order ${n}`, 10))
       yield* deliver(order(1), order(1, { key: "another lane" }))
-      yield* TestClock.adjust(5)
+      yield* adjust(5)
       assert.deepStrictEqual(log, [], "the second waits for the first")
-      yield* TestClock.adjust(5)
+      yield* adjust(5)
       yield* deliver(order(1))
       yield* settled
       assert.deepStrictEqual(log, ["ack 1", "ack 1", "ack 1"])
@@ -99,7 +98,7 @@ describe("duplicates", () => {
         return ConsumerPolicy.defaultPolicy(failure)
       })
       yield* deliver(order(1))
-      yield* TestClock.adjust("1 minute")
+      yield* adjust("1 minute")
       assert.deepStrictEqual(seen, ["InboxError", "InboxError"])
       assert.deepStrictEqual(log, ["ack 1"])
     }))

@@ -1,6 +1,7 @@
 /** A subscriber that does what a test says and keeps what the consumer answers. */
 import { Message, Subscriber } from "@event-flow/core"
 import { Effect, Layer, Queue } from "effect"
+import { describeId } from "../../src/internal/describe.ts"
 
 /** Delivers what a test says, each key in a lane; `log` has the first answer to each delivery. */
 export class FakeSubscriber {
@@ -26,8 +27,9 @@ export class FakeSubscriber {
       })
   })
 
+  /** Delivers messages as one batch. */
   readonly deliver = (...messages: ReadonlyArray<Message.Message>): Effect.Effect<void> =>
-    Effect.forEach(messages, (message) => Queue.offer(this.#deliveries, this.#delivery(message)), { discard: true })
+    Effect.asVoid(Queue.offerAll(this.#deliveries, messages.map((message) => this.#delivery(message))))
 
   /** Takes unanswered deliveries back. */
   readonly revokeSilently = (isRevoked: (message: Message.Message) => boolean): Effect.Effect<void> =>
@@ -46,7 +48,7 @@ export class FakeSubscriber {
     const answer = (what: string) =>
       Effect.sync(() => {
         if (!this.#open.delete(delivery)) return
-        this.log.push(`${what} ${Message.describeId(message)}${state.isRevoked ? ", revoked" : ""}`)
+        this.log.push(`${what} ${describeId(message)}${state.isRevoked ? ", revoked" : ""}`)
       })
     const delivery: Subscriber.Delivery = {
       message,

@@ -9,8 +9,7 @@ import {
   NotificationEvent
 } from "@event-flow/core"
 import { Context, Effect, Exit, Layer } from "effect"
-import { TestClock } from "effect/testing"
-import { bodyOf, Journal, open } from "../fixtures.ts"
+import { adjust, bodyOf, Journal, open } from "../fixtures.ts"
 import { FakeSubscriber } from "./fakeSubscriber.ts"
 import { Counted, OnCounted, OnOrdered, order, settled, setup, Shipped } from "./support.ts"
 
@@ -23,9 +22,9 @@ describe("a message that is handled", () => {
         ({ n }, { collect }) => Effect.andThen(collect(new Counted({ n })), work(`order ${n}`, 10))
       )
       yield* deliver(order(1))
-      yield* TestClock.adjust(19)
+      yield* adjust(19)
       assert.deepStrictEqual(log, [])
-      yield* TestClock.adjust(1)
+      yield* adjust(1)
       yield* at("end")
       assert.deepStrictEqual(log, ["ack 1"])
       assert.deepStrictEqual(broker.bodies, [[{ n: 1 }]])

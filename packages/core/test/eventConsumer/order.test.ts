@@ -2,8 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import type { Message } from "@event-flow/core"
 import { Broker, ConsumerPolicy, MemoryBroker, Settings, Subscriber } from "@event-flow/core"
 import { Clock, Context, Effect, Layer, Schedule, Schema } from "effect"
-import { TestClock } from "effect/testing"
-import { bodyOf, Boom, open, RecordingBroker, RecordingLogger } from "../fixtures.ts"
+import { adjust, bodyOf, Boom, open, RecordingBroker, RecordingLogger } from "../fixtures.ts"
 import { FakeSubscriber } from "./fakeSubscriber.ts"
 import { consumer, type Handle, order, settled, setup, type SetupOptions } from "./support.ts"
 
@@ -82,7 +81,7 @@ describe("order and concurrency", () => {
           )
           const start = yield* Clock.currentTimeMillis
           for (const n of work.keys()) yield* send(order(n, { key: work[n]!.keyless ? undefined : work[n]!.key }))
-          yield* TestClock.adjust("1 hour")
+          yield* adjust("1 hour")
           assert.strictEqual(yield* unsettled, 0)
           yield* close
 
@@ -149,9 +148,9 @@ describe("order and concurrency", () => {
         for (const done of [0, concurrency]) {
           yield* settled
           assert.deepStrictEqual([running, log.length], [concurrency, done])
-          yield* TestClock.adjust(10)
+          yield* adjust(10)
         }
-        yield* TestClock.adjust(100)
+        yield* adjust(100)
         assert.strictEqual(log.length, 7)
       }))
   }

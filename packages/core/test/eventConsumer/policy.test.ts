@@ -142,4 +142,21 @@ describe("a policy of one's own", () => {
       assert.strictEqual(squashed(yield* Effect.exit(join)), bug)
       assert.deepStrictEqual(log, ["nack 1", "closed"])
     }))
+
+  it.effect("that answers with no decision ends the consumer with a defect that says so", () =>
+    Effect.gen(function*() {
+      for (const [answer, named] of [[{ _tag: "Requeue" }, "Requeue"], [undefined, "undefined"]] as const) {
+        const { deliver, join, log } = yield* setup(
+          { policy: () => answer as unknown as ConsumerPolicy.Decision },
+          failing(1)
+        )
+        yield* deliver(order(1))
+        assert.strictEqual(
+          (squashed(yield* Effect.exit(join)) as Error).message,
+          `The policy of consumer "group" answered with ${named} to a failure of message 1 of topic "orders": ` +
+            "answer with one of ConsumerPolicy.retry, deadLetter, skip, ignore and stop"
+        )
+        assert.deepStrictEqual(log, ["nack 1", "closed"])
+      }
+    }))
 })

@@ -2,23 +2,22 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
   Broker,
+  BrokerLayer,
   ConsumerPolicy,
   EventConsumer,
   EventHandler,
   FlowObserver,
   MemoryBroker,
   Message,
-  NotificationEvent,
-  Postponed
+  NotificationEvent
 } from "@event-flow/core"
 import { Effect, Layer, Schema } from "effect"
-import { TestClock } from "effect/testing"
-import { RecordingLogger } from "../fixtures.ts"
+import { adjust, RecordingLogger } from "../fixtures.ts"
 
 class Note extends NotificationEvent.Class<Note>()("Note", { n: Schema.Int }, { topic: "notes" }) {}
 const Handle = EventHandler.make("Handle", { on: Note, error: Schema.String })
 
-const postponed: Postponed.Postponed = {
+const postponed: BrokerLayer.RetryHeaders = {
   group: "group",
   step: 1,
   due: 90,
@@ -48,7 +47,7 @@ const after = (
   Effect.gen(function*() {
     const broker = yield* Broker.Broker
     const memory = yield* MemoryBroker.MemoryBroker
-    yield* TestClock.adjust(100)
+    yield* adjust(100)
     yield* broker.publish([note(headers)])
     yield* memory.awaitIdle
     return yield* memory.messages(topic)
@@ -74,7 +73,7 @@ describe("a postponed message", () => {
       const { headers, ...rest } = waiting!
       const { headers: _, ...original } = note({})
       assert.deepStrictEqual(rest, { ...original, topic: "later" })
-      const { error, origin, ...fields } = Postponed.read(waiting!, "group")!
+      const { error, origin, ...fields } = BrokerLayer.decodeRetry(waiting!, "group")!
       assert.deepStrictEqual(fields, {
         group: "group",
         step: 2,
@@ -90,41 +89,44 @@ describe("a postponed message", () => {
 
   it.effect("counts its attempts from topic to topic", () =>
     Effect.gen(function*() {
-      const [waiting] = yield* after(() => later, Postponed.toHeaders(postponed), "later")
-      assert.strictEqual(Postponed.read(waiting!, "group")!.attempts, 3)
-      assert.strictEqual(Postponed.read(waiting!, "group")!.step, 2)
-      const [others] = yield* after(() => later, Postponed.toHeaders({ ...postponed, group: "another" }), "later")
-      assert.strictEqual(Postponed.read(others!, "group")!.attempts, 1)
+      const [waiting] = yield* after(() => later, BrokerLayer.encodeRetry(postponed), "later")
+      assert.strictEqual(BrokerLayer.decodeRetry(waiting!, "group")!.attempts, 3)
+      assert.strictEqual(BrokerLayer.decodeRetry(waiting!, "group")!.step, 2)
+      const [others] = yield* after(() => later, BrokerLayer.encodeRetry({ ...postponed, group: "another" }), "later")
+      assert.strictEqual(BrokerLayer.decodeRetry(others!, "group")!.attempts, 1)
     }))
 
   it.effect("says no more of its retries as a dead letter but how many attempts there were", () =>
     Effect.gen(function*() {
       const [dead] = yield* after(
         () => ConsumerPolicy.deadLetter(),
-        Postponed.toHeaders(postponed),
+        BrokerLayer.encodeRetry(postponed),
         "notes.dead-letter"
       )
       assert.strictEqual(dead!.headers["dead-letter-attempts"], "3")
       assert.strictEqual(dead!.headers["own"], "kept")
-      assert.deepStrictEqual(Object.keys(dead!.headers).filter((name) => name.startsWith(Postponed.headerPrefix)), [])
+      assert.deepStrictEqual(
+        Object.keys(dead!.headers).filter((name) => name.startsWith(BrokerLayer.retryHeaderPrefix)),
+        []
+      )
     }))
 })
 
 describe("its headers", () => {
   it("are read as they were written, by its own group", () => {
-    const message = note(Postponed.toHeaders(postponed))
-    assert.deepStrictEqual(Postponed.read(message, "group"), postponed)
-    assert.isUndefined(Postponed.read(message, "another"))
-    assert.isUndefined(Postponed.read(note({}), "group"))
+    const message = note(BrokerLayer.encodeRetry(postponed))
+    assert.deepStrictEqual(BrokerLayer.decodeRetry(message, "group"), postponed)
+    assert.isUndefined(BrokerLayer.decodeRetry(message, "another"))
+    assert.isUndefined(BrokerLayer.decodeRetry(note({}), "group"))
   })
 
   it("are not believed where they cannot be", () => {
     const read = (headers: Record<string, string>) =>
-      Postponed.read(
+      BrokerLayer.decodeRetry(
         note({
-          ...Postponed.toHeaders(postponed),
+          ...BrokerLayer.encodeRetry(postponed),
           ...Object.fromEntries(
-            Object.entries(headers).map(([name, value]) => [Postponed.headerPrefix + name, value])
+            Object.entries(headers).map(([name, value]) => [BrokerLayer.retryHeaderPrefix + name, value])
           )
         }),
         "group"

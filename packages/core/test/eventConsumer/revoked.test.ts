@@ -2,8 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Broker, ConsumerPolicy } from "@event-flow/core"
 import type { Exit } from "effect"
 import { Deferred, Effect, References, Schedule } from "effect"
-import { TestClock } from "effect/testing"
-import { Boom, Journal, passTime } from "../fixtures.ts"
+import { adjust, Boom, Journal, passTime } from "../fixtures.ts"
 import { Counted, order, publishError, settled, setup, squashed } from "./support.ts"
 
 describe("revoked deliveries", () => {
@@ -12,9 +11,9 @@ describe("revoked deliveries", () => {
       const { entries, work } = new Journal()
       const { deliver, log, subscriber } = yield* setup({ concurrency: 2 }, ({ n }) => work(`order ${n}`, 10))
       yield* deliver(order(1), order(2), order(3, { key: "key 1" }), order(4), order(5))
-      yield* TestClock.adjust(5)
+      yield* adjust(5)
       yield* subscriber.revoke(({ attributes }) => ["1", "3", "4"].includes(attributes["id"]!))
-      yield* TestClock.adjust("1 minute")
+      yield* adjust("1 minute")
       assert.deepStrictEqual(entries, [
         "order 1 starts@0",
         "order 2 starts@0",
@@ -43,7 +42,7 @@ describe("revoked deliveries", () => {
       yield* subscriber.revoke(({ attributes }) => !["1", "4"].includes(attributes["id"]!))
       assert.sameMembers(log, [2, 3, 5, 6].map((n) => `nack ${n}, revoked`))
       yield* deliver(order(7, { key: "c" }), order(8, { key: "a" }))
-      yield* TestClock.adjust("1 minute")
+      yield* adjust("1 minute")
       assert.deepStrictEqual(entries.filter((entry) => entry.includes("starts")), [
         "order 1 starts@0",
         "order 4 starts@10",
@@ -63,7 +62,7 @@ describe("revoked deliveries", () => {
       yield* deliver(order(1), order(2))
       yield* settled
       yield* subscriber.revokeSilently(({ attributes }) => attributes["id"] === "1")
-      yield* TestClock.adjust("1 minute")
+      yield* adjust("1 minute")
       assert.deepStrictEqual(entries, ["order 1", "order 2"])
       assert.deepStrictEqual(log, ["nack 1, revoked", "ack 2"])
     }))
@@ -113,7 +112,7 @@ describe("revoked deliveries", () => {
       yield* settled
       yield* subscriber.revoke(() => true)
       yield* deliver(order(3, { key: "key 1" }), order(4, { key: "key 2" }))
-      yield* TestClock.adjust("1 hour")
+      yield* adjust("1 hour")
       assert.deepStrictEqual(entries, ["order 1", "order 3", "order 4"])
       assert.strictEqual(broker.batches.length, 1)
       assert.deepStrictEqual(log.slice(-2), ["ack 3", "ack 4"])
@@ -132,7 +131,7 @@ describe("revoked deliveries", () => {
       yield* settled
       yield* subscriber.revoke(() => true)
       assert.deepStrictEqual(log, ["nack 1, revoked"])
-      yield* TestClock.adjust(10)
+      yield* adjust(10)
       assert.match(String(squashed(yield* Deferred.await(late))), /collected after its handler had ended/)
     }))
 })

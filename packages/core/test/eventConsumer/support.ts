@@ -12,8 +12,7 @@ import {
   NotificationEvent
 } from "@event-flow/core"
 import { Cause, Context, Effect, Exit, Layer, Schema } from "effect"
-import { TestClock } from "effect/testing"
-import { Boom, open, RecordingBroker, RecordingLogger } from "../fixtures.ts"
+import { adjust, Boom, open, RecordingBroker, RecordingLogger } from "../fixtures.ts"
 import { FakeSubscriber } from "./fakeSubscriber.ts"
 
 export class Bang extends Schema.TaggedError<Bang>()("Bang", {}) {}
@@ -90,7 +89,7 @@ export const setup = ({ publish, ...options }: SetupOptions, handle: Handle) =>
   })
 
 /** Everything runs until it waits for time to pass. */
-export const settled = TestClock.adjust(0)
+export const settled = adjust(0)
 
 /** Fails so many times for each order, then succeeds. */
 export const failing = (times: number, error: Boom | Bang = new Boom({ id: "1" })): Handle => {

@@ -1,8 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Broker, ConsumerPolicy, EventConsumer, Inbox, MemoryBroker, Telemetry } from "@event-flow/core"
 import { Effect, Exit, Layer, Metric, Option, Tracer } from "effect"
-import { TestClock } from "effect/testing"
-import { Boom, open, RecordingLogger } from "../fixtures.ts"
+import { adjust, Boom, open, RecordingLogger } from "../fixtures.ts"
 import { consumer, encode, OnOrdered, order, Ordered, publishOrders, settled, setup, Shipped } from "./support.ts"
 
 describe("telemetry", () => {
@@ -103,6 +102,12 @@ describe("telemetry", () => {
         ]),
         [[true, "EventHandlerError"], [true, "defect"], [false, undefined], [false, undefined]]
       )
+      const processed = spans.filter(({ name }) => name === "process orders")
+      assert.deepStrictEqual(
+        spans.filter(({ name }) => name === "publish orders.dead-letter").map((span) => [span.kind, parentOf(span)]),
+        processed.slice(0, 2).map(({ spanId }) => ["producer", spanId]),
+        "the dead letter is published in its span"
+      )
     }))
 
   it.effect("a publisher's decision not to sample is respected", () =>
@@ -142,7 +147,7 @@ describe("telemetry", () => {
       )
       const { publish } = yield* Broker.Broker
       yield* publish([order(1), order(1), order(2), order(3), order(4, { body: encode(null) })])
-      yield* TestClock.adjust("1 minute")
+      yield* adjust("1 minute")
       const snapshots = yield* Metric.snapshot
       return snapshots.filter(({ id }) => id.startsWith("messaging.")).map((
         { attributes, id, state }
@@ -168,11 +173,30 @@ describe("telemetry", () => {
         "event_flow.outcome": outcome,
         count
       })
+      const deadLetter = {
+        "messaging.system": "memory",
+        "messaging.destination.name": "orders.dead-letter",
+        "messaging.operation.name": "publish",
+        "messaging.operation.type": "send"
+      }
       assert.sameDeepMembers(yield* measured(Telemetry.layer({ metrics: true })), [
         consumed("handled", 2),
         consumed("duplicate", 1),
         consumed("dead_lettered", 1),
         consumed("skipped", 1),
+        {
+          id: "messaging.client.sent.messages",
+          unit: "{message}",
+          ...deadLetter,
+          count: 1
+        },
+        {
+          id: "messaging.client.operation.duration",
+          unit: "s",
+          ...deadLetter,
+          count: 1,
+          sum: 0
+        },
         {
           id: "messaging.process.duration",
           unit: "s",

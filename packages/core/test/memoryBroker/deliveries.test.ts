@@ -2,8 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { MemoryBroker } from "@event-flow/core"
 import { Deferred, Effect, Fiber, References } from "effect"
-import { TestClock } from "effect/testing"
-import { bodyOf, open } from "../fixtures.ts"
+import { adjust, bodyOf, open } from "../fixtures.ts"
 import { ackAll, numbers, pending, publish, reasonOf, started, subscribe } from "./support.ts"
 
 describe("awaitIdle", () => {
@@ -18,7 +17,7 @@ describe("awaitIdle", () => {
       const [one, two] = yield* second.take
       yield* one!.nack
       yield* two!.ack
-      yield* TestClock.adjust(0)
+      yield* adjust(0)
       assert.isUndefined(idle.pollUnsafe())
       assert.strictEqual(yield* pending, 1)
       yield* ackAll(yield* second.take)

@@ -1,8 +1,7 @@
 /** What the tests of the memory broker share: messages that are numbers, and a subscription that can be closed. */
 import { Broker, MemoryBroker, Message, Subscriber } from "@event-flow/core"
 import { Cause, Effect, Exit, Scope } from "effect"
-import { TestClock } from "effect/testing"
-import { bodyOf } from "../fixtures.ts"
+import { adjust, bodyOf } from "../fixtures.ts"
 
 export const message = (n: number, options: { readonly key?: string; readonly topic?: string } = {}): Message.Message =>
   Message.make({ topic: "topic", ...options, body: new TextEncoder().encode(String(n)) })
@@ -36,7 +35,7 @@ export const ackAll = (deliveries: ReadonlyArray<Subscriber.Delivery>): Effect.E
 
 /** Starts an effect and lets everything settle. */
 export const started = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.tap(Effect.forkChild(effect, { startImmediately: true }), () => TestClock.adjust(0))
+  Effect.tap(Effect.forkChild(effect, { startImmediately: true }), () => adjust(0))
 
 export const reasonOf = (exit: Exit.Exit<unknown, unknown>): string => {
   const error = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined

@@ -1,7 +1,7 @@
 /**
  * Counts every command, event and message of both flows, from outside: no handler knows of it.
  */
-import { FlowObserver, MessageCodec, type NotificationEvent } from "@event-flow/core"
+import { FlowObserver, type Message, MessageCodec, type NotificationEvent } from "@event-flow/core"
 import { Context, Effect, Exit, Layer, Schedule } from "effect"
 
 export interface CommandCounts {
@@ -54,6 +54,7 @@ export class FlowCounts extends Context.Service<FlowCounts, {
 
     // A run stands for a command or a delivery from its start to its end.
     const runs = new WeakMap<object, string>()
+    const news = new WeakSet<Message.Message>()
     const observer = FlowObserver.make({
       commandStarted: (run, { _tag }) => {
         runs.set(run, _tag)
@@ -71,10 +72,13 @@ export class FlowCounts extends Context.Service<FlowCounts, {
         const { handlerRuns } = event(_tag)
         handlerRuns.set(handler, (handlerRuns.get(handler) ?? 0) + 1)
       },
-      publishEnded: (published, exit) => {
-        if (Exit.isSuccess(exit)) {
-          for (const { attributes } of published) message(typeOf(attributes)).published++
-        }
+      published: (_events, messages, delivery) => {
+        // What a consumer puts aside is no news
+        if (delivery === undefined) { for (const message of messages) news.add(message) }
+      },
+      publishEnded: (messages, exit) => {
+        if (Exit.isFailure(exit)) return
+        for (const one of messages) if (news.has(one)) message(typeOf(one.attributes)).published++
       },
       deliveryStarted: (run, { attributes }) => {
         runs.set(run, typeOf(attributes))

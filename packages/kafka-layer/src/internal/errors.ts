@@ -1,16 +1,19 @@
-/** What an error of the client means to us. */
+/** What an error of the client means for this layer. */
 import * as Broker from "@event-flow/core/Broker"
 import { protocolErrorsCodesById } from "@platformatic/kafka"
 
 /**
  * - `unreachable`: no connection, or it broke.
- * - `timeout`: no answer in time, or the replicas did not have it in time.
- * - `stale`: leaders moved; ask for metadata and try again.
- * - `unknownTopic`, `tooLarge`, `unauthorised`: what they say.
- * - `producerState`: the broker knows this producer's sequence no more, or not yet.
- * - `duplicate`: the broker has it already.
- * - `generation`: the group went on without this member.
- * - `busy`: the broker asks for patience.
+ * - `timeout`: there was no answer in time, or the replicas did not have it in time.
+ * - `stale`: leaders have moved; ask for metadata and try again.
+ * - `unknownTopic`, `tooLarge`, `unauthorised`: as their names say.
+ * - `producerState`: the broker does not know this producer's sequence number.
+ * - `duplicate`: the broker has the batch already.
+ * - `generation`: the group has a new generation without this member.
+ * - `outOfRange`: the partition does not have this offset.
+ * - `session`: the broker does not know the fetch session.
+ * - `busy`: the broker is not ready; try again.
+ * - `invalidRecord`: the broker refuses a record of the batch.
  * - `other`: refused for good.
  */
 export type Kind =
@@ -90,7 +93,7 @@ export const nameOfCode = (code: number): string =>
 export const isRetryable = (kind: Kind): boolean =>
   kind === "unreachable" || kind === "timeout" || kind === "stale" || kind === "busy" || kind === "session"
 
-/** What an error of the client is about; nested errors count by their worst leaf. */
+/** The failure that an error of the client stands for; of nested errors, the most telling one. */
 export const describe = (error: unknown): Failure => {
   const leaves: Array<unknown> = []
   collectLeaves(error, leaves)

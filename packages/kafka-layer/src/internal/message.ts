@@ -1,5 +1,5 @@
-/** A record as a message; attributes and headers are read when somebody asks. */
-import * as Message from "@event-flow/core/Message"
+/** A record as a message. Attributes and headers are read on demand. */
+import type * as Message from "@event-flow/core/Message"
 import { HeaderWalker } from "./consume/recordReader.ts"
 import type { FetchedRecord } from "./consume/recordReader.ts"
 import { latin1, textAt, utf8 } from "./text.ts"
@@ -35,18 +35,18 @@ export class KafkaMessage implements Message.Message {
     return (this.#parsed ??= parse(this.#record)).headers
   }
 
-  [Message.quickAttribute](name: string): string | undefined {
+  readAttribute(name: string): string | undefined {
     // The one attribute with a header that is not named after it
     return this.#parsed === undefined && name !== "datacontenttype"
       ? findAttribute(this.#record, name)
       : this.attributes[name]
   }
 
-  [Message.quickText](): string | undefined {
+  readText(): string | undefined {
     const { buffer, valueEnd, valueStart } = this.#record
     if (valueEnd < 0) return undefined
     const content = utf8(buffer, valueStart, valueEnd)
-    // It may stand for bytes that are no text
+    // It may stand for bytes that are not text
     return content.includes("\ufffd") ? undefined : content
   }
 }
@@ -61,7 +61,7 @@ interface HeaderName {
   readonly attribute: string | undefined
 }
 
-// A program sees the same few names over and over; foreign ones must not fill the memory
+// A program sees the same few names again and again; foreign names must not fill the memory
 const names = new Map<string, HeaderName>()
 const maxNames = 1_000
 const noName: HeaderName = { name: "", attribute: undefined }
@@ -86,7 +86,7 @@ const headerName = (buffer: Buffer, start: number, end: number): HeaderName => {
   return found
 }
 
-/** The same as `Message.fromHeaders` with the prefix of the Kafka binding, on buffers. */
+/** The same as `BrokerLayer.fromHeaders` with the prefix of the Kafka binding, on buffers. */
 const parse = (record: FetchedRecord): Pick<Message.Message, "attributes" | "headers"> => {
   const attributes: Record<string, string> = {}
   const headers: Record<string, Message.HeaderValue> = {}
@@ -102,7 +102,7 @@ const parse = (record: FetchedRecord): Pick<Message.Message, "attributes" | "hea
   return { attributes, headers }
 }
 
-/** What `parse` finds, without reading the other headers: the last of that name whose value is text. */
+/** One attribute as `parse` finds it, without reading the other headers: the last one whose value is text. */
 const findAttribute = (record: FetchedRecord, name: string): string | undefined => {
   const wanted = attributeHeader(name)
   const { buffer } = record

@@ -1,4 +1,4 @@
-/** What `MutableList` leaves to say: its first item, and taking it where there may be none. */
+/** The first item of a `MutableList`, and taking it where there may be none. */
 import * as MutableList from "effect/MutableList"
 
 export type Queue<A> = MutableList.MutableList<A>

@@ -1,7 +1,7 @@
 /** Without a broker: what a subscription hands out, and when it waits. */
 import { assert, describe, it } from "@effect/vitest"
 import type { Subscriber } from "@event-flow/core"
-import { Effect, Fiber, Scheduler } from "effect"
+import { Context, Effect, Fiber, Scheduler } from "effect"
 import { AssignedPartition } from "../../src/internal/consume/assignedPartition.ts"
 import { Intake } from "../../src/internal/consume/intake.ts"
 import { recordOf } from "../support/record.ts"
@@ -13,7 +13,11 @@ const turnsUntil = (isSo: () => boolean) =>
   })
 
 const setup = (maxInFlight: number) => {
-  const intake = new Intake({ maxInFlight, onBlocked: () => undefined })
+  const intake = new Intake({
+    maxInFlight,
+    scheduler: Context.get(Context.empty(), Scheduler.Scheduler),
+    onBlocked: () => undefined
+  })
   const partition = new AssignedPartition("t", 0, 0, -1, { maxBuffered: 1_000, maxUncommitted: 1_000 }, intake.owner)
   intake.assign([partition])
   const fetched = (count: number) => {

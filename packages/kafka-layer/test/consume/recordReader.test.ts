@@ -1,6 +1,6 @@
 /** Our reader of fetches against the client's own. */
 import { assert, describe, it } from "@effect/vitest"
-import { Message } from "@event-flow/core"
+import { BrokerLayer, Message } from "@event-flow/core"
 import type { RecordsBatch } from "@platformatic/kafka"
 import {
   fetchV12,
@@ -181,7 +181,7 @@ describe("a record's message", () => {
         for (const [i, record] of read[0]!.records.entries()) {
           const { headers, key, value } = expected[0]!.records[i]!
           const reference = {
-            ...Message.fromHeaders(headers.map(([name, value]) => [String(textOr(name)), textOr(value)]), ["ce_"]),
+            ...BrokerLayer.fromHeaders(headers.map(([name, value]) => [String(textOr(name)), textOr(value)]), ["ce_"]),
             key: key === null ? undefined : textOr(key),
             body: value ?? new Uint8Array(0)
           }
@@ -192,7 +192,7 @@ describe("a record's message", () => {
             assert.strictEqual(Message.attribute(new KafkaMessage("t", record), name), value, name)
           }
           const message = new KafkaMessage("t", record)
-          const text = message[Message.quickText]()
+          const text = message.readText()
           const valid = (() => {
             try {
               return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(message.body)

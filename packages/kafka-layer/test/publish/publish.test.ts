@@ -193,7 +193,7 @@ describeKafka("KafkaBroker", () => {
 })
 
 describe("KafkaBroker without a broker", () => {
-  live("says Unreachable within the delivery timeout", () =>
+  live("says Unreachable within publishTimeout", () =>
     Effect.gen(function*() {
       const service = yield* Broker.Broker
       const [duration, reason] = yield* Effect.timed(reasonOf(service.publish([numbered("t", 1)])))

@@ -3,12 +3,11 @@ import { assert, describe, it } from "@effect/vitest"
 import type { Subscriber } from "@event-flow/core"
 import {
   Broker,
+  BrokerLayer,
   ConsumerPolicy,
-  EventFlow,
   EventHandler,
   Message,
   NotificationEvent,
-  Postponed,
   Settings
 } from "@event-flow/core"
 import { KafkaRetry } from "@event-flow/kafka-layer"
@@ -19,7 +18,7 @@ import { Alarm } from "../../src/internal/retry/alarm.ts"
 import { Hold } from "../../src/internal/retry/hold.ts"
 import { recordOf } from "../support/record.ts"
 
-const postponed = (fields: Partial<Postponed.Postponed> = {}): Postponed.Postponed => ({
+const postponed = (fields: Partial<BrokerLayer.RetryHeaders> = {}): BrokerLayer.RetryHeaders => ({
   group: "g",
   step: 1,
   due: 0,
@@ -48,15 +47,15 @@ describe("the policy", () => {
   it("postpones by one delay after the other, then does otherwise", () => {
     const first = { _tag: "Postpone", topic: "t.g.retry.1", step: 1, delay: Duration.seconds(5) } as const
     assert.deepStrictEqual(decide(failed()), first)
-    assert.deepStrictEqual(decide(failed(Postponed.toHeaders(postponed({ step: 1 })))), {
+    assert.deepStrictEqual(decide(failed(BrokerLayer.encodeRetry(postponed({ step: 1 })))), {
       ...first,
       topic: "t.g.retry.2",
       step: 2,
       delay: Duration.minutes(1)
     })
-    assert.deepStrictEqual(decide(failed(Postponed.toHeaders(postponed({ step: 2 })))), ConsumerPolicy.skip)
+    assert.deepStrictEqual(decide(failed(BrokerLayer.encodeRetry(postponed({ step: 2 })))), ConsumerPolicy.skip)
     // What another group did is none of its business
-    assert.deepStrictEqual(decide(failed(Postponed.toHeaders(postponed({ group: "h", step: 2 })))), first)
+    assert.deepStrictEqual(decide(failed(BrokerLayer.encodeRetry(postponed({ group: "h", step: 2 })))), first)
   })
 
   it("leaves alone what cannot be decoded, and defects", () => {
@@ -133,9 +132,10 @@ describe("retry topics", () => {
   ) => {
     class Note extends NotificationEvent.Class<Note>()("Note", {}, { topic: "a" }) {}
     const Handle = EventHandler.make("Handle", { on: Note })
-    return KafkaRetry.layer(KafkaRetry.make({ group: "g", delays: ["1 second", "2 seconds"], ...options }), { topics })
+    return KafkaRetry.layer(KafkaRetry.make({ group: "g", delays: ["1 second", "2 seconds"], ...options }), [Handle], {
+      topics
+    })
       .pipe(
-        Layer.provide(EventFlow.layer({ handlers: [Handle] })),
         Layer.provide([
           Handle.toLayer(() => Effect.void),
           Broker.layerNone,
@@ -199,8 +199,8 @@ describe("a partition of a retry topic", () => {
       partition.append(offset, recordOf({ headers }))
       partition.position = offset + 1
     }
-    const wait = (offset: number, fields: Partial<Postponed.Postponed>) =>
-      append(offset, Postponed.toHeaders(postponed(fields)))
+    const wait = (offset: number, fields: Partial<BrokerLayer.RetryHeaders>) =>
+      append(offset, BrokerLayer.encodeRetry(postponed(fields)))
     const take = (): Array<Subscriber.Delivery> => {
       const deliveries: Array<Subscriber.Delivery> = []
       partition.take(100, deliveries)

@@ -4,7 +4,6 @@ import {
   Broker,
   ConsumerPolicy,
   EventConsumer,
-  EventFlow,
   EventHandler,
   Inbox,
   Message,
@@ -93,8 +92,7 @@ const start = Effect.fnUntraced(
     }
     // Closed before the test's own scope, if the test says so
     const scope = yield* Scope.fork(yield* Effect.scope)
-    const context = yield* KafkaRetry.layer(retry, consumer).pipe(
-      Layer.provide(EventFlow.layer({ handlers: [Handle] })),
+    const context = yield* KafkaRetry.layer(retry, [Handle], consumer).pipe(
       Layer.provide(Handle.toLayer(({ n }) =>
         Effect.suspend(() => {
           if (n < 0) return Effect.die(new Error("a bug"))
@@ -504,8 +502,7 @@ describeKafka("retry topics", () => {
           KafkaTopics.KafkaTopics.use((topics) => topics.ensure(KafkaRetry.specs(retry, [topic], { partitions: 1 }))),
           topics
         )
-        yield* KafkaRetry.layer(retry, { dedupe: true }).pipe(
-          Layer.provide(EventFlow.layer({ handlers: [Handle] })),
+        yield* KafkaRetry.layer(retry, [Handle], { dedupe: true }).pipe(
           Layer.provide(
             Handle.toLayer(({ n }) => Effect.suspend(() => runs.add(n, "") === 1 ? Effect.fail("once") : Effect.void))
           ),

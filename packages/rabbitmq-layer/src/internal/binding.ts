@@ -3,7 +3,8 @@
  * attributes are headers with the prefix `cloudEvents:` (`cloudEvents_` is read
  * too), `datacontenttype` is the property content-type.
  */
-import * as Message from "@event-flow/core/Message"
+import { assertWhole } from "@event-flow/core/BrokerLayer"
+import type * as Message from "@event-flow/core/Message"
 import type { ConsumeMessage, Options } from "amqplib"
 
 /** A header of our own; `null` says that there is no key although there is a `subject`. */
@@ -23,7 +24,7 @@ export const toContent = ({ body }: Message.Message): Buffer =>
   Buffer.from(body.buffer, body.byteOffset, body.byteLength)
 
 export const toOptions = (message: Message.Message, mandatory: boolean): Options.Publish => {
-  Message.assertWhole(message)
+  assertWhole(message)
   const headers: Record<string, unknown> = {}
   const attributes = message.attributes
   for (const name in attributes) {

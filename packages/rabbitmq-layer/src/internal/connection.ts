@@ -21,9 +21,9 @@ export interface Link {
 }
 
 export interface Connection {
-  /** The open link; waits for one. Fails when the server refuses this program meanwhile. */
+  /** Waits for an open link. Fails when the server refuses this program. */
   readonly link: Effect.Effect<Link, ConnectFailure>
-  /** Why there is no link: undefined while there is one, or before the first attempt has failed. */
+  /** Why there is no link. Undefined while there is one, and before the first attempt has failed. */
   readonly problem: () => string | undefined
 }
 
@@ -105,7 +105,7 @@ const supervise = Effect.fnUntraced(function*(settings: ConnectionSettings, stat
   }
 })
 
-/** A connection from its opening to its loss, the reason of which it gives. */
+/** Uses one connection until it is lost, and gives the reason. */
 const session = Effect.fnUntraced(function*(settings: ConnectionSettings, state: State, onOpen: () => void) {
   const notices = yield* Queue.make<Notice>()
   const lost = yield* Deferred.make<string>()

@@ -1,11 +1,10 @@
 /**
- * The deliveries of one subscription: those that wait to be taken and those
- * that were taken and not settled, over the channels that come and go.
+ * The deliveries of one subscription, over the channels that come and go: those
+ * that wait to be taken, and those that were taken and are not settled.
  */
-import { Waiters } from "@event-flow/core/BrokerLayer"
+import { decodeRetry, Waiters } from "@event-flow/core/BrokerLayer"
 import type * as Message from "@event-flow/core/Message"
 import { keyString } from "@event-flow/core/Message"
-import * as Postponed from "@event-flow/core/Postponed"
 import type * as Subscriber from "@event-flow/core/Subscriber"
 import type { Channel, ConsumeMessage } from "amqplib"
 import * as Arr from "effect/Array"
@@ -33,7 +32,7 @@ export class RabbitDelivery implements Subscriber.Delivery {
     this.queue = queue
     this.raw = raw
     this.message = Binding.fromDelivery(topic, raw)
-    const delayed = Postponed.read(this.message, deliveries.group)?.step ?? 0
+    const delayed = decodeRetry(this.message, deliveries.group)?.step ?? 0
     this.attempt = 1 + Binding.deliveriesBefore(raw) + delayed
     const key = keyString(this.message)
     this.lane = key === undefined ? undefined : `${queue}/${key}`
@@ -214,7 +213,7 @@ export class Deliveries {
   }
 }
 
-/** A channel that is gone throws; its end is heard of elsewhere, and the server delivers again. */
+/** A closed channel throws. Its end is handled elsewhere, and the server delivers the messages again. */
 const attempt = (tell: () => void): void => {
   try {
     tell()

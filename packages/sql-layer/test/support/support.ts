@@ -79,3 +79,6 @@ export const freshDatabaseLayer = (
   const { server, ...client } = options
   return Layer.unwrap(Effect.map(freshDatabase({ server }), (url) => clientLayer(url, client)))
 }
+
+/** Forked, and running at once. */
+export const started = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })

@@ -1,7 +1,7 @@
 /** The messages that are put aside for one that could not be handled. */
+import { decodeRetry, encodeRetry, retryHeaderPrefix } from "../../BrokerLayer.ts"
 import type * as ConsumerPolicy from "../../ConsumerPolicy.ts"
 import * as Message from "../../Message.ts"
-import * as Postponed from "../../Postponed.ts"
 import type * as Subscriber from "../../Subscriber.ts"
 import { describe } from "../describe.ts"
 import { underlying } from "./reasons.ts"
@@ -25,7 +25,7 @@ export const toDeadLetter = (
 ): Message.Message => {
   const { message, origin } = delivery
   const headers: Record<string, Message.HeaderValue> = {
-    ...Postponed.withoutHeaders(message),
+    ...withoutRetry(message),
     "dead-letter-reason": failure._tag,
     "dead-letter-error": shortened(describe(underlying(failure))),
     "dead-letter-topic": message.topic,
@@ -50,8 +50,8 @@ export const toPostponed = (
   return Message.copy(message, {
     topic: decision.topic,
     headers: {
-      ...Postponed.withoutHeaders(message),
-      ...Postponed.toHeaders({
+      ...withoutRetry(message),
+      ...encodeRetry({
         group,
         step: decision.step,
         due,
@@ -65,5 +65,13 @@ export const toPostponed = (
   })
 }
 
-const attemptsBefore = (message: Message.Message, group: string): number =>
-  Postponed.read(message, group)?.attempts ?? 0
+const attemptsBefore = (message: Message.Message, group: string): number => decodeRetry(message, group)?.attempts ?? 0
+
+/** The headers of a message without those of its retries. */
+const withoutRetry = (message: Message.Message): Message.Message["headers"] => {
+  const headers: Record<string, Message.HeaderValue> = {}
+  for (const name in message.headers) {
+    if (!name.startsWith(retryHeaderPrefix)) headers[name] = message.headers[name]!
+  }
+  return headers
+}

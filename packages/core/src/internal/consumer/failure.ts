@@ -6,8 +6,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
 import type * as ConsumerPolicy from "../../ConsumerPolicy.ts"
-import * as Message from "../../Message.ts"
-import { describe } from "../describe.ts"
+import type * as Message from "../../Message.ts"
+import { describe, describeId } from "../describe.ts"
 import { toDeadLetter, toPostponed } from "./aside.ts"
 import { causeOf, kindOf, underlying } from "./reasons.ts"
 import type { Watch } from "./watch.ts"
@@ -52,7 +52,7 @@ export const makeAfterFailure = <E>(options: Options<E>): AfterFailure<E> => {
 
 /** A bug is logged whatever the decision. */
 const logBug = (failure: ConsumerPolicy.Failure): Effect.Effect<void> => {
-  const id = Message.describeId(failure.message)
+  const id = describeId(failure.message)
   if (failure._tag === "HandlerDied") return Effect.logError(`A handler died on message ${id}`, failure.cause)
   return failure._tag === "Undecodable" && failure.error.cause !== undefined
     ? Effect.logError(`Decoding died on message ${id}`, Cause.die(failure.error.cause))
@@ -84,7 +84,7 @@ const makeConclude = <E>({ group, stopped, watch }: Options<E>) => {
   ) {
     const { attempts, delivery } = worker
     const { message } = delivery
-    const name = `message ${Message.describeId(message)} of topic "${message.topic}"`
+    const name = `message ${describeId(message)} of topic "${message.topic}"`
     const why = describe(underlying(failure))
     switch (decision?._tag) {
       case "Skip":

@@ -5,10 +5,10 @@ import * as Predicate from "effect/Predicate"
 import type * as ConsumerPolicy from "../../ConsumerPolicy.ts"
 import type { EventFlowError } from "../../EventFlowError.ts"
 import type { InboxError } from "../../Inbox.ts"
-import * as Message from "../../Message.ts"
+import type * as Message from "../../Message.ts"
 import * as MessageCodec from "../../MessageCodec.ts"
 import type * as NotificationEvent from "../../NotificationEvent.ts"
-import { describe } from "../describe.ts"
+import { describe, describeId, describeType } from "../describe.ts"
 
 export const decodingFailed = (
   message: Message.Message,
@@ -23,8 +23,8 @@ const decodingDied = (message: Message.Message, cause: Cause.Cause<unknown>): Me
   const defect = Cause.squash(cause)
   return new MessageCodec.DecodeError({
     topic: message.topic,
-    messageId: Message.describeId(message),
-    messageType: message.attributes["type"] ?? "(no type)",
+    messageId: describeId(message),
+    messageType: describeType(message),
     reason: "InvalidBody",
     detail: `decoding died: ${describe(defect)}`,
     cause: defect

@@ -12,10 +12,10 @@ import { EventProcessor, layer as processorLayer } from "../../EventProcessor.ts
 import type * as NotificationEvent from "../../NotificationEvent.ts"
 import { isNotificationClass } from "../definition/kinds.ts"
 import type { Dispatch } from "../dispatch/dispatch.ts"
+import type { Routes } from "../dispatch/flow.ts"
 import { addForeignRoutes, keyOf } from "../dispatch/flowLayer.ts"
 import { HandlerRuns } from "../dispatch/handlerRuns.ts"
 import { type HandlerTable, makeTable } from "../dispatch/handlerTable.ts"
-import type { Route, Routes } from "../dispatch/route.ts"
 import { makeRunHandler } from "../dispatch/watchHandler.ts"
 import { type HandlesFollowUps, type ProcessorWay, processorWays } from "../dispatch/ways.ts"
 
@@ -84,7 +84,7 @@ const processorOf = (handlers: ReadonlyArray<EventHandler.Any>) =>
         Layer.provide(EventMap.layer(handlers))
       )
     ),
-    (built): Processing => ({ processor: Context.get(built, EventProcessor), routes: new Map<string, Route>() })
+    (built): Processing => ({ processor: Context.get(built, EventProcessor), routes: new Map<string, object>() })
   )
 
 const handlerIn = (

@@ -1,6 +1,8 @@
 /** What others are told of the deliveries of a consumer: the observer, the metrics and the tracer. */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Broker from "../../Broker.ts"
 import type * as ConsumerPolicy from "../../ConsumerPolicy.ts"
 import type * as FlowObserver from "../../FlowObserver.ts"
@@ -9,8 +11,9 @@ import type * as NotificationEvent from "../../NotificationEvent.ts"
 import type { Delivery } from "../../Subscriber.ts"
 import * as Telemetry from "../../Telemetry.ts"
 import { Observers, type Watching } from "../dispatch/observers.ts"
+import { publishObserved } from "../dispatch/publish.ts"
 import * as Record from "../telemetry/record.ts"
-import * as Traceparent from "../traceparent.ts"
+import * as Traceparent from "../telemetry/traceparent.ts"
 
 /** Why a message was not handled, as far as that is known. */
 export interface Why {
@@ -129,9 +132,11 @@ class Watched implements Watch {
     const observer = work.watching?.observer
     return observer === undefined ? handling : Effect.suspend(() => {
       observer.deliveryStarted(work.delivery, work.delivery.message, this.#options.group)
-      return Effect.onExit(handling, () =>
+      return Effect.onExit(handling, (exit) =>
         Effect.sync(() => {
-          if (work.outcome === undefined) observer.deliveryEnded(work.delivery, "returned")
+          if (work.outcome === undefined) {
+            observer.deliveryEnded(work.delivery, "returned", infoOf(work, Exit.getCause(exit)))
+          }
         }))
     })
   }
@@ -144,16 +149,32 @@ class Watched implements Watch {
     return Effect.withFiber((fiber) => {
       const { group, metrics, system } = this.#options
       // Before the acknowledgement, after which the broker may be found idle
-      work.watching?.observer?.deliveryEnded(work.delivery, outcome)
+      work.watching?.observer?.deliveryEnded(work.delivery, outcome, infoOf(work))
       if (metrics) Record.consumed({ system, topic: work.delivery.message.topic, group, outcome }, fiber.context)
       return work.delivery.ack
     })
   }
 
-  publish(_: Work, message: Message.Message): ReturnType<Watch["publish"]> {
-    return this.#options.broker.publish([message])
+  publish(work: Work, message: Message.Message): ReturnType<Watch["publish"]> {
+    const { broker, metrics, tracing } = this.#options
+    const { delivery, watching } = work
+    return Record.publish(
+      Effect.suspend(() => publishObserved(broker, watching?.observer, { delivery, events: [], messages: [message] })),
+      { system: broker.name, topic: message.topic, count: 1, tracing, metrics }
+    )
   }
 }
+
+const infoOf = (
+  { attempts, why }: Work,
+  cause: Option.Option<Cause.Cause<unknown>> = Option.none()
+): FlowObserver.DeliveryInfo => ({
+  attempts,
+  cause: why?.cause ?? Option.getOrUndefined(cause),
+  decision: why?.decision?._tag,
+  topic: why?.topic,
+  due: why?.due
+})
 
 const isPutAside = (outcome: FlowObserver.DeliveryOutcome | undefined): boolean =>
   outcome === "dead_lettered" || outcome === "postponed"

@@ -7,25 +7,23 @@ import type * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
-import type * as Command from "../../Command.ts"
 import type { Collector } from "../dispatch/collector.ts"
 import type { GivenServices } from "../dispatch/givenServices.ts"
-import type { Route } from "../dispatch/route.ts"
-import * as SchemaClass from "../schemaClass.ts"
-import { TypeId } from "./commandId.ts"
 import { implementationLayer, type ToLayerArguments } from "./implementation.ts"
 import { type ComposedMiddleware, composeMiddleware } from "./middlewareList.ts"
+import { type AnyCommand, type CommandDefinition, CommandTypeId } from "./models.ts"
+import * as SchemaClass from "./schemaClass.ts"
 
 /** A command's definition, as its instances lead to it. */
-export interface Definition extends Command.AnyClass {
+export interface Definition extends CommandDefinition {
   /** Under which a context holds what the layer of its flow provides. */
-  readonly routeKey: Context.Key<never, Route>
+  readonly routeKey: Context.Key<never, object>
   /** Under which a context holds what its own layer provides. */
   readonly implementationKey: Context.Key<never, BoundCommand>
 }
 
 export type RunCommand = (
-  command: Command.Any,
+  command: AnyCommand,
   collector: Collector
 ) => Effect.Effect<unknown, unknown> | Stream.Stream<unknown, unknown>
 
@@ -38,25 +36,26 @@ export interface BoundCommand {
 }
 
 /** The definition of a command class; undefined for what is none. */
-export const definitionOfClass = (command: Command.AnyClass): Definition =>
-  (command as unknown as { readonly prototype: { readonly [TypeId]: Definition } }).prototype[TypeId]
+export const definitionOfClass = (command: CommandDefinition): Definition =>
+  (command as unknown as { readonly prototype: { readonly [CommandTypeId]: Definition } }).prototype[CommandTypeId]
 
-type Options = Command.Options<
-  Schema.Struct.Fields,
-  Schema.Top,
-  Schema.Top,
-  Command.AnyClass["emits"],
-  Command.AnyClass["sends"],
-  Command.AnyClass["middleware"],
-  Command.AnyClass["requires"],
-  boolean
->
+/** `Command.Options`, erased. */
+interface Options {
+  readonly payload?: Schema.Struct.Fields | undefined
+  readonly success?: Schema.Top | undefined
+  readonly error?: Schema.Top | undefined
+  readonly emits?: CommandDefinition["emits"] | undefined
+  readonly sends?: CommandDefinition["sends"] | undefined
+  readonly middleware?: CommandDefinition["middleware"] | undefined
+  readonly requires?: CommandDefinition["requires"] | undefined
+  readonly stream?: boolean | undefined
+}
 
 /** The class, which the caller casts to the type that it has computed from the options. */
 export const makeCommand = (kind: "Command" | "Query", tag: string, options: Options): unknown => {
   const fields = options.payload ?? {}
   const definition: Definition = {
-    [TypeId]: TypeId,
+    [CommandTypeId]: CommandTypeId,
     tag,
     kind,
     mode: options.stream === true ? "stream" : "single",
@@ -67,7 +66,7 @@ export const makeCommand = (kind: "Command" | "Query", tag: string, options: Opt
     successSchema: options.success ?? Schema.Void,
     errorSchema: options.error ?? Schema.Never,
     payload: fields,
-    routeKey: Context.Service<never, Route>(`@event-flow/core/Command/${tag}`),
+    routeKey: Context.Service<never, object>(`@event-flow/core/Command/${tag}`),
     implementationKey: Context.Service<never, BoundCommand>(`@event-flow/core/Command/${tag}/implementation`)
   }
   const toLayer = (...args: ToLayerArguments<RunCommand>): Layer.Layer<never> =>
@@ -88,6 +87,6 @@ export const makeCommand = (kind: "Command" | "Query", tag: string, options: Opt
     tag,
     fields,
     statics: { ...statics, of: (handler: unknown) => handler, toLayer },
-    prototype: { [TypeId]: definition }
+    prototype: { [CommandTypeId]: definition }
   })
 }

@@ -1,15 +1,13 @@
 /**
  * The event classes of a flow, which have a tag each (F14).
  */
-import type * as Command from "../../Command.ts"
 import type * as Event from "../../Event.ts"
-import type * as EventHandler from "../../EventHandler.ts"
-import type { Duplicate } from "../dispatch/handlerTable.ts"
+import type { CommandDefinition, Duplicate, HandlerDefinition } from "./models.ts"
 
 /** The first two event classes of one tag among those that these definitions emit or handle. */
 export const sameTag = (
-  commands: ReadonlyArray<Command.AnyClass>,
-  handlers: ReadonlyArray<EventHandler.Any>
+  commands: ReadonlyArray<CommandDefinition>,
+  handlers: ReadonlyArray<HandlerDefinition>
 ): Duplicate | undefined => {
   const known = new Map<string, { readonly event: Event.AnyClass; readonly description: string }>()
   for (const [event, use] of uses(commands, handlers)) {
@@ -24,8 +22,8 @@ export const sameTag = (
 }
 
 const uses = (
-  commands: ReadonlyArray<Command.AnyClass>,
-  handlers: ReadonlyArray<EventHandler.Any>
+  commands: ReadonlyArray<CommandDefinition>,
+  handlers: ReadonlyArray<HandlerDefinition>
 ): ReadonlyArray<readonly [event: Event.AnyClass, use: string]> => [
   ...handlers.flatMap(({ name, on }) => on.map((event) => [event, `handled by "${name}"`] as const)),
   ...commands.flatMap(({ emits, tag }) => emits.map((event) => [event, `emitted by "${tag}"`] as const)),

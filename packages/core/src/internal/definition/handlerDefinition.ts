@@ -6,26 +6,26 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type * as Event from "../../Event.ts"
-import type * as EventHandler from "../../EventHandler.ts"
 import type { Collector } from "../dispatch/collector.ts"
 import type { GivenServices } from "../dispatch/givenServices.ts"
 import { implementationLayer, type ToLayerArguments } from "./implementation.ts"
+import type { HandlerDefinition } from "./models.ts"
 
 export type RunHandler = (event: Event.Any, collector: Collector) => Effect.Effect<void, unknown>
 
 /** A handler's implementation, as its layer provides it. */
 export interface BoundHandler {
-  readonly definition: EventHandler.Any
+  readonly definition: HandlerDefinition
   readonly run: RunHandler
   readonly services: GivenServices
 }
 
 /** Under which a context holds what the handler's layer provides. */
-export const implementationKey = (definition: EventHandler.Any): Context.Key<never, BoundHandler> =>
+export const implementationKey = (definition: HandlerDefinition): Context.Key<never, BoundHandler> =>
   Context.Service<never, BoundHandler>(`@event-flow/core/EventHandler/${definition.name}/implementation`)
 
 /** The definition with its methods, which the caller casts to the type that it has computed from the options. */
-export const makeHandler = (definition: EventHandler.Any): unknown => {
+export const makeHandler = (definition: HandlerDefinition): unknown => {
   const handler = {
     ...definition,
     of: (run: unknown) => run,

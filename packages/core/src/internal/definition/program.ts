@@ -6,7 +6,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import type { Duplicate } from "../dispatch/handlerTable.ts"
+import type { Duplicate } from "./models.ts"
 
 interface Claim {
   readonly flow: object

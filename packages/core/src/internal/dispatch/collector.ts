@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Event from "../../Event.ts"
-import { TypeId } from "../eventClass.ts"
+import { TypeId } from "../definition/eventClass.ts"
 
 /**
  * Where a handler puts the events that its work gave rise to. An array behind a
@@ -39,7 +39,9 @@ export class Collector {
 
   #add(event: Event.Any): void {
     if (this === Collector.closed) {
-      throw new Error(`Event "${event._tag}" was collected by a handler whose definition declares no events: add it to emits`)
+      throw new Error(
+        `Event "${event._tag}" was collected by a handler whose definition declares no events: add it to emits`
+      )
     }
     if (this.#closed || this.#dispatch?.isEnded === true) {
       // A fiber that outlives its handler: the event would be lost without a word

@@ -10,6 +10,8 @@ import type { Sending } from "./inFlight.ts"
 
 export type AnyFiber = Fiber.Fiber<unknown, unknown>
 
+export type AnyEffect = Effect.Effect<unknown, unknown>
+
 /**
  * What mediator, processor and emitter share while they work on one dispatch.
  * `end` must run on every exit; interruption skips all continuations but

@@ -6,24 +6,30 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Command from "../../Command.ts"
+import type * as Event from "../../Event.ts"
 import type { EventFlowError } from "../../EventFlowError.ts"
 import { FlowClosed } from "../../EventFlowError.ts"
-import type * as Event from "../../Event.ts"
 import type { EventProcessor } from "../../EventProcessor.ts"
 import type * as Middleware from "../../Middleware.ts"
+import type { BoundCommand, Definition } from "../definition/commandClass.ts"
 import type { ComposedMiddleware } from "../definition/middlewareList.ts"
+import type { AnyCommand } from "../definition/models.ts"
 import { Collector } from "./collector.ts"
-import { type AnyFiber, Dispatch } from "./dispatch.ts"
-import { CurrentFlow, Flow } from "./flow.ts"
+import { type AnyEffect, type AnyFiber, Dispatch } from "./dispatch.ts"
+import { CurrentFlow, Flow, type Routes } from "./flow.ts"
 import { InFlight, Tracked } from "./inFlight.ts"
 import type { Watching } from "./observers.ts"
-import type { Route, Routes } from "./route.ts"
 import type { Settled } from "./settled.ts"
 import type { Watch, WatchCommand } from "./watchCommand.ts"
-import { processorWays, type ProcessorWay } from "./ways.ts"
+import { type ProcessorWay, processorWays } from "./ways.ts"
 
-export type AnyEffect = Effect.Effect<unknown, unknown>
+/** A command as a flow dispatches it. */
+export interface Dispatched {
+  readonly definition: Definition
+  readonly bound: BoundCommand
+  /** How the dispatches of the command ended. */
+  readonly counts: { started: number; succeeded: number; failed: number; interrupted: number }
+}
 
 /** A mediator of one's own around the dispatches that go through it. */
 export interface OwnMediator {
@@ -77,8 +83,8 @@ export class Dispatcher {
   send(
     fiber: AnyFiber,
     parent: Flow | undefined,
-    route: Route,
-    command: Command.Any,
+    route: Dispatched,
+    command: AnyCommand,
     own: OwnMediator | undefined,
     settled: Settled | undefined
   ): AnyEffect {
@@ -107,7 +113,7 @@ export class Dispatcher {
    * must happen on every exit is in one frame at the end: interruption skips all
    * other continuations.
    */
-  #run(fiber: AnyFiber, parent: Flow | undefined, route: Route, command: Command.Any, how: How): AnyEffect {
+  #run(fiber: AnyFiber, parent: Flow | undefined, route: Dispatched, command: AnyCommand, how: How): AnyEffect {
     const dispatch = new Dispatch(fiber)
     // Nothing has a side effect before the frame that undoes it: the run loop
     // may yield, and be interrupted, between any two effects
@@ -141,15 +147,15 @@ export class Dispatcher {
     })
   }
 
-  #closed(command: Command.Any): Effect.Effect<never> {
+  #closed(command: AnyCommand): Effect.Effect<never> {
     return Effect.die(new FlowClosed({ flow: this.name, command: command._tag }))
   }
 
   /** Middleware around what `run` gives, the mediator's own outermost, in one flow. */
   wrap(
     fiber: AnyFiber,
-    route: Route,
-    command: Command.Any,
+    route: Dispatched,
+    command: AnyCommand,
     own: OwnMediator | undefined,
     watch: Watch | undefined,
     watching: Watching | undefined,
@@ -189,7 +195,7 @@ const applied = (middleware: ComposedMiddleware | undefined, effect: AnyEffect, 
 const handlerWatched = (watch: Watch, handling: AnyEffect): AnyEffect =>
   Effect.onExit(handling, (exit) => Effect.sync(() => watch.handlerEnded(exit)))
 
-const runHandler = ({ bound }: Route, command: Command.Any, collector: Collector): AnyEffect => {
+const runHandler = ({ bound }: Dispatched, command: AnyCommand, collector: Collector): AnyEffect => {
   try {
     // A definition that does not stream has a handler that gives an Effect
     return bound.run(command, collector) as AnyEffect
@@ -198,7 +204,7 @@ const runHandler = ({ bound }: Route, command: Command.Any, collector: Collector
   }
 }
 
-export const count = (counts: Route["counts"], exit: Exit.Exit<unknown, unknown>): void => {
+export const count = (counts: Dispatched["counts"], exit: Exit.Exit<unknown, unknown>): void => {
   if (exit._tag === "Success") counts.succeeded++
   else if (Exit.hasInterrupts(exit)) counts.interrupted++
   else counts.failed++

@@ -4,11 +4,10 @@
  */
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
-import type * as Correlation from "../../Correlation.ts"
+import { attribute } from "../../Message.ts"
 import type { Delivery } from "../../Subscriber.ts"
 import type { GivenServices } from "./givenServices.ts"
 import type { Watching } from "./observers.ts"
-import type { Routes } from "./route.ts"
 
 type AnyContext = Context.Context<never>
 
@@ -17,6 +16,14 @@ export const CurrentFlow: Context.Reference<Flow | undefined> = Context.Referenc
   "@event-flow/core/internal/CurrentFlow",
   { defaultValue: () => undefined }
 )
+
+/** What a dispatcher provides for each command, by tag; see `route.ts`. */
+export type Routes = ReadonlyMap<string, object>
+
+interface Ids {
+  readonly correlationId: string
+  readonly causationId: string | undefined
+}
 
 interface Origin {
   readonly correlationId: string | undefined
@@ -28,7 +35,7 @@ interface Origin {
  * It also keeps the two contexts that let handlers share the work of joining
  * contexts. All of it is made when first needed: most flows need little of it.
  */
-export class Flow implements Correlation.Correlation {
+export class Flow implements Ids {
   /** The context of whoever sent the command. */
   readonly caller: AnyContext
   /** The commands that the handlers of this flow may send. */
@@ -78,7 +85,7 @@ export class Flow implements Correlation.Correlation {
   }
 
   /** The same flow, under another correlation. */
-  static correlated(caller: AnyContext, correlation: Correlation.Correlation): Flow {
+  static correlated(caller: AnyContext, correlation: Ids): Flow {
     const parent = Context.get(caller, CurrentFlow)
     const { causationId, correlationId } = correlation
     const origin: Origin = { correlationId, causationId, delivery: parent?.delivery }
@@ -90,11 +97,9 @@ export class Flow implements Correlation.Correlation {
     caller: AnyContext,
     routes: Routes | undefined,
     delivery: Delivery,
-    correlation: { readonly correlationId: string | undefined; readonly causationId: string | undefined },
     watching: Watching | undefined
   ): Flow {
-    const { causationId, correlationId } = correlation
-    return new Flow(caller, { correlationId, causationId, delivery }, routes, 0, watching)
+    return new Flow(caller, new Consumed(delivery), routes, 0, watching)
   }
 
   /** This flow for handlers that run beside those of other depths. */
@@ -146,6 +151,23 @@ export class Flow implements Correlation.Correlation {
     this.#context = undefined
     this.#joined = undefined
     this.#handlers = undefined
+  }
+}
+
+/** A consumed message as the origin of a flow. Its attributes are read when they are asked for. */
+class Consumed implements Origin {
+  readonly delivery: Delivery
+
+  constructor(delivery: Delivery) {
+    this.delivery = delivery
+  }
+
+  get correlationId(): string | undefined {
+    return attribute(this.delivery.message, "correlationid") ?? this.causationId
+  }
+
+  get causationId(): string | undefined {
+    return attribute(this.delivery.message, "id")
   }
 }
 

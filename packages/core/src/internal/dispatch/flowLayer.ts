@@ -6,11 +6,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Command from "../../Command.ts"
-import type * as EventFlow from "../../EventFlow.ts"
 import type * as EventHandler from "../../EventHandler.ts"
 import { DuplicateDefinition, EventMap } from "../../EventMap.ts"
 import { EventProcessor } from "../../EventProcessor.ts"
-import type * as Settings from "../../Settings.ts"
 import { type Definition as CommandDefinition, definitionOfClass } from "../definition/commandClass.ts"
 import { sameTag } from "../definition/eventTags.ts"
 import { list } from "../definition/implementation.ts"
@@ -36,6 +34,8 @@ export interface Running {
   readonly dispatcher: Dispatcher
   readonly processor: EventProcessor["Service"]
   readonly table: HandlerTable | undefined
+  /** Those of its own commands. */
+  readonly routes: ReadonlyArray<Route>
 }
 
 export const keyOf = (name: string): Context.Key<never, Running> =>
@@ -54,14 +54,9 @@ export const publishes = ({ commands, handlers }: Definition): boolean =>
   [...commands, ...handlers.filter(isDomainHandler)].some(({ emits }) => emits.some(isNotificationClass))
 
 /** See `EventFlow.layerNoDeps`. */
-export const make = (
-  definition: Definition,
-  settings: Settings.Settings<typeof EventFlow.fields>
-) =>
-(options?: Pick<EventFlow.Options, "drainTimeout">) =>
+export const make = (definition: Definition, drainTimeout: number) =>
   Layer.effectContext(
     Effect.gen(function*() {
-      const { drainTimeout } = yield* settings.check(options ?? {})
       yield* claims(definition)
       const processor = yield* EventProcessor
       const map = yield* EventMap
@@ -74,9 +69,11 @@ export const make = (
         processor,
         watcher: yield* makeWatchCommand
       })
-      let provided = Context.make(definition.key, { dispatcher, processor, table: tables.get(map) })
+      const own: Array<Route> = []
+      let provided = Context.make(definition.key, { dispatcher, processor, table: tables.get(map), routes: own })
       for (const command of definition.commands) {
         const route = yield* makeRoute(definitionOfClass(command), context, dispatcher)
+        own.push(route)
         routes.set(command.tag, route)
         provided = Context.add(provided, route.definition.routeKey, route)
       }
@@ -117,7 +114,7 @@ const describeCommand = ({ payload }: Command.AnyClass): string =>
 
 /** The routes of commands that are sent here and listed by other flows. */
 export const addForeignRoutes = (
-  routes: Map<string, Route>,
+  routes: Map<string, object>,
   targets: ReadonlyArray<Command.Target>,
   context: Context.Context<never>
 ): void => {
@@ -152,15 +149,14 @@ const claims = (flow: Definition) =>
   }).pipe(Effect.mapError((duplicate) => new DuplicateDefinition(duplicate)))
 
 /** See `EventFlow.counts`. */
-export const counts = ({ key }: Definition): Effect.Effect<EventFlow.Counts> =>
-  Effect.map(key, ({ dispatcher, table }) => ({
-    commands: Object.fromEntries(
-      Array.from(dispatcher.routes, ([tag, route]) => [tag, { ...route.counts }] as const)
-        .filter(([tag]) => dispatcher.routes.get(tag)?.dispatcher === dispatcher)
-    ),
-    events: Object.fromEntries(Array.from(table?.entries ?? [], ({ counts, event }) => [event.tag, { ...counts }])),
-    handlers: Object.fromEntries(
-      Array.from(table?.entries ?? [], ({ handlers }) => handlers).flat()
-        .map(({ counts, definition }) => [definition.name, { ...counts }])
-    )
-  }))
+export const counts = ({ key }: Definition) =>
+  Effect.map(key, ({ routes, table }) => {
+    const events = Array.from(table?.entries ?? [])
+    return {
+      commands: Object.fromEntries(routes.map(({ counts, definition }) => [definition.tag, { ...counts }])),
+      events: Object.fromEntries(events.map(({ counts, event }) => [event.tag, { ...counts }])),
+      handlers: Object.fromEntries(
+        events.flatMap(({ handlers }) => handlers).map(({ counts, definition }) => [definition.name, { ...counts }])
+      )
+    }
+  })

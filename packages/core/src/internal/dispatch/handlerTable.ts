@@ -4,8 +4,8 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Event from "../../Event.ts"
-import type * as EventHandler from "../../EventHandler.ts"
 import { type BoundHandler, implementationKey } from "../definition/handlerDefinition.ts"
+import type { Duplicate, HandlerDefinition } from "../definition/models.ts"
 
 /** A handler in a table, with how its runs went: those that started, and of these the ones that failed. */
 export interface CountedHandler extends BoundHandler {
@@ -17,14 +17,6 @@ export interface TableEntry {
   readonly event: Event.AnyClass
   readonly handlers: ReadonlyArray<CountedHandler>
   readonly counts: { emitted: number }
-}
-
-/** Two definitions that cannot stand beside each other, described. */
-export interface Duplicate {
-  readonly kind: "flow" | "command" | "handler" | "event"
-  readonly name: string
-  readonly first: string
-  readonly second: string
 }
 
 export class HandlerTable {
@@ -67,14 +59,14 @@ const anotherClass = (event: Event.Any, { event: { tag }, handlers }: TableEntry
 
 /** The table of these handlers, whose implementations are in `context`, for the events that pass `isIncluded`. */
 export const makeTable = (
-  handlers: ReadonlyArray<EventHandler.Any>,
+  handlers: ReadonlyArray<HandlerDefinition>,
   context: Context.Context<never>,
   isIncluded: (event: Event.AnyClass) => boolean
 ): Effect.Effect<HandlerTable, Duplicate> => {
-  const byName = new Map<string, EventHandler.Any>()
+  const byName = new Map<string, HandlerDefinition>()
   const byTag = new Map<
     string,
-    { readonly first: EventHandler.Any; readonly event: Event.AnyClass; readonly bound: Array<CountedHandler> }
+    { readonly first: HandlerDefinition; readonly event: Event.AnyClass; readonly bound: Array<CountedHandler> }
   >()
   for (const handler of handlers) {
     const events = handler.on.filter(isIncluded)
@@ -113,10 +105,10 @@ export const makeTable = (
   return Effect.succeed(new HandlerTable(entries))
 }
 
-const describeHandler = (handler: EventHandler.Any): string =>
+const describeHandler = (handler: HandlerDefinition): string =>
   `the one on ${handler.on.map(({ tag }) => `"${tag}"`).join(", ")}`
 
-const describeEvent = (event: Event.AnyClass, handler: EventHandler.Any): string => {
+const describeEvent = (event: Event.AnyClass, handler: HandlerDefinition): string => {
   const fields = Object.keys(event.fields).filter((name) => name !== "_tag")
   return `the one with fields {${fields.join(", ")}} handled by "${handler.name}"`
 }

@@ -2,16 +2,9 @@
  * The observers of a flow. Each is in the context of its layer under a key of
  * its own, so that they add up however their layers are joined.
  */
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import type * as FlowObserver from "../../FlowObserver.ts"
-import type { Flow } from "./flow.ts"
-
-const prefix = "@event-flow/core/FlowObserver/"
-let added = 0
-
-/** A context with one more observer. */
-export const addObserver = <S>(context: Context.Context<S>, observer: FlowObserver.FlowObserver): Context.Context<S> =>
-  Context.addUnsafe(context, `${prefix}${++added}`, observer)
+import { prefix } from "./observerKeys.ts"
 
 /** What watches a flow: whoever was asked, and those of them that want to see it. */
 export interface Watching {
@@ -47,8 +40,7 @@ export class Observers {
    * Asks who wants to see a piece of work. What a watched flow leads to follows
    * it, unasked; where that is watched by others too, they are asked and join.
    */
-  watching(parent: Flow | undefined, work: () => FlowObserver.Work): Watching | undefined {
-    const outer = parent?.watching
+  watching(outer: Watching | undefined, work: () => FlowObserver.Work): Watching | undefined {
     if (outer === undefined) return this.#all.length === 0 ? undefined : this.#ask(work())
     if (outer.asked === this) return outer
     const unasked = this.#all.filter((observer) => !outer.asked.#all.includes(observer))

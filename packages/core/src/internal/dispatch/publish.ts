@@ -4,13 +4,14 @@
 import type * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as Broker from "../../Broker.ts"
+import type { FlowObserver } from "../../FlowObserver.ts"
 import type { Message } from "../../Message.ts"
 import * as MessageCodec from "../../MessageCodec.ts"
 import type * as NotificationEvent from "../../NotificationEvent.ts"
 import { classOf } from "../../NotificationEvent.ts"
 import * as Telemetry from "../../Telemetry.ts"
+import { isDone } from "../isDone.ts"
 import * as Record from "../telemetry/record.ts"
 import { CurrentFlow } from "./flow.ts"
 import { nothing, reporting } from "./reporting.ts"
@@ -40,15 +41,7 @@ export const makePublish = Effect.fnUntraced(function*(broker: Broker.Broker["Se
     events: Events,
     messages: Arr.NonEmptyReadonlyArray<Message>,
     context: Context.Context<never>
-  ): Publishing => {
-    const observer = Context.get(context, CurrentFlow)?.watching?.observer
-    if (observer === undefined) return broker.publish(messages)
-    observer.published(events, messages)
-    return Effect.onExit(
-      broker.publish(messages),
-      (exit) => Effect.sync(() => observer.publishEnded(messages, exit))
-    )
-  }
+  ): Publishing => publishObserved(broker, Context.get(context, CurrentFlow)?.watching?.observer, { events, messages })
 
   const encodeAndSend = (events: Events, context: Context.Context<never>): Publishing => {
     const messageContext = MessageCodec.contextOf(context)
@@ -90,5 +83,20 @@ export const makePublish = Effect.fnUntraced(function*(broker: Broker.Broker["Se
   return { publish, inDispatch } satisfies Publish
 })
 
-const isDone = <A, E>(effect: Effect.Effect<A, E>): effect is Exit.Success<A, E> =>
-  Exit.isExit(effect) && Exit.isSuccess(effect)
+/** Hands messages to a broker, and tells an observer. */
+export const publishObserved = (
+  broker: Broker.Broker["Service"],
+  observer: FlowObserver | undefined,
+  { delivery, events, messages }: {
+    readonly events: ReadonlyArray<NotificationEvent.Any>
+    readonly messages: Arr.NonEmptyReadonlyArray<Message>
+    readonly delivery?: object | undefined
+  }
+): Publishing => {
+  if (observer === undefined) return broker.publish(messages)
+  observer.published(events, messages, delivery)
+  return Effect.onExit(
+    broker.publish(messages),
+    (exit) => Effect.sync(() => observer.publishEnded(messages, exit))
+  )
+}

@@ -4,12 +4,12 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import type * as Command from "../../Command.ts"
 import type { Definition } from "../definition/commandClass.ts"
-import { TypeId } from "../definition/commandId.ts"
-import type { AnyEffect, OwnMediator } from "./dispatcher.ts"
+import { type AnyCommand, type CommandDefinition, CommandTypeId } from "../definition/models.ts"
+import type { AnyEffect } from "./dispatch.ts"
+import type { OwnMediator } from "./dispatcher.ts"
 import { CurrentFlow, type Flow } from "./flow.ts"
-import type { Route } from "./route.ts"
+import { type Route, routeOf } from "./route.ts"
 import { Settled } from "./settled.ts"
 import { streamOf } from "./streaming.ts"
 
@@ -17,9 +17,9 @@ type AnyStream = Stream.Stream<unknown, unknown>
 
 /** A mediator of one's own, whose types say what its middleware does. */
 export interface ErasedMediator {
-  readonly send: (command: Command.Any) => AnyEffect
-  readonly sendSettled: (command: Command.Any) => AnyEffect
-  readonly stream: (command: Command.Any) => AnyStream
+  readonly send: (command: AnyCommand) => AnyEffect
+  readonly sendSettled: (command: AnyCommand) => AnyEffect
+  readonly stream: (command: AnyCommand) => AnyStream
 }
 
 export const mediatorOf = (own: OwnMediator): ErasedMediator => ({
@@ -28,36 +28,36 @@ export const mediatorOf = (own: OwnMediator): ErasedMediator => ({
   stream: (command) => stream(command, own)
 })
 
-export const send = (command: Command.Any, own: OwnMediator | undefined): AnyEffect =>
+export const send = (command: AnyCommand, own: OwnMediator | undefined): AnyEffect =>
   Effect.withFiber((fiber) => {
     const parent = Context.get(fiber.context, CurrentFlow)
-    const route = routeOf(fiber.context, parent, command)
+    const route = find(fiber.context, parent, command)
     return route.dispatcher.send(fiber, parent, route, command, own, undefined)
   })
 
-export const sendSettled = (command: Command.Any, own: OwnMediator | undefined): AnyEffect =>
+export const sendSettled = (command: AnyCommand, own: OwnMediator | undefined): AnyEffect =>
   Effect.withFiber((fiber) => {
     const parent = Context.get(fiber.context, CurrentFlow)
-    const route = routeOf(fiber.context, parent, command)
+    const route = find(fiber.context, parent, command)
     const settled = new Settled()
     return settled.settle(route.dispatcher.send(fiber, parent, route, command, own, settled))
   })
 
-export const stream = (command: Command.Any, own: OwnMediator | undefined): AnyStream =>
+export const stream = (command: AnyCommand, own: OwnMediator | undefined): AnyStream =>
   Stream.unwrap(Effect.withFiber((fiber) => {
-    const route = routeOf(fiber.context, Context.get(fiber.context, CurrentFlow), command)
+    const route = find(fiber.context, Context.get(fiber.context, CurrentFlow), command)
     return Effect.succeed(streamOf(route.dispatcher, route, command, own))
   }))
 
-const routeOf = (context: Context.Context<never>, parent: Flow | undefined, command: Command.Any): Route => {
-  const definition = (command as unknown as { readonly [TypeId]: Definition | undefined })[TypeId]
+const find = (context: Context.Context<never>, parent: Flow | undefined, command: AnyCommand): Route => {
+  const definition = (command as { readonly [CommandTypeId]?: Definition })[CommandTypeId]
   if (definition === undefined) {
     throw new Error(
       `"${command._tag}" is a plain object with the fields of a command, such as a copy by spread: ` +
         `make it with new ${command._tag}({ ... })`
     )
   }
-  const route = findRoute(context, parent, definition)
+  const route = routeOf(context, parent, definition)
   if (route === undefined) {
     // Not reachable without a cast: the type of `send` requires the flow
     throw new Error(
@@ -68,26 +68,11 @@ const routeOf = (context: Context.Context<never>, parent: Flow | undefined, comm
   return route
 }
 
-/**
- * What a handler sends goes by the flow that runs it, unless the handler itself
- * provides another one; everything else by what is provided.
- */
-const findRoute = (
-  context: Context.Context<never>,
-  flow: Flow | undefined,
-  { routeKey, tag }: Definition
-): Route | undefined => {
-  const provided = Context.getOrUndefined(context, routeKey)
-  const ofFlow = flow?.routes?.get(tag)
-  if (flow === undefined || ofFlow === undefined) return provided
-  return provided === undefined || provided === Context.getOrUndefined(flow.caller, routeKey) ? ofFlow : provided
-}
-
 const anotherClass = ({ definition: known, dispatcher }: Route, sent: Definition): Error =>
   new Error(
     `Two command classes have the tag "${sent.tag}": ${describe(known)}, of flow "${dispatcher.name}", and ` +
       `${describe(sent)}, which was sent. Rename one, or remove the second copy of its module`
   )
 
-const describe = (definition: Command.AnyClass): string =>
+const describe = (definition: CommandDefinition): string =>
   `the one with payload {${Object.keys(definition.payload).join(", ")}}`

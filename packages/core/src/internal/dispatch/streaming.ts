@@ -12,10 +12,10 @@ import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Stream from "effect/Stream"
-import type * as Command from "../../Command.ts"
+import type { AnyCommand } from "../definition/models.ts"
 import { Collector } from "./collector.ts"
-import type { AnyFiber } from "./dispatch.ts"
-import { type AnyEffect, count, type Dispatcher, type OwnMediator } from "./dispatcher.ts"
+import type { AnyEffect, AnyFiber } from "./dispatch.ts"
+import { count, type Dispatcher, type OwnMediator } from "./dispatcher.ts"
 import { CurrentFlow, Flow } from "./flow.ts"
 import type { Watching } from "./observers.ts"
 import type { Route } from "./route.ts"
@@ -30,7 +30,7 @@ type AnyStream = Stream.Stream<unknown, unknown>
 export const streamOf = (
   dispatcher: Dispatcher,
   route: Route,
-  command: Command.Any,
+  command: AnyCommand,
   own: OwnMediator | undefined
 ): AnyStream =>
   handOver((handOverTo) =>
@@ -60,7 +60,7 @@ const run = (
   dispatcher: Dispatcher,
   fiber: AnyFiber,
   route: Route,
-  command: Command.Any,
+  command: AnyCommand,
   watch: Watch | undefined,
   watching: Watching | undefined,
   offer: Offer,
@@ -96,7 +96,7 @@ const run = (
       (element) => Effect.andThen(processCollected, offer(element))
     ).pipe(
       Effect.andThen(processCollected),
-      Effect.updateContext((_: Context.Context<never>) => flow.context),
+      Effect.updateContext<never, never>(() => flow.context),
       Effect.onExit((exit) =>
         Effect.sync(() => {
           collector.close()

@@ -4,13 +4,12 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import type * as Command from "../../Command.ts"
 import type * as Event from "../../Event.ts"
 import * as FlowObserver from "../../FlowObserver.ts"
 import * as Telemetry from "../../Telemetry.ts"
+import type { AnyCommand } from "../definition/models.ts"
 import * as Record from "../telemetry/record.ts"
-import type { AnyFiber } from "./dispatch.ts"
-import type { AnyEffect } from "./dispatcher.ts"
+import type { AnyEffect, AnyFiber } from "./dispatch.ts"
 import type { Flow } from "./flow.ts"
 import { Observers, type Watching } from "./observers.ts"
 
@@ -26,9 +25,9 @@ export interface Watch {
 /** How the dispatches of a flow are watched. */
 export interface WatchCommand {
   /** Asks the observers about a dispatch. */
-  readonly watching: (parent: Flow | undefined, command: Command.Any) => Watching | undefined
+  readonly watching: (parent: Flow | undefined, command: AnyCommand) => Watching | undefined
   /** Undefined: nobody watches. */
-  readonly watch: (fiber: AnyFiber, command: Command.Any, watching: Watching | undefined) => Watch | undefined
+  readonly watch: (fiber: AnyFiber, command: AnyCommand, watching: Watching | undefined) => Watch | undefined
 }
 
 /** Reads the observers and what to record when it is made. */
@@ -39,7 +38,7 @@ export const makeWatchCommand: Effect.Effect<WatchCommand> = Effect.gen(function
     watching: (parent, command) =>
       observers.isEmpty && parent === undefined
         ? undefined
-        : observers.watching(parent, () => ({ _tag: "Command", command })),
+        : observers.watching(parent?.watching, () => ({ _tag: "Command", command })),
     watch: (fiber, command, watching) => {
       const tracing = Record.isTracing(fiber)
       const observer = watching?.observer
@@ -56,7 +55,7 @@ const ignore = (): void => {}
 
 const observe = (
   observer: FlowObserver.FlowObserver,
-  command: Command.Any,
+  command: AnyCommand,
   parent: object | undefined,
   recorded: (effect: AnyEffect) => AnyEffect
 ): Watch => {

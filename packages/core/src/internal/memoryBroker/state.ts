@@ -3,8 +3,8 @@ import type * as Arr from "effect/Array"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Broker from "../../Broker.ts"
-import { Waiters } from "../../BrokerLayer.ts"
-import * as Message from "../../Message.ts"
+import { assertWhole, Waiters } from "../../BrokerLayer.ts"
+import type * as Message from "../../Message.ts"
 import type * as Subscriber from "../../Subscriber.ts"
 import { deliveryOf } from "../dispatch/flow.ts"
 import type { Entry, Group } from "./group.ts"
@@ -115,7 +115,7 @@ export class State {
         try {
           for (; index < messages.length; index++) {
             const message = messages[index]!
-            Message.assertWhole(message)
+            assertWhole(message)
             const admitted = this.#admit(message, fiber.context)
             if (admitted !== true) return admitted
             this.#append(message, warnings)

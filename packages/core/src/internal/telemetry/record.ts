@@ -4,7 +4,7 @@
  * (https://opentelemetry.io/docs/specs/semconv/messaging/).
  */
 import type * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"

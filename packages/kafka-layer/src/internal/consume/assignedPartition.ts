@@ -1,6 +1,6 @@
 /**
- * One partition in the hands of a consumer, from its assignment to its
- * revocation: what was fetched, what is out, what is done. Pure bookkeeping.
+ * One partition of a consumer, from its assignment to its revocation: what was
+ * fetched, what was delivered, what is done. Pure bookkeeping.
  *
  * Offsets have gaps (compaction, control records), so positions are compared and
  * never counted. They are numbers here: exact up to 2^53.
@@ -22,7 +22,7 @@ export class Slot {
   record: FetchedRecord | undefined
   attempt = 0
   isDone = false
-  /** The delivery that is out; another than that one counts no more. */
+  /** The delivery that counts; acknowledgements of earlier ones are ignored. */
   current: Delivery | undefined = undefined
 
   constructor(partition: AssignedPartition, offset: number, record: FetchedRecord) {
@@ -39,7 +39,7 @@ export class Slot {
 
 export class Delivery implements Subscriber.Delivery {
   readonly #slot: Slot
-  /** The slot lets go of it when it is done. */
+  /** Kept here because the slot forgets it when it is done. */
   readonly #record: FetchedRecord
   readonly message: Message.Message
   readonly attempt: number
@@ -93,11 +93,11 @@ const laneOf = ({ lanePrefix }: AssignedPartition, record: FetchedRecord): strin
   return keyEnd < 0 ? undefined : lanePrefix + latin1(buffer, keyStart, keyEnd)
 }
 
-/** What a partition tells its owner. */
+/** The listener of a partition. */
 export interface Owner {
-  /** A delivery is out no more. */
+  /** A delivery was acknowledged or given back. */
   readonly onReturned: (partition: AssignedPartition, isDone: boolean) => void
-  /** Call `release` of the lane after the redelivery delay. */
+  /** A lane waits: call `release` after the redelivery delay. */
   readonly onBlocked: (partition: AssignedPartition, lane: string | Slot) => void
 }
 
@@ -110,7 +110,7 @@ export class AssignedPartition {
   readonly topic: string
   readonly index: number
   readonly lanePrefix: string
-  /** Set for a retry topic: what was fetched waits here until it is due, and is not out. */
+  /** For a retry topic: messages that were fetched wait until they are due. */
   readonly hold: Hold | undefined
   readonly #owner: Owner
   readonly #limits: Limits
@@ -132,7 +132,7 @@ export class AssignedPartition {
   highWatermark: number | undefined
   /** What the group has committed. */
   committed: number
-  /** Deliveries that are out. */
+  /** Deliveries that are neither acknowledged nor given back. */
   outstanding = 0
   /** No fetch before this time. */
   notBefore = 0
@@ -173,7 +173,7 @@ export class AssignedPartition {
     return this.#revokeLimit !== undefined
   }
 
-  /** Takes what a fetch brought. */
+  /** Adds a record that was fetched. */
   append(offset: number, record: FetchedRecord): void {
     if (this.hold?.isOfOthers(record) === true) return
     MutableList.append(this.#buffered, new Slot(this, offset, record))
@@ -206,7 +206,7 @@ export class AssignedPartition {
     this.#owner.onReturned(this, true)
   }
 
-  /** It and what came after it in its lane will be delivered again, in order. */
+  /** The message and later ones of its lane will be delivered again, in order. */
   giveBack(slot: Slot, delivery: Delivery): void {
     if (slot.current !== delivery || this.#isGone) return
     this.#recall(slot)
@@ -218,7 +218,7 @@ export class AssignedPartition {
         if (later.offset <= slot.offset || later.isDone || later.lane !== lane) continue
         if (later.current !== undefined) {
           this.#recall(later)
-          // Nobody has tried it
+          // It was not handled
           later.attempt--
         }
         waiting.push(later)
@@ -239,12 +239,12 @@ export class AssignedPartition {
 
   /** Whether a slot was taken from this consumer. */
   isTaken(slot: Slot): boolean {
-    // What is below a finished one fills a hole: worth finishing, for otherwise
-    // the next owner handles the finished one again
+    // A message before a finished one is worth finishing: else the next owner of
+    // the partition handles the finished one again
     return this.#isGone || this.#revokeLimit !== undefined && slot.offset > this.#revokeLimit
   }
 
-  /** First step of giving the partition up: nothing more is delivered, what is out may end. */
+  /** First step of giving the partition up: nothing more is delivered, handlers that run may end. */
   revoke(): void {
     if (this.#revokeLimit !== undefined) return
     this.#revokeLimit = this.#highestDone
@@ -255,13 +255,13 @@ export class AssignedPartition {
     this.hold?.clear()
   }
 
-  /** Second step: what is still out must not be handled any more, either. */
+  /** Second step: what is not acknowledged must no longer be handled. */
   expel(): void {
     this.revoke()
     this.#revokeLimit = -1
   }
 
-  /** Last step: acknowledgements count no more. */
+  /** Last step: acknowledgements no longer count. */
   forget(): void {
     this.revoke()
     this.#isGone = true

@@ -12,9 +12,9 @@ import * as Offsets from "./offsets.ts"
 
 export interface Committer {
   /** Commits what is done now. */
-  readonly once: Effect.Effect<void>
-  /** Commits by count and time, until it is interrupted. */
-  readonly forEver: Effect.Effect<never>
+  readonly commitNow: Effect.Effect<void>
+  /** Commits by count and time until it is interrupted. */
+  readonly keepCommitting: Effect.Effect<never>
 }
 
 export const make = (options: {
@@ -50,12 +50,12 @@ export const make = (options: {
       : Effect.void
   )
 
-  const once = turn.withPermit(Effect.suspend(() => {
+  const commitNow = turn.withPermit(Effect.suspend(() => {
     acknowledged = 0
     const commits: Array<Offsets.Commit> = []
     for (const partition of intake.partitions) {
       const offset = partition.donePosition
-      // The start of a partition without a committed offset is news, too, but says nothing
+      // The start of a partition without a committed offset need not be committed
       if (offset > Math.max(0, partition.committed)) commits.push({ partition, offset })
     }
     if (commits.length === 0) return updateLag
@@ -76,14 +76,14 @@ export const make = (options: {
         },
         onFailure: (failure) =>
           failure.kind === "generation"
-            // The group went on without us: the client finds out with its next heartbeat
+            // The group has a new generation; the client learns of it with its next heartbeat
             ? Effect.logDebug("A commit came too late", failure.detail)
-            : Effect.logWarning("A commit failed; the next one says the same and more", failure.detail)
+            : Effect.logWarning("A commit failed; the next one includes it", failure.detail)
       })
     )
   }))
 
-  const forEver = Effect.suspend(() => {
+  const keepCommitting = Effect.suspend(() => {
     intake.onDone = () => {
       if (++acknowledged >= settings.commitCount) due.openUnsafe()
     }
@@ -92,11 +92,11 @@ export const make = (options: {
         Effect.timeoutOption(due.await, settings.commitInterval),
         Effect.suspend(() => {
           due.closeUnsafe()
-          return once
+          return commitNow
         })
       )
     )
   })
 
-  return { once, forEver }
+  return { commitNow, keepCommitting }
 }

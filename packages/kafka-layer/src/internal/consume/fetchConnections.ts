@@ -1,12 +1,12 @@
-/** The connections of a fetcher, whose answers are read by our own reader of records. */
+/** The connections of a fetcher. Answers are read by this layer's own reader of records. */
 import { ConnectionPool, ResponseError } from "@platformatic/kafka"
 import type { Broker, CallbackWithPromise, Connection, Reader } from "@platformatic/kafka"
 import type { FetchResponse, PartitionResponse } from "./fetchResponse.ts"
 import { readBatches } from "./recordReader.ts"
 
 /**
- * The client takes care of what to ask for and whom (sessions, replicas, leaders);
- * the connections that it gets from here only replace how a fetch is read.
+ * The client decides what to fetch from which broker (sessions, replicas, leaders).
+ * Its connections come from here, and differ only in how they read a fetch.
  */
 export class FetchConnections extends ConnectionPool {
   override get(broker: Broker): Promise<Connection>
@@ -27,7 +27,7 @@ const fetchKey = 1
 const oldest = 12
 const newest = 17
 
-/** All that a request does with a connection. */
+/** A connection with all that a request uses of it. */
 const reading = (connection: Connection): Connection => {
   const send: Connection["send"] = (apiKey, version, createPayload, parse, requestTags, responseTags, callback) =>
     connection.send(

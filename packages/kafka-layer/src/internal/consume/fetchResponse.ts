@@ -1,4 +1,4 @@
-/** Reads what a fetch brought for one partition. */
+/** The answer to a fetch, and the records that it has for a partition. */
 import type { Consumer } from "@platformatic/kafka"
 import type { AssignedPartition } from "./assignedPartition.ts"
 import type { RecordBatch } from "./recordReader.ts"

@@ -1,6 +1,6 @@
 /**
- * Fetches for the partitions of one generation: one request on its way to each
- * broker, only for partitions that have room.
+ * Fetches for the partitions of one generation: at most one request in flight to
+ * each broker, and only for partitions that have room.
  */
 import type { ConnectionPool, Consumer } from "@platformatic/kafka"
 import type * as Clock from "effect/Clock"
@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
+import * as Scheduler from "effect/Scheduler"
 import { call, promise } from "../client.ts"
 import type { ClusterMetadata } from "../client.ts"
 import * as KafkaError from "../errors.ts"
@@ -24,23 +25,23 @@ export interface Options {
   readonly settings: ConsumerSettings
   readonly topics: ReadonlyArray<string>
   readonly consumer: Consumer
-  /** Of its own: a broker answers the requests of a connection one after another, and a fetch may take its time. */
+  /** For fetches only: a broker answers the requests of a connection one after another, and a fetch may take long. */
   readonly pool: ConnectionPool
   readonly intake: Intake
   readonly clock: Clock.Clock
-  /** Told when brokers stop answering (why), and when they answer again (undefined). */
+  /** Called with the reason when brokers stop answering, and with undefined when they answer again. */
   readonly onReachable: (failure: KafkaError.Failure | undefined) => Effect.Effect<void>
   readonly onMetadata: (metadata: ClusterMetadata) => Effect.Effect<void>
 }
 
-/** How long a topic may be unknown before it counts as gone: news of a creation travels. */
+/** How long a topic may be unknown before it counts as gone: a new topic is not known everywhere at once. */
 export const unknownTopicPatience = 3_000
 
 /** Fetches until it is interrupted; fails when a topic is gone or may not be read. */
 export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure> = Effect.fnUntraced(
   function*(options) {
     const fetcher = new Fetcher(options, yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>())
-    options.intake.onRoom = onceATurn(() => fetcher.latch.openUnsafe())
+    options.intake.onRoom = onceATurn(yield* Scheduler.Scheduler, () => fetcher.latch.openUnsafe())
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         fetcher.isOver = true
@@ -57,7 +58,7 @@ export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure>
 
 // --- internal ---
 
-/** With a full partition on a broker, how long a fetch of its others waits for messages. */
+/** How long a fetch waits for messages while another partition of its broker is full, in milliseconds. */
 const fullWait = 20
 
 class Fetcher {
@@ -114,7 +115,7 @@ class Fetcher {
       }
       partition.leaderEpoch = info.leaderEpoch
       if (!partition.hasRoom) {
-        // What waits until it is due gets no room before
+        // A partition whose messages are not due gets no room before they are
         const until = partition.hold?.until
         if (until === undefined || until <= now + settings.fetchWait) full.add(info.leader)
       } else if (!this.#busy.has(info.leader)) {
@@ -126,7 +127,7 @@ class Fetcher {
     for (const [node, partitions] of byNode) {
       this.#busy.add(node)
       for (const partition of partitions) partition.isFetching = true
-      // One that gets room meanwhile must not wait for the others to get messages
+      // A partition that gets room meanwhile must not wait until the others have messages
       const maxWait = full.has(node) ? Math.min(fullWait, settings.fetchWait) : settings.fetchWait
       this.#fork(this.#fetch(node, partitions, maxWait, metadata))
     }

@@ -3,18 +3,20 @@ import * as BrokerLayer from "@event-flow/core/BrokerLayer"
 import type * as Subscriber from "@event-flow/core/Subscriber"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
+import type * as Scheduler from "effect/Scheduler"
 import { onceATurn } from "../onceATurn.ts"
 import type { AssignedPartition, Owner } from "./assignedPartition.ts"
 
-/** The most deliveries of one `take`: handlers begin while the rest is read. */
+/** The most deliveries of one `take`, so that handlers begin before all records are read. */
 const maxTake = 500
 
 export class Intake {
   readonly #maxInFlight: number
   readonly #waiters = new BrokerLayer.Waiters()
   readonly #owner: Owner
+  readonly #wakeSoon: () => void
   #partitions: Array<AssignedPartition> = []
-  /** The partition that is served first next time. */
+  /** The partition that the next `take` begins with. */
   #next = 0
   #inFlight = 0
   #failure: Subscriber.SubscribeError | undefined
@@ -26,15 +28,17 @@ export class Intake {
 
   constructor(options: {
     readonly maxInFlight: number
+    readonly scheduler: Scheduler.Scheduler
     readonly onBlocked: Owner["onBlocked"]
   }) {
     this.#maxInFlight = options.maxInFlight
+    this.#wakeSoon = onceATurn(options.scheduler, () => this.wake())
     this.#owner = {
       onReturned: (_partition, isDone) => {
         this.#inFlight--
         if (isDone) this.onDone()
         if (this.#onQuiet !== undefined && this.outstanding === 0) this.#onQuiet()
-        // The room was used up: somebody may wait for it
+        // A fiber may wait for the room that this makes
         if (!this.#waiters.isEmpty) this.#wakeSoon()
       },
       onBlocked: options.onBlocked
@@ -55,12 +59,12 @@ export class Intake {
     this.wake()
   }
 
-  /** Nothing more is delivered; what is out may end. */
+  /** Nothing more is delivered. Handlers that run may end. */
   revoke(): void {
     for (const partition of this.#partitions) partition.revoke()
   }
 
-  /** What is still out must not be handled any more. */
+  /** Deliveries that are not acknowledged must no longer be handled. */
   expel(): void {
     for (const partition of this.#partitions) partition.expel()
   }
@@ -71,7 +75,7 @@ export class Intake {
     return count
   }
 
-  /** Waits until nothing is out. */
+  /** Waits until every delivery was acknowledged or given back. */
   readonly quiet: Effect.Effect<void> = Effect.callback((resume) => {
     if (this.outstanding === 0) return resume(Effect.void)
     this.#onQuiet = () => resume(Effect.void)
@@ -80,7 +84,7 @@ export class Intake {
     })
   })
 
-  /** Acknowledgements count no more. */
+  /** Acknowledgements no longer count. */
   forget(): void {
     for (const partition of this.#partitions) {
       this.#inFlight -= partition.outstanding
@@ -94,8 +98,6 @@ export class Intake {
     this.#failure ??= error
     this.wake()
   }
-
-  readonly #wakeSoon = onceATurn(() => this.wake())
 
   wake(): void {
     this.#waiters.wakeAll()
@@ -117,7 +119,7 @@ export class Intake {
     if (room <= 0 || count === 0) return deliveries
     const share = Math.max(1, Math.ceil(room / count))
     let left = room
-    // Equal shares first, then whatever is there
+    // Equal shares first, then what is left
     for (let i = 0; i < count * 2 && left > 0; i++) {
       const partition = this.#partitions[(this.#next + i) % count]!
       left -= partition.take(i < count ? Math.min(share, left) : left, deliveries)

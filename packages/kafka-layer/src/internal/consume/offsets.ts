@@ -1,4 +1,4 @@
-/** Offsets of a group: reading them, and committing under the generation in which they were earned. */
+/** Offsets of a group: reading them, and committing them under the generation in which messages were handled. */
 import { offsetCommitV8, offsetCommitV9 } from "@platformatic/kafka"
 import type { Consumer } from "@platformatic/kafka"
 import * as Effect from "effect/Effect"

@@ -1,7 +1,7 @@
 /**
- * The records of a fetch, as places in its buffer: what a record holds is read
- * when somebody asks. The client's own reader makes a dozen buffers of a record
- * with five headers, which takes longer than all the rest of a delivery.
+ * The records of a fetch, as places in its buffer: a record is read on demand. The
+ * client's own reader makes a dozen buffers of a record with five headers, which
+ * takes longer than all the rest of a delivery.
  */
 import { compressionsAlgorithmsByBitmask } from "@platformatic/kafka"
 
@@ -45,7 +45,7 @@ export class FetchedRecord {
   }
 }
 
-/** What is said about records that were written together. */
+/** Records that were written together. */
 export interface RecordBatch {
   readonly firstOffset: number
   readonly lastOffsetDelta: number
@@ -54,7 +54,7 @@ export interface RecordBatch {
   readonly records: ReadonlyArray<FetchedRecord>
 }
 
-/** Reads what a partition's part of a response holds, but for a batch that was cut off at its end. */
+/** Reads the batches of a partition in a response, without the last one where it is cut off. */
 export const readBatches = (buffer: Buffer): ReadonlyArray<RecordBatch> => {
   const batches: Array<RecordBatch> = []
   for (let start = 0; start + lengthEnd <= buffer.length;) {
@@ -87,7 +87,7 @@ export class HeaderWalker {
 
   next(): boolean {
     const cursor = this.#cursor
-    // A count that is wrong must not lead out of the record
+    // A wrong count must not lead out of the record
     if (this.#left-- <= 0 || cursor.position >= this.#end) return false
     const nameLength = cursor.varInt()
     this.nameStart = cursor.position
@@ -101,7 +101,7 @@ export class HeaderWalker {
 
 // --- internal ---
 
-/** Where the length of a batch ends, from which it counts. */
+/** Where the length of a batch ends; it counts from here. */
 const lengthEnd = 12
 const recordsStart = 61
 const compressionMask = 0x7
@@ -137,7 +137,7 @@ const readRecords = (buffer: Buffer, start: number, batchEnd: number, count: num
   for (let i = 0; i < count; i++) {
     const length = cursor.varInt()
     const end = cursor.position + length
-    // Also keeps a count that is wrong from running on and on
+    // Also ends the loop where the count is wrong
     if (length < 1 || end > batchEnd) throw new RangeError("a record ends outside of its batch")
     cursor.position++ // attributes
     cursor.skipVarInt() // timestamp

@@ -9,7 +9,7 @@
  */
 import type * as Subscriber from "@event-flow/core/Subscriber"
 import { Consumer } from "@platformatic/kafka"
-import type { GroupAssignment } from "@platformatic/kafka"
+import type { ConnectionPool, GroupAssignment } from "@platformatic/kafka"
 import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -50,7 +50,7 @@ export interface Options {
   readonly onState: (state: KafkaHealth.State, detail: string | undefined) => Effect.Effect<void>
 }
 
-/** Trying again is of no use. */
+/** Whether trying again is useless. */
 export const isFinal = (failure: KafkaError.Failure): boolean =>
   failure.kind === "unknownTopic" || failure.kind === "unauthorised"
 
@@ -74,7 +74,7 @@ export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure,
           retries: 5,
           retryDelay: settings.reconnectDelay,
           partitionAssigner: assignPartitions,
-          // Awaited before each JoinGroup: the place to let go of what we have
+          // The client awaits this before each JoinGroup: here partitions are given up
           protocolsMetadata: (_protocols, _topics, metadata) => asPromise(session.beforeJoin(metadata))
         })
       ),
@@ -180,13 +180,13 @@ class Session {
     })))
   }
 
-  /** Gives everything back: after this, nothing of this session is delivered or counts. */
+  /** Gives everything back. After this, nothing of this session is delivered, and no acknowledgement counts. */
   readonly end: Effect.Effect<void> = Effect.suspend(() => {
     this.#isEnded = true
     return this.#revoke(this.#isLost ? "lost" : "close")
   })
 
-  /** The client notices neither a stalled network nor a join that never ends. */
+  /** Fails for a stalled network and for a join that never ends, which the client does not notice. */
   readonly watch: Effect.Effect<never, KafkaError.Failure> = Effect.suspend(() => {
     const { rebalanceTimeout, requestTimeout, sessionTimeout } = this.#options.settings
     const check = Effect.suspend(() => {
@@ -266,7 +266,7 @@ class Session {
           ),
       onMetadata: (metadata) => this.#onMetadata(metadata)
     })
-    return yield* Effect.raceFirst(fetching, committer.forEver)
+    return yield* Effect.raceFirst(fetching, committer.keepCommitting)
   })
 
   #retryTopic(name: string): KafkaRetry.RetryTopic | undefined {
@@ -293,7 +293,7 @@ class Session {
     return Effect.logInfo(`The number of partitions has changed, joining again: ${partitions}`)
   }
 
-  /** Finishes or interrupts what is out, commits what is done, lets go. */
+  /** Lets handlers end or interrupts them, commits what is done, and gives the partitions up. */
   #revoke(cause: "rebalance" | "lost" | "close"): Effect.Effect<void> {
     const { intake, metrics, notifyRevoked, onState, settings, subscribe } = this.#options
     return this.#turn.withPermit(Effect.suspend(() => {
@@ -309,10 +309,10 @@ class Session {
         ? Effect.andThen(Effect.timeoutOption(intake.quiet, settings.revokeTimeout * 0.7), interruptRest)
         : cause === "lost"
         ? interruptRest
-        // Who closes a subscription has ended its handlers before
+        // Handlers have ended before their subscription is closed
         : Effect.void
       return letEnd.pipe(
-        Effect.andThen(cause === "lost" ? Effect.void : ending.committer.once),
+        Effect.andThen(cause === "lost" ? Effect.void : ending.committer.commitNow),
         Effect.andThen(Effect.sync(() => intake.forget())),
         Effect.andThen(Scope.close(ending.scope, Exit.void)),
         Effect.andThen(cause === "rebalance" ? onState("joining", undefined) : Effect.void),
@@ -332,7 +332,7 @@ class Session {
   }
 }
 
-/** Fails where a topic does not exist, which joining would not say, with the names of those. */
+/** Fails with the names of topics that do not exist: joining a group does not report them. */
 const topicsExist = (
   consumer: Consumer,
   { clock, retryTopics, subscribe: { topics } }: Options
@@ -372,7 +372,7 @@ const close = (consumer: Consumer, timeout: number): Effect.Effect<void> =>
   )
 
 /** Closes connections whether or not the other side answers. */
-const destroy = (pool: FetchConnections): void => {
+const destroy = (pool: ConnectionPool): void => {
   for (const [, connection] of pool) connection.socket?.destroy()
   pool.close(() => undefined)
 }

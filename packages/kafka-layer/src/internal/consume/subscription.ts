@@ -1,10 +1,11 @@
-/** A subscription: sessions one after another, behind one `take`. */
+/** A subscription: one session after another, behind one `take`. */
 import * as Broker from "@event-flow/core/Broker"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
+import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import type * as KafkaHealth from "../../KafkaHealth.ts"
 import type * as KafkaRetry from "../../KafkaRetry.ts"
@@ -39,6 +40,7 @@ export const make: (
     const fork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
     const intake = new Intake({
       maxInFlight: subscribe.maxInFlight,
+      scheduler: yield* Scheduler.Scheduler,
       onBlocked: (partition, lane) =>
         fork(Effect.map(Effect.sleep(settings.redeliveryDelay), () => {
           partition.release(lane)
@@ -97,7 +99,7 @@ export const make: (
     const sessions: Effect.Effect<void> = Effect.catch(session, (failure) => {
       lastFailure = failure
       if (Session.isFinal(failure)) return end(failure)
-      // One that was a member starts with short waits again
+      // After a membership, waits begin short again
       if (state === "stable") delay = settings.reconnectDelay
       state = "disconnected"
       detail = failure.detail
@@ -116,7 +118,7 @@ export const make: (
       }),
       Effect.forkScoped
     )
-    // Runs first: whoever still waits or asks learns that it is over
+    // Runs first: fibers that wait in `take`, or call it later, fail with `Closed`
     yield* Effect.addFinalizer(() =>
       Effect.sync(() =>
         intake.fail(

@@ -57,7 +57,7 @@ export class Accumulator implements Producer {
     this.buffer.admitWaiting()
   }
 
-  /** When to look again though nobody calls; undefined: when something happens. */
+  /** How long to wait before looking again, in milliseconds; undefined: until something happens. */
   nextWake(): number | undefined {
     let next = this.buffer.nextDeadline
     const consider = (time: number | undefined) => {
@@ -107,7 +107,7 @@ export class Accumulator implements Producer {
       if (partition.inFlight !== undefined || partition.notBefore > now || partition.topic.isStale) continue
       const node = partition.topic.leaderOf(partition.index)
       if (node < 0) {
-        // An election: ask again in a moment
+        // The partition has no leader yet: ask again in a moment
         partition.topic.isStale = true
         partition.topic.notBefore = now + this.settings.retryDelay
         this.#wake()
@@ -130,7 +130,7 @@ export class Accumulator implements Producer {
       request.batches.push(batch)
       request.messages += batch.pendings.length
     }
-    // Those that were served queue up behind the others
+    // Partitions that were served go behind the others
     for (const request of requests) {
       for (const { partition } of request.batches) {
         this.#active.delete(partition)

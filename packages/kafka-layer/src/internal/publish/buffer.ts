@@ -1,6 +1,6 @@
 /**
  * The calls of `publish` that are not over, and the room that their messages
- * take: who is let in, who waits for room, whose time is up.
+ * take: admission, waiting for room, and expiry.
  */
 import * as Broker from "@event-flow/core/Broker"
 import type * as Message from "@event-flow/core/Message"
@@ -138,7 +138,7 @@ export class PublishBuffer {
     }
   }
 
-  /** Takes messages from the head of a queue that nobody waits for. */
+  /** Drops messages at the head of a queue whose calls are over. */
   dropSettled(queue: Queue<Pending>): void {
     for (let head = peek(queue); head?.publish.isSettled === true; head = peek(queue)) {
       MutableList.take(queue)

@@ -37,7 +37,7 @@ export interface Owner {
   readonly name: string
   /** The broker of a partition; negative while there is none. */
   readonly leaderOf: (partition: number) => number
-  /** Set when the metadata turn out to be wrong. */
+  /** Whether the metadata are known to be wrong. */
   isStale: boolean
   /** No metadata are asked for before this time. */
   notBefore: number
@@ -53,7 +53,7 @@ export interface Producer {
   identity: ProducerIdentity | undefined
 }
 
-/** How often a batch is sent under a new identity when the broker does not know its sequence number. */
+/** How many attempts a batch has when the broker does not know its sequence numbers. */
 const maxProducerStates = 5
 
 export class PartitionQueue {
@@ -89,7 +89,7 @@ export class PartitionQueue {
     this.#producer.buffer.dropSettled(this.#waiting)
   }
 
-  /** When there will be something to send though nobody calls; undefined: when something happens. */
+  /** When to look for something to send; undefined: not before something happens. */
   get nextAttempt(): number | undefined {
     if (this.inFlight !== undefined) return undefined
     if (this.retry !== undefined) return this.notBefore
@@ -154,7 +154,7 @@ export class PartitionQueue {
   #takeRetry(): Batch | undefined {
     const { retry } = this
     this.retry = undefined
-    // What the broker may have must come again as it was; else nobody gets what was given up meanwhile
+    // A batch that may have arrived is repeated as it was. Else messages whose calls are over are left out
     if (retry === undefined || (retry.isUncertain ? isAlive(retry) : isWhole(retry))) return retry
     this.#withdraw(retry)
     this.#requeue(retry)
@@ -238,8 +238,8 @@ export class PartitionQueue {
   }
 }
 
-/** Whether somebody waits for it. */
+/** Whether a call waits for any of its messages. */
 const isAlive = (batch: Batch): boolean => batch.pendings.some(({ publish }) => !publish.isSettled)
 
-/** Whether all of it is waited for. */
+/** Whether calls wait for all of its messages. */
 const isWhole = (batch: Batch): boolean => batch.pendings.every(({ publish }) => !publish.isSettled)

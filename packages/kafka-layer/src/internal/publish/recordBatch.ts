@@ -7,7 +7,7 @@ import { compressionsAlgorithms, crc32c } from "@platformatic/kafka"
 import type { CompressionAlgorithmValue } from "@platformatic/kafka"
 import { headerPrefix } from "../message.ts"
 
-/** A message in the form in which it travels, but for its place in a batch. */
+/** A message as it is sent, without its place in a batch. */
 export interface EncodedRecord {
   readonly key: Uint8Array | undefined
   readonly value: Uint8Array

@@ -1,4 +1,4 @@
-/** The requests of a publisher: one loop that sends what may be sent, in a scope. */
+/** The requests of a publisher: a loop in a scope, which sends what may be sent. */
 import { Producer } from "@platformatic/kafka"
 import type { Broker as BrokerAddress, Connection } from "@platformatic/kafka"
 import * as Clock from "effect/Clock"
@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Metric from "effect/Metric"
+import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as KafkaMetrics from "../../KafkaMetrics.ts"
 import { baseOptions, call, promise } from "../client.ts"
@@ -19,15 +20,15 @@ import { produceApi } from "./produceRequest.ts"
 import type { ProduceApi, ProduceResponse } from "./produceRequest.ts"
 import type { Topic } from "./topic.ts"
 
-/** Starts sending; ends with the scope, after what waits was sent or `drainTimeout` was over. */
+/** Starts sending. Closing the scope waits, at most `drainTimeout`, until all messages are acknowledged. */
 export const make: (
   settings: PublisherSettings,
   options: { readonly metrics: boolean }
 ) => Effect.Effect<PublishBuffer, never, Scope.Scope> = Effect.fnUntraced(function*(settings, { metrics }) {
   const clock = yield* Clock.Clock
   const latch = Latch.makeUnsafe(false)
-  // What is published in one turn shares requests
-  const wake = onceATurn(() => latch.openUnsafe())
+  // Messages that are published in one turn share requests
+  const wake = onceATurn(yield* Scheduler.Scheduler, () => latch.openUnsafe())
   const accumulator = new Accumulator(settings, () => clock.currentTimeMillisUnsafe(), wake)
   const client = yield* Effect.acquireRelease(
     Effect.sync(() => new Producer(baseOptions(settings))),
@@ -106,7 +107,7 @@ export const make: (
             settle(accumulator, request, response)
             return ended(undefined)
           },
-          // Nobody knows how far it came
+          // The request may have arrived
           onFailure: (failure) => failed(request, failure, true)
         }),
       onFailure: (failure) => failed(request, failure, false)
@@ -209,7 +210,7 @@ const produceOn = (
         batch: batch.bytes
       })),
       (error, response) => {
-        // A refusal of some partitions is an answer, too
+        // A refusal of some partitions is an answer as well
         const answer = response ?? (error as { readonly response?: ProduceResponse } | null)?.response
         resume(answer !== undefined ? Effect.succeed(answer) : Effect.fail(KafkaError.describe(error)))
       }

@@ -7,7 +7,7 @@ import { partitionOf } from "./murmur2.ts"
 import { PartitionQueue } from "./partitionQueue.ts"
 import type { Owner, Producer } from "./partitionQueue.ts"
 
-/** How long a topic that the broker does not know may take to appear: news of a creation travels. */
+/** How long a topic may be unknown before publishing to it fails: a new topic is not known everywhere at once. */
 const unknownTopicPatience = 1_000
 
 export class Topic implements Owner {

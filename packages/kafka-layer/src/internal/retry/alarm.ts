@@ -3,7 +3,7 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 
-/** A timer counts time that passes, a due time is on the clock: what may have been set meanwhile is noticed. */
+/** A timer does not notice that the clock was set, so it does not run for longer. */
 const maxSleep = 3_600_000
 
 export class Alarm {
@@ -23,7 +23,7 @@ export class Alarm {
     this.#ring = ring
   }
 
-  /** Once it has rung, it must be set again for later times. */
+  /** After it has rung, it must be set again for later times. */
   set(at: number): void {
     if (at >= this.#at) return
     this.#fiber?.interruptUnsafe()

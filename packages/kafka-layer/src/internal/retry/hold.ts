@@ -1,17 +1,17 @@
-/** What keeps the messages of a retry topic back until they are due. */
+/** Holds the messages of a retry topic back until they are due. */
+import { decodeRetry, retryHeaderPrefix } from "@event-flow/core/BrokerLayer"
 import type * as Message from "@event-flow/core/Message"
-import * as Postponed from "@event-flow/core/Postponed"
 import type { FetchedRecord } from "../consume/recordReader.ts"
 import { KafkaMessage } from "../message.ts"
 
 export interface Options {
   readonly group: string
-  /** What messages that do not say where they come from are taken for: somebody put them into the retry topic by hand. */
+  /** The topic of messages that do not say where they come from: somebody put them into the retry topic by hand. */
   readonly source: string
   /** No message waits for longer than this, in milliseconds. */
   readonly delay: number
   readonly now: () => number
-  /** Told until when the first message of the partition has to wait, whenever it was asked for in vain. */
+  /** Called with the due time of the first message when it is asked for too early. */
   readonly onHeld: (until: number) => void
 }
 
@@ -26,14 +26,14 @@ export class Hold {
     this.#options = options
   }
 
-  /** Until when the first message waits that the partition was asked for too early. */
+  /** The due time of the first message, once it was asked for too early. */
   get until(): number | undefined {
     return this.#head === undefined ? undefined : this.#until
   }
 
-  /** Whether a record waits for another group, which shares the topic. */
+  /** Whether a record belongs to another group that shares the topic. */
   isOfOthers(record: FetchedRecord): boolean {
-    const group = new KafkaMessage(this.#options.source, record).headers[Postponed.headerPrefix + "group"]
+    const group = new KafkaMessage(this.#options.source, record).headers[retryHeaderPrefix + "group"]
     return group !== undefined && group !== this.#options.group
   }
 
@@ -42,10 +42,10 @@ export class Hold {
     const { delay, group, now, onHeld, source } = this.#options
     if (record !== this.#head) {
       this.#head = record
-      this.#until = Postponed.read(new KafkaMessage(source, record), group)?.due ?? 0
+      this.#until = decodeRetry(new KafkaMessage(source, record), group)?.due ?? 0
     }
     const time = now()
-    // It was published before now, whatever the clock says that wrote the header
+    // It was published before now, whatever the clock said that wrote the header
     this.#until = Math.min(this.#until, time + delay)
     if (this.#until <= time) {
       this.#head = undefined
@@ -55,7 +55,7 @@ export class Hold {
     return false
   }
 
-  /** Lets go of what is held. */
+  /** Forgets the record that is held. */
   clear(): void {
     this.#head = undefined
   }
@@ -67,7 +67,7 @@ export class Hold {
   ): { readonly message: Message.Message; readonly origin: Readonly<Record<string, string>> } {
     const { group, source } = this.#options
     const message = new KafkaMessage(source, record)
-    const postponed = Postponed.read(message, group)
+    const postponed = decodeRetry(message, group)
     return postponed === undefined
       ? { message, origin: place }
       : {

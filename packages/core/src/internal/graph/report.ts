@@ -1,6 +1,6 @@
 /** The findings of a check of a flow, as text. */
-import type * as Event from "../Event.ts"
-import { eventsOf, isNotification } from "./declared.ts"
+import type * as Event from "../../Event.ts"
+import { isNotification } from "./declared.ts"
 import { kindOf } from "./kind.ts"
 
 interface Node {
@@ -9,7 +9,7 @@ interface Node {
 }
 
 interface Handler extends Node {
-  readonly definition: { readonly on: Event.AnyClass | ReadonlyArray<Event.AnyClass> }
+  readonly definition: { readonly on: ReadonlyArray<Event.AnyClass> }
 }
 
 export interface Findings {
@@ -53,7 +53,7 @@ const describeCycle = ({ isThroughBroker, path }: Findings["cycles"][number]): s
   isThroughBroker ? `${path} (through a broker: endless)` : path
 
 const describeHandler = ({ definition, name }: Handler): string => {
-  const events = eventsOf(definition).map((event) =>
+  const events = definition.on.map((event) =>
     isNotification(event) ? `${event.tag}, topic "${event.route.topic}"` : event.tag
   )
   return `${name} (on ${events.join("; ")})`

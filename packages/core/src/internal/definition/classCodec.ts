@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
-import type * as NotificationEvent from "../NotificationEvent.ts"
+import type * as NotificationEvent from "../../NotificationEvent.ts"
 import { jsonIdentityFields } from "./fastPath.ts"
 import { jsonPick } from "./jsonFields.ts"
 

@@ -1,5 +1,5 @@
 /** The schemas that a list of schemas stands for, when unions are taken apart. */
-import * as Schema from "effect/Schema"
+import type * as Schema from "effect/Schema"
 
 /** The members of unions in place of the unions, and without `Schema.Never`. */
 export type Leaves<S extends Schema.Top> = S extends Schema.Never ? never

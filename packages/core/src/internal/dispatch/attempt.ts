@@ -1,8 +1,8 @@
 /** One attempt of a handler, for the combinators that may run a handler more than once or cut it short. */
 import * as Effect from "effect/Effect"
-import type { Collect } from "../Collect.ts"
-import type * as Event from "../Event.ts"
-import { Collector } from "./dispatch/collector.ts"
+import type { Collect } from "../../Collect.ts"
+import type * as Event from "../../Event.ts"
+import { Collector } from "./collector.ts"
 
 /**
  * Runs one attempt with a collection of its own, which is handed over when the

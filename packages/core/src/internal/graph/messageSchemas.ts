@@ -16,7 +16,10 @@ const Attributes = Schema.Struct({
     Schema.String.annotate({ description: "The same for everything that one request has led to" })
   ),
   causationid: Schema.optionalKey(Schema.String.annotate({ description: "What directly led to this message" })),
-  traceparent: Schema.optionalKey(Schema.String.annotate({ description: "W3C Trace Context" }))
+  traceparent: Schema.optionalKey(Schema.String.annotate({ description: "W3C Trace Context" })),
+  tracestate: Schema.optionalKey(
+    Schema.String.annotate({ description: "W3C Trace Context, of the vendors of tracers" })
+  )
 }).annotate({
   identifier: "CloudEvent",
   description: "CloudEvents 1.0 attributes, in binary content mode. Brokers prefix their names: " +
