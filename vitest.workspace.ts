@@ -1,14 +1,26 @@
-import type { TestProjectConfiguration } from "vitest/config"
+import type { TestProjectConfiguration, TestProjectInlineConfiguration } from "vitest/config"
 
-const project = (name: string): TestProjectConfiguration => ({
+const core = (name: string, options: TestProjectInlineConfiguration["test"]): TestProjectInlineConfiguration => ({
   extends: true,
-  root: `packages/${name}`,
-  test: { name, sequence: { groupOrder: 1 } }
+  root: "packages/core",
+  test: {
+    name,
+    setupFiles: ["test/fixtures/opBudget.ts"],
+    // A property has hundreds of runs, which a busy machine does not do in the usual five seconds
+    testTimeout: 60_000,
+    sequence: { groupOrder: 1 },
+    ...options
+  }
 })
 
 /** The list of test projects. `vitest.config.ts` imports it; a new package with tests is added here. */
 const projects: Array<TestProjectConfiguration> = [
-  project("core"),
+  core("core", {}),
+  // Once more, what runs fibers, with a run loop that yields after every few operations
+  core("core-yielding", {
+    env: { EVENT_FLOW_MAX_OPS: "23" },
+    exclude: ["test/{asyncApi,chains,decode,definition,flowGraph,message,schemaClass,settings}.test.ts"]
+  }),
   {
     extends: true,
     root: "packages/examples",
@@ -20,7 +32,7 @@ const projects: Array<TestProjectConfiguration> = [
     root: "packages/kafka-layer",
     test: {
       name: "kafka-layer",
-      globalSetup: ["test/support/globalSetup.ts"],
+      globalSetup: ["../test-support/src/globalSetup/kafka.ts"],
       testTimeout: 120_000,
       hookTimeout: 180_000,
       sequence: { concurrent: false, groupOrder: 3 }
@@ -31,7 +43,7 @@ const projects: Array<TestProjectConfiguration> = [
     root: "packages/rabbitmq-layer",
     test: {
       name: "rabbitmq-layer",
-      globalSetup: ["test/support/globalSetup.ts"],
+      globalSetup: ["../test-support/src/globalSetup/rabbitmq.ts"],
       testTimeout: 120_000,
       hookTimeout: 180_000,
       sequence: { concurrent: false, groupOrder: 1 }
@@ -42,7 +54,7 @@ const projects: Array<TestProjectConfiguration> = [
     root: "packages/sql-layer",
     test: {
       name: "sql-layer",
-      globalSetup: ["test/support/globalSetup.ts"],
+      globalSetup: ["../test-support/src/globalSetup/postgres.ts"],
       testTimeout: 120_000,
       hookTimeout: 180_000,
       sequence: { concurrent: false, groupOrder: 1 }

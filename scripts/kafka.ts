@@ -1,7 +1,7 @@
 /**
  * `npm run kafka`: a throw-away Apache Kafka for a developer. Prints its address and ends with Ctrl-C.
  */
-import { findSource, startKafka } from "../packages/kafka-layer/test/support/kafkaServer.ts"
+import { findSource, startKafka } from "@event-flow/test-support/kafkaServer"
 
 const source = findSource()
 if (source.kind === "none") {

@@ -3,7 +3,7 @@
  * address, and ends it with Ctrl-C. `--durable`: commits survive a power failure,
  * and cost what they cost.
  */
-import { find, start } from "../packages/sql-layer/test/support/postgresServer.ts"
+import { find, start } from "@event-flow/test-support/postgresServer"
 
 const found = await find()
 if (found._tag === "None") {

@@ -2,7 +2,7 @@
  * `npm run rabbitmq`: starts the RabbitMQ server that the tests use, prints its
  * address, and ends it with Ctrl-C.
  */
-import { find, start } from "../packages/rabbitmq-layer/test/support/rabbitServer.ts"
+import { find, start } from "@event-flow/test-support/rabbitServer"
 
 const found = await find()
 if (found._tag === "None") {

@@ -63,18 +63,21 @@ describe("lint finds", () => {
     )
   })
 
-  it("in a layer, imports of another layer or of the examples", async () => {
+  it("in a layer, imports of another layer, of the examples or of test support", async () => {
     assert.deepStrictEqual(
       await lint({
         "packages/sql-layer/src/Ok.ts": importing("@event-flow/core", "@event-flow/core/Broker", "node:fs"),
         "packages/sql-layer/src/Barrel.ts": importing("effect"),
         "packages/sql-layer/src/Sibling.ts": importing("@event-flow/kafka-layer"),
         "packages/sql-layer/src/Upwards.ts": importing("@event-flow/examples/flights"),
+        "packages/sql-layer/src/Testing.ts": importing("@event-flow/test-support/proxy"),
+        "packages/test-support/src/ok.ts": "console.log(1)\n",
         "packages/examples/src/Ok.ts": importing("effect", "@event-flow/sql-layer", "@event-flow/core/Broker")
       }),
       [
         "packages/sql-layer/src/Barrel.ts: eslint(no-restricted-imports)",
         "packages/sql-layer/src/Sibling.ts: eslint(no-restricted-imports)",
+        "packages/sql-layer/src/Testing.ts: eslint(no-restricted-imports)",
         "packages/sql-layer/src/Upwards.ts: eslint(no-restricted-imports)"
       ]
     )

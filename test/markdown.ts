@@ -14,8 +14,13 @@ export interface Sample {
 
 const fence = /^```(?<info>[^\n`]*)\n(?<body>.*?)^```$/gms
 
+/** The text of the docstrings of a source file, each line where it was. A comment within one ends with an escape. */
+const docstringsOf = (source: string): string =>
+  source.split("\n").map((line) => (/^ *\* ?(.*)$/.exec(line)?.[1] ?? "").replaceAll("*\\/", "*/")).join("\n")
+
 const samplesOf = (file: string): ReadonlyArray<Sample> => {
-  const text = readFileSync(join(root, file), "utf8")
+  const content = readFileSync(join(root, file), "utf8")
+  const text = file.endsWith(".ts") ? docstringsOf(content) : content
   const fences = Array.from(text.matchAll(fence), (match) => ({
     line: text.slice(0, match.index).split("\n").length,
     info: match.groups!["info"]!.trim().split(/\s+/),
@@ -28,7 +33,11 @@ const samplesOf = (file: string): ReadonlyArray<Sample> => {
   })
 }
 
-/** Every ```` ```ts ```` fence of the documentation. */
-export const samples: ReadonlyArray<Sample> = globSync(["README.md", "docs/**/*.md", "packages/*/README.md"], {
-  cwd: root
-}).sort().flatMap(samplesOf)
+const samplesIn = (...patterns: ReadonlyArray<string>): ReadonlyArray<Sample> =>
+  globSync(patterns, { cwd: root }).sort().flatMap(samplesOf)
+
+/** Every ```` ```ts ```` fence of the documentation, and of the docstrings of the packages. */
+export const samples: ReadonlyArray<Sample> = [
+  ...samplesIn("README.md", "docs/**/*.md", "packages/*/README.md"),
+  ...samplesIn("packages/*/src/**/*.ts")
+]

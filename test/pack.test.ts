@@ -55,13 +55,16 @@ const install = async (tarballs: Record<string, Tarball>): Promise<string> => {
     })
   )
   writeFileSync(join(project, "main.ts"), quickStart!.code)
+  const { devDependencies } = readJson("package.json")
   await runOk("npm", [
     "install",
     "--prefer-offline",
     "--no-audit",
     "--no-fund",
     ...Object.values(tarballs).map(({ path }) => path),
-    `effect@${readJson("package.json").devDependencies.effect}`
+    `effect@${devDependencies.effect}`,
+    // An optional peer, which a program of a package needs
+    `@effect/platform-node@${devDependencies["@effect/platform-node"]}`
   ], project)
   return project
 }

@@ -1,5 +1,5 @@
 /**
- * Every ```` ```ts ```` fence of the documentation is a module of its own that compiles and runs.
+ * Every ```` ```ts ```` fence of the documentation, and of the docstrings, is a module of its own that compiles and runs.
  *
  * - A fence ```` ```text output ```` that comes next is its exact output.
  * - ```` ```ts no-run ```` is compiled only.

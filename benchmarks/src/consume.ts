@@ -3,7 +3,7 @@
  * messages are there already: no broker, no network.
  */
 import type { Message } from "@event-flow/core"
-import { Broker, EventConsumer, EventFlow, EventHandler, NotificationEvent, Subscriber } from "@event-flow/core"
+import { Broker, EventConsumer, EventHandler, NotificationEvent, Subscriber } from "@event-flow/core"
 import { Effect, Layer, Schema } from "effect"
 import { parseArgs } from "node:util"
 import { keys, work } from "./kafka/work.ts"
@@ -96,8 +96,11 @@ class Source {
 const source = new Source()
 let handled = 0
 const Count = EventHandler.make("Count", { on: Measured })
-const live = EventConsumer.layer({ group: "bench", concurrency: Number(values.concurrency), maxInFlight: 2_000 }).pipe(
-  Layer.provide(EventFlow.layer({ handlers: [Count] })),
+const live = EventConsumer.layer([Count], {
+  group: "bench",
+  concurrency: Number(values.concurrency),
+  maxInFlight: 2_000
+}).pipe(
   Layer.provide(Count.toLayer(() => Effect.sync(() => void handled++))),
   Layer.provide([
     Broker.layerNone,

@@ -1,5 +1,5 @@
 /** `Broker.publish` one message a call, and `EventConsumer` with a handler that does nothing. */
-import { Broker, EventConsumer, EventFlow, EventHandler, Message, NotificationEvent } from "@event-flow/core"
+import { Broker, EventConsumer, EventHandler, Message, NotificationEvent } from "@event-flow/core"
 import { KafkaBroker, KafkaSubscriber } from "@event-flow/kafka-layer"
 import { Effect, Layer, Schema } from "effect"
 import type { Result, Task } from "./work.ts"
@@ -43,9 +43,8 @@ const consume = (task: Task): Effect.Effect<Result, unknown> => {
   const meter = new Meter(task)
   const Count = EventHandler.make("Count", { on: Measured })
   const connection = { bootstrapServers: task.servers }
-  const live = EventConsumer.layer({ group: `bench-${task.topic}-${process.pid}`, concurrency, maxInFlight })
+  const live = EventConsumer.layer([Count], { group: `bench-${task.topic}-${process.pid}`, concurrency, maxInFlight })
     .pipe(
-      Layer.provide(EventFlow.layer({ handlers: [Count] })),
       Layer.provide(Count.toLayer(() => Effect.sync(() => meter.tick()))),
       Layer.provide([KafkaBroker.layer(connection), KafkaSubscriber.layer(connection)])
     )

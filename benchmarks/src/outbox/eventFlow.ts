@@ -57,6 +57,8 @@ class Deposit extends Command.Class<Deposit>()("Deposit", {
   middleware: [Transactional.make()]
 }) {}
 
+class Bank extends EventFlow.make("Bank", { commands: [Deposit] }) {}
+
 const padding = "x".repeat(200)
 
 const DepositLive = Deposit.toLayer(Effect.gen(function*() {
@@ -73,8 +75,8 @@ const command = (task: Extract<Task, { readonly role: "command" }>) =>
     return yield* commandsPerSecond(task, (i) => Mediator.send(new Deposit({ account: i % accounts, amount: 1 })))
   }).pipe(
     Effect.provide(
-      EventFlow.layer({ handlers: [] }).pipe(
-        Layer.provideMerge(DepositLive),
+      Bank.layer().pipe(
+        Layer.provide(DepositLive),
         Layer.provide(Outbox.layer()),
         Layer.provideMerge(clientLayer(task.url, 10))
       )

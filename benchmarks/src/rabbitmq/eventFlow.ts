@@ -1,5 +1,5 @@
 /** `Broker.publish` one message a call, and `EventConsumer` with a handler that does nothing. */
-import { Broker, EventConsumer, EventFlow, EventHandler, Message, NotificationEvent } from "@event-flow/core"
+import { Broker, EventConsumer, EventHandler, Message, NotificationEvent } from "@event-flow/core"
 import { RabbitBroker, RabbitSubscriber } from "@event-flow/rabbitmq-layer"
 import { Effect, Layer, Schema } from "effect"
 import type { Result, Task } from "./work.ts"
@@ -36,8 +36,7 @@ const consume = (task: Task): Effect.Effect<Result, unknown> => {
   }, { topic: task.topic, key: ({ i }) => String(i) }) {}
   const meter = new Meter(task)
   const Count = EventHandler.make("Count", { on: Measured })
-  const live = EventConsumer.layer({ group, concurrency: 16, maxInFlight: prefetch }).pipe(
-    Layer.provide(EventFlow.layer({ handlers: [Count] })),
+  const live = EventConsumer.layer([Count], { group, concurrency: 16, maxInFlight: prefetch }).pipe(
     Layer.provide(Count.toLayer(() => Effect.sync(() => meter.tick()))),
     Layer.provide([RabbitBroker.layer({ url: task.url }), RabbitSubscriber.layer({ url: task.url })])
   )

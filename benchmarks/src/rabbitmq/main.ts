@@ -92,6 +92,11 @@ const server = await startServer()
 const { url } = server
 let topics = 0
 const results: Array<{ readonly workload: string; readonly subject: string; readonly perSecond: number }> = []
+const ensure = (group: string, topic: string) =>
+  RabbitTopology.RabbitTopology.use((topology) => topology.ensure(RabbitTopology.specs(group, [topic]))).pipe(
+    Effect.provide(RabbitTopology.layer({ url }))
+  )
+
 const details: Array<unknown> = []
 try {
   const connection = await connect(url)
@@ -104,7 +109,7 @@ try {
         // A durable quorum queue, as the layer makes it; new, so that no sample pays for the one before
         const topic = `bench-${process.pid}-${topics++}`
         const queue = RabbitTopology.queueName(group, topic)
-        await Effect.runPromise(RabbitTopology.declare({ url }, { group, topics: [topic] }).pipe(quietly))
+        await Effect.runPromise(quietly(ensure(group, topic)))
         const task = { url, topic, queue, warmUp, count }
         if (workload === "consume") await sample(subjects[1]!.file, { ...task, workload: "publish" })
         const result = await sample(file, { ...task, workload })

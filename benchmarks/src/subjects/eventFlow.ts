@@ -54,62 +54,39 @@ const toRun = <R, E, EX>(
   return (units) => runtime.runPromise(run(units))
 }
 
+const firstHandlers = [first.definition] as const
+const allHandlers = [first.definition, second.definition, third.definition] as const
+class W1 extends EventFlow.make("W1", { commands: [flow.Join] }) {}
+class W2 extends EventFlow.make("W2", { commands: [flow.JoinOne], handlers: firstHandlers }) {}
+class W3 extends EventFlow.make("W3", { commands: [flow.JoinMany], handlers: allHandlers }) {}
+class W5 extends EventFlow.make("W5", { commands: [flow.JoinStep], handlers: [flow.OnStep] }) {}
+class W6 extends EventFlow.make("W6", { commands: [flow.JoinNotify] }) {}
+
 const setups: Record<Workload, () => Run> = {
-  W1: () =>
-    toRun(
-      EventFlow.layer({ handlers: [] }).pipe(Layer.provideMerge(JoinLive), Layer.provide(NothingBroker)),
-      joinLoop
-    ),
-  W2: () =>
-    toRun(
-      EventFlow.layer({ handlers: [first.definition] }).pipe(
-        Layer.provideMerge(JoinOneLive),
-        Layer.provide([first.definition.toLayer(first.handle), NothingBroker])
-      ),
-      joinOneLoop
-    ),
+  W1: () => toRun(Layer.provide(W1.layer(), JoinLive), joinLoop),
+  W2: () => toRun(Layer.provide(W2.layer(), [JoinOneLive, first.definition.toLayer(first.handle)]), joinOneLoop),
   W3: () =>
     toRun(
-      EventFlow.layer({ handlers: [first.definition, second.definition, third.definition] }).pipe(
-        Layer.provideMerge(JoinManyLive),
-        Layer.provide([
-          first.definition.toLayer(first.handle),
-          second.definition.toLayer(second.handle),
-          third.definition.toLayer(third.handle),
-          NothingBroker
-        ])
-      ),
+      Layer.provide(W3.layer(), [
+        JoinManyLive,
+        first.definition.toLayer(first.handle),
+        second.definition.toLayer(second.handle),
+        third.definition.toLayer(third.handle)
+      ]),
       joinManyLoop
     ),
   W4: () =>
     toRun(
-      EventFlow.layer({
-        handlers: [first.definition, second.definition, third.definition],
-        concurrency: fanOut
-      }).pipe(
-        Layer.provideMerge(JoinManyLive),
-        Layer.provide([
-          first.definition.toLayer(first.handleSlowly),
-          second.definition.toLayer(second.handleSlowly),
-          third.definition.toLayer(third.handleSlowly),
-          NothingBroker
-        ])
-      ),
+      Layer.provide(W3.layer({ concurrency: fanOut }), [
+        JoinManyLive,
+        first.definition.toLayer(first.handleSlowly),
+        second.definition.toLayer(second.handleSlowly),
+        third.definition.toLayer(third.handleSlowly)
+      ]),
       joinManyLoop
     ),
-  W5: () =>
-    toRun(
-      EventFlow.layer({ handlers: [flow.OnStep] }).pipe(
-        Layer.provideMerge(JoinStepLive),
-        Layer.provide([OnStepLive, NothingBroker])
-      ),
-      joinStepLoop
-    ),
-  W6: () =>
-    toRun(
-      EventFlow.layer({ handlers: [] }).pipe(Layer.provideMerge(JoinNotifyLive), Layer.provide(NothingBroker)),
-      joinNotifyLoop
-    )
+  W5: () => toRun(Layer.provide(W5.layer(), [JoinStepLive, OnStepLive]), joinStepLoop),
+  W6: () => toRun(Layer.provide(W6.layer(), [JoinNotifyLive, NothingBroker]), joinNotifyLoop)
 }
 
 const subject: Subject = {
@@ -119,10 +96,7 @@ const subject: Subject = {
   chain: (length, probe) =>
     flow.withChain(length, probe, async () => {
       const run = toRun(
-        EventFlow.layer({ handlers: [flow.OnStep], maxDepth: Infinity }).pipe(
-          Layer.provideMerge(JoinStepLive),
-          Layer.provide([OnStepLive, NothingBroker])
-        ),
+        Layer.provide(W5.layer({ maxDepth: "unbounded" }), [JoinStepLive, OnStepLive]),
         joinStepLoop
       )
       await run(1)

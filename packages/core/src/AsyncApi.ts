@@ -22,12 +22,14 @@
  * **Example** (The document of a program)
  *
  * ```ts
- * const document = AsyncApi.make({
- *   info: { title: "Meetings", version: "1.0.0" },
- *   commands: [JoinMeeting],
- *   handlers: [Greet, Welcome]
- * })
+ * import { AsyncApi, Command, EventFlow, NotificationEvent } from "@event-flow/core"
+ * import { Schema } from "effect"
  *
+ * class Sold extends NotificationEvent.Class<Sold>()("Sold", { order: Schema.String }, { topic: "sales" }) {}
+ * class Sell extends Command.Class<Sell>()("Sell", { emits: [Sold] }) {}
+ * class Shop extends EventFlow.make("Shop", { commands: [Sell] }) {}
+ *
+ * const document = AsyncApi.make({ info: { title: "Shop", version: "1.0.0" }, flows: [Shop] })
  * const text = JSON.stringify(document, null, 2)
  * ```
  *
@@ -37,11 +39,9 @@
 import * as Equal from "effect/Equal"
 import * as JsonPointer from "effect/JsonPointer"
 import * as Schema from "effect/Schema"
-import type * as Command from "./Command.ts"
-import type * as EventHandler from "./EventHandler.ts"
 import * as FlowGraph from "./FlowGraph.ts"
-import { identifiers } from "./internal/identifiers.ts"
-import { jsonSchemas } from "./internal/messageSchemas.ts"
+import { identifiers } from "./internal/graph/identifiers.ts"
+import { jsonSchemas } from "./internal/graph/messageSchemas.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 
@@ -175,7 +175,7 @@ export interface Reference {
 export type JsonSchemaObject = Schema.JsonObject
 
 /**
- * The document of a program with these commands, queries and event handlers.
+ * The document of a program with these flows.
  *
  * **Details**
  *
@@ -196,8 +196,8 @@ export type JsonSchemaObject = Schema.JsonObject
  */
 export const make = (options: {
   readonly info: { readonly [K in keyof Info]: Info[K] | undefined } & Pick<Info, "title" | "version">
-  readonly commands?: ReadonlyArray<Command.AnyClass> | undefined
-  readonly handlers?: ReadonlyArray<EventHandler.Any> | undefined
+  /** The flows of the program, and the handlers of its consumers that are in no flow. */
+  readonly flows: ReadonlyArray<FlowGraph.Part>
   /** The consumer group of the program's subscriptions. */
   readonly group?: string | undefined
   /** By a name of your choice. Default: none listed. */
@@ -207,7 +207,7 @@ export const make = (options: {
     >
     | undefined
 }): AsyncApi => {
-  const graph = FlowGraph.make({ commands: options.commands, handlers: options.handlers })
+  const graph = FlowGraph.make(...options.flows)
   const events = graph.nodes.filter((node) => node._tag === "NotificationEvent")
   checkTopics(events)
   const versions = events.flatMap(versionsOf)

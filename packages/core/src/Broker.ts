@@ -1,7 +1,6 @@
 /**
- * The port to a message broker. The emitter requires it, so a program that
- * forgets to choose one does not compile; `layerNone` is the choice of having
- * none.
+ * The port to a message broker. A program that provides none does not compile;
+ * `layerNone` says that there is none.
  *
  * @stability unstable
  * @since 0.1.0
@@ -11,6 +10,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import { describeType } from "./internal/describe.ts"
 import type { Message } from "./Message.ts"
 
 /**
@@ -85,7 +85,7 @@ export class MessageTooLarge extends Schema.TaggedError<MessageTooLarge>("@event
 }
 
 /**
- * The broker refused these credentials, or what they may do.
+ * The broker refused the credentials, or they lack a permission.
  *
  * @stability unstable
  * @category errors
@@ -123,8 +123,8 @@ export class EncodeFailed
 }
 
 /**
- * The broker is an outbox, which takes messages only in a database transaction,
- * and there is none.
+ * The broker is an outbox, and no database transaction is open to write the
+ * message in.
  *
  * @stability unstable
  * @category errors
@@ -154,7 +154,8 @@ export class Rejected extends Schema.TaggedError<Rejected>("@event-flow/core/Bro
 }
 
 /**
- * Why a publish failed; take them apart with `Effect.catchReason("PublishError", "Timeout", ...)`.
+ * Why a publish failed. Handle one reason with
+ * `Effect.catchReason("PublishError", "Timeout", ...)`.
  *
  * @stability unstable
  * @category errors
@@ -182,7 +183,7 @@ export const PublishReason = Schema.Union([
 ])
 
 /**
- * A message was not published, or nobody knows whether it was (`Timeout`).
+ * A message was not published, or it is unknown whether it was (`Timeout`).
  *
  * @stability unstable
  * @category errors
@@ -212,17 +213,17 @@ export class PublishError extends Schema.TaggedError<PublishError>("@event-flow/
  * @since 0.1.0
  */
 export const publishError = (message: Message, reason: PublishReason): PublishError =>
-  new PublishError({ topic: message.topic, messageType: message.attributes["type"] ?? "(no type)", reason })
+  new PublishError({ topic: message.topic, messageType: describeType(message), reason })
 
 /**
  * Publishes messages.
  *
  * **Details**
  *
- * `publish` succeeds when the broker has taken responsibility for every
- * message, in the order given for messages of one key. When it fails, some of
- * them may have been published. `name` is the value of `messaging.system` in
- * spans and metrics (`kafka`, `rabbitmq`, `memory`).
+ * `publish` succeeds when the broker has accepted every message. Messages of
+ * one key keep the order of the list. When `publish` fails, some of the
+ * messages may have been published. `name` is the value of `messaging.system`
+ * in spans and metrics (`kafka`, `rabbitmq`, `memory`).
  *
  * @stability unstable
  * @category services
@@ -236,8 +237,8 @@ export class Broker extends Context.Service<Broker, {
 }>()("@event-flow/core/Broker") {}
 
 /**
- * "There is no broker": publishing fails with `BrokerNotFound`, which names the
- * event.
+ * The layer of a program without a broker: publishing fails with
+ * `BrokerNotFound`, which names the event.
  *
  * @stability unstable
  * @category layers
@@ -249,7 +250,7 @@ export const layerNone: Layer.Layer<Broker> = Layer.succeed(Broker)({
     Effect.suspend(() => {
       const message = messages[0]
       return Effect.fail(
-        new BrokerNotFound({ topic: message.topic, event: message.attributes["type"] ?? "(no type)" })
+        new BrokerNotFound({ topic: message.topic, event: describeType(message) })
       )
     })
 })

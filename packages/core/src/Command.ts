@@ -1,38 +1,75 @@
 /**
- * A command: a request to do something, with a typed response, typed errors and
- * the list of events that doing it may give rise to.
+ * A command: a request to do something, with a typed response, typed errors,
+ * the events that doing it may emit and the commands that it may send.
  *
- * The definition is data (a Schema class); its behaviour is a layer.
+ * The definition is data (a Schema class), a flow lists it, and its
+ * implementation is a layer.
  *
  * @stability unstable
  * @since 0.1.0
  */
-import * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { Collect } from "./Collect.ts"
 import type * as Event from "./Event.ts"
-import type { EventFlowError } from "./EventFlowError.ts"
-import { CapturedContext } from "./internal/capturedContext.ts"
-import type { Collector } from "./internal/collector.ts"
-import type { ConstructorArguments, MissingSelf } from "./internal/eventClass.ts"
-import type { Mediator } from "./internal/mediatorId.ts"
-import * as SchemaClass from "./internal/schemaClass.ts"
-import * as Middleware from "./Middleware.ts"
+import { EventFlowError } from "./EventFlowError.ts"
+import { makeCommand } from "./internal/definition/commandClass.ts"
+import type { ConstructorArguments, MissingSelf } from "./internal/definition/eventClass.ts"
+import { type Leaves, leavesOf } from "./internal/definition/leaves.ts"
+import * as Models from "./internal/definition/models.ts"
+import type * as Middleware from "./Middleware.ts"
 
 /**
+ * Marks command classes and command instances.
+ *
  * @stability unstable
  * @category type ids
  * @since 0.1.0
  */
-export const TypeId: "~@event-flow/core/Command" = "~@event-flow/core/Command"
+export const TypeId: "~@event-flow/core/Command" = Models.CommandTypeId
 
 /**
- * What the type of a command instance says about it. It exists in types alone:
- * at run time the hidden member leads to the definition.
+ * Whether a command gives one response or a stream of them.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Mode = "single" | "stream"
+
+/**
+ * What a definition says besides its fields.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Spec {
+  readonly success: Schema.Top
+  readonly error: Schema.Top
+  readonly emits: ReadonlyArray<Event.AnyClass>
+  readonly sends: ReadonlyArray<Target>
+  readonly middleware: ReadonlyArray<Middleware.Any>
+  readonly requires: ReadonlyArray<Context.Key<unknown, unknown>>
+  readonly mode: Mode
+}
+
+/**
+ * A command that a definition sends: its class, or its tag where the class is
+ * defined later (two commands that send each other).
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Target = Models.Target
+
+/**
+ * Type-level information that a command instance carries.
  *
  * @stability unstable
  * @category models
@@ -44,14 +81,14 @@ export interface Signature<
   out Error,
   out Emits,
   out Requires,
-  out Mode extends "single" | "stream"
+  out M extends Mode
 > {
   readonly tag: Tag
   readonly success: Success
   readonly error: Error
   readonly emits: Emits
   readonly requires: Requires
-  readonly mode: Mode
+  readonly mode: M
 }
 
 /**
@@ -61,253 +98,165 @@ export interface Signature<
  * @category models
  * @since 0.1.0
  */
-export interface Any<Mode extends "single" | "stream" = "single" | "stream"> {
+export interface Any<M extends Mode = Mode> {
   readonly _tag: string
-  readonly [TypeId]: Signature<string, unknown, unknown, unknown, unknown, Mode>
+  readonly [TypeId]: Signature<string, unknown, unknown, unknown, unknown, M>
 }
 
 /**
- * Any command class.
+ * Any command or query class.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface AnyClass {
-  readonly [TypeId]: typeof TypeId
-  readonly tag: string
-  readonly kind: "Command" | "Query"
-  readonly stream: boolean
-  readonly emits: ReadonlyArray<Event.AnyClass>
-  readonly middleware: ReadonlyArray<Middleware.Any>
-  readonly payload: Schema.Struct.Fields
-  readonly successSchema: Schema.Top
-  readonly errorSchema: Schema.Top
-  /** Under which a context holds the handler. */
-  readonly handlerKey: Context.Key<never, Bound>
-}
+export interface AnyClass extends Models.CommandDefinition {}
 
 /**
- * The requirement that a command's handler is provided, in the `R` of
- * `Mediator.send`. Never constructed.
+ * The requirement that a flow which lists the command is provided: in the `R`
+ * of `Mediator.send`. Never constructed.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface Handler<in out Tag extends string> {
+export interface CommandFlow<in out Tag extends string> {
   readonly _: unique symbol
-  readonly tag: Tag
+  readonly flowOf: Tag
 }
 
 /**
- * The function that handles a command.
+ * The requirement that a command's implementation is provided: in the `R` of
+ * the layer of its flow. `toLayer` provides it. Never constructed.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export type HandlerFunction<Self, Success, Error, Emits, R> = (
-  command: Self,
-  context: Collect<Emits>
-) => Effect.Effect<Success, Error, R>
-
-/**
- * The function that handles a streaming command.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export type StreamHandlerFunction<Self, Success, Error, Emits, R> = (
-  command: Self,
-  context: Collect<Emits>
-) => Stream.Stream<Success, Error, R>
-
-/**
- * What the classes of all commands and queries have.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Base<
-  Self,
-  Tag extends string,
-  Fields extends Schema.Struct.Fields,
-  Success extends Schema.Top,
-  Error extends Schema.Top,
-  Emits extends ReadonlyArray<Event.AnyClass>,
-  M extends ReadonlyArray<Middleware.Any>
-> extends Omit<Schema.Class<Self, Schema.TaggedStruct<Tag, Fields>, {}>, "extend"> {
-  readonly [TypeId]: typeof TypeId
-  readonly tag: Tag
-  readonly kind: "Command" | "Query"
-  readonly stream: boolean
-  readonly emits: Emits
-  readonly middleware: M
-  readonly payload: Fields
-  readonly successSchema: Success
-  readonly errorSchema: Error
-  readonly handlerKey: Context.Key<never, Bound>
+export interface CommandImplementation<in out Tag extends string> {
+  readonly _: unique symbol
+  readonly implementationOf: Tag
 }
 
 /**
- * The layer of a handler. Whoever runs a handler has sent its command through a
- * mediator, so neither is asked of the layer: a handler may send commands, its
- * own included.
+ * The requirements for sending these targets.
  *
  * @stability unstable
  * @category utility types
  * @since 0.1.0
  */
-export type HandlerLayer<Tag extends string, M extends ReadonlyArray<Middleware.Any>, Requires, R, EX, RX> =
-  Layer.Layer<
-    Handler<Tag>,
-    EX,
-    | Exclude<RX, Scope.Scope>
-    | Exclude<Middleware.ApplyServices<M, R>, Requires | Mediator | Handler<Tag>>
-    | Middleware.Services<M>
+export type Flows<T extends Target> = T extends string ? CommandFlow<T>
+  : T extends { readonly tag: infer Tag extends string } ? CommandFlow<Tag>
+  : never
+
+/**
+ * The function that handles a command: an Effect of the response, or for a
+ * streaming command a Stream of elements.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type HandlerFunction<Self, S extends Spec, R> = S["mode"] extends "stream" ? (
+    command: Self,
+    context: Collect<Event.Instance<S["emits"][number]>>
+  ) => Stream.Stream<S["success"]["Type"], S["error"]["Type"], R>
+  : (
+    command: Self,
+    context: Collect<Event.Instance<S["emits"][number]>>
+  ) => Effect.Effect<S["success"]["Type"], S["error"]["Type"], R>
+
+/**
+ * The services that every handler of a command finds when it runs: what the
+ * definition requires, what its middleware provides, and what it needs to send
+ * the commands in `sends` and itself.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type HandlerServices<Tag extends string, S extends Spec> =
+  | S["requires"][number]["Identifier"]
+  | S["middleware"][number]["~provides"]
+  | CommandFlow<Tag>
+  | Flows<S["sends"][number]>
+
+/**
+ * What the layer of a command's implementation requires for its middleware.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type MiddlewareServices<S extends Spec> =
+  | Middleware.Services<S["middleware"]>
+  | Exclude<
+    Middleware.ApplyServices<S["middleware"], never>,
+    S["requires"][number]["Identifier"]
   >
 
 /**
- * The services that a handler finds in place when it runs.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type Given<Tag extends string, M extends ReadonlyArray<Middleware.Any>, Requires> =
-  | Requires
-  | M[number]["~provides"]
-  | Mediator
-  | Handler<Tag>
-
-/**
- * The class of a command or query that gives one response.
+ * The class of a command or query.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface Command<
-  Self,
-  Tag extends string,
-  Fields extends Schema.Struct.Fields,
-  Success extends Schema.Top,
-  Error extends Schema.Top,
-  Emits extends ReadonlyArray<Event.AnyClass>,
-  M extends ReadonlyArray<Middleware.Any>,
-  Requires
-> extends Base<Self, Tag, Fields, Success, Error, Emits, M> {
-  new(
-    ...args: ConstructorArguments<Schema.TaggedStruct<Tag, Fields>>
-  ): Instance<Tag, Fields, Success, Error, Emits, M, Requires, "single">
+export interface Command<Self, Tag extends string, Fields extends Schema.Struct.Fields, S extends Spec>
+  extends Omit<Schema.Class<Self, Schema.TaggedStruct<Tag, Fields>, {}>, "extend">
+{
+  new(...args: ConstructorArguments<Schema.TaggedStruct<Tag, Fields>>): Instance<Tag, Fields, S>
+
+  readonly [TypeId]: typeof TypeId
+  readonly tag: Tag
+  readonly kind: "Command" | "Query"
+  readonly mode: S["mode"]
+  readonly emits: S["emits"]
+  readonly sends: S["sends"]
+  readonly middleware: S["middleware"]
+  readonly requires: S["requires"]
+  readonly payload: Fields
+  readonly successSchema: S["success"]
+  readonly errorSchema: S["error"]
 
   /**
-   * The layer of the command's handler, from the function itself or from an
-   * Effect that gives it (dependencies are then resolved once).
+   * The layer of the command's implementation: from the handler function, or
+   * from an Effect that builds it and resolves its services once.
+   *
+   * **Details**
+   *
+   * A handler that asks for services while it runs names them first:
+   * `Pay.toLayer([SqlClient.SqlClient], (command) => ...)`. It finds in its
+   * context these services of its layer, whatever its caller has; what the
+   * definition `requires`, what middleware provides and Effect's references
+   * come from the caller (F17).
    *
    * **Gotchas**
    *
    * As for every service: of two layers of one command, the later one wins.
    */
-  // Two signatures: an open R keeps the compiler from typing the parameters of
-  // a generator function, a fixed one does not
   toLayer<EX = never, RX = never>(
     build:
-      | HandlerFunction<
-        Self,
-        Success["Type"],
-        Error["Type"],
-        Event.Instance<Emits[number]>,
-        Requires | M[number]["~provides"]
-      >
-      | Effect.Effect<
-        HandlerFunction<
-          Self,
-          Success["Type"],
-          Error["Type"],
-          Event.Instance<Emits[number]>,
-          Requires | M[number]["~provides"]
-        >,
-        EX,
-        RX
-      >
-  ): HandlerLayer<Tag, M, Requires, Given<Tag, M, Requires>, EX, RX>
-  toLayer<R, EX = never, RX = never>(
+      | HandlerFunction<Self, S, HandlerServices<Tag, S>>
+      | Effect.Effect<HandlerFunction<Self, S, HandlerServices<Tag, S>>, EX, RX>
+  ): Layer.Layer<CommandImplementation<Tag>, EX, Exclude<RX, Scope.Scope> | MiddlewareServices<S>>
+  toLayer<const Services extends ReadonlyArray<Context.Key<unknown, unknown>>, EX = never, RX = never>(
+    services: Services,
     build:
-      | HandlerFunction<Self, Success["Type"], Error["Type"], Event.Instance<Emits[number]>, R>
+      | HandlerFunction<Self, S, HandlerServices<Tag, S> | Services[number]["Identifier"]>
       | Effect.Effect<
-        HandlerFunction<Self, Success["Type"], Error["Type"], Event.Instance<Emits[number]>, R>,
+        HandlerFunction<Self, S, HandlerServices<Tag, S> | Services[number]["Identifier"]>,
         EX,
         RX
       >
-  ): HandlerLayer<Tag, M, Requires, R, EX, RX>
+  ): Layer.Layer<
+    CommandImplementation<Tag>,
+    EX,
+    Exclude<RX, Scope.Scope> | Services[number]["Identifier"] | MiddlewareServices<S>
+  >
 
   /** Types a handler function that is written apart from its layer. */
-  of<R = never>(
-    handler: HandlerFunction<Self, Success["Type"], Error["Type"], Event.Instance<Emits[number]>, R>
-  ): HandlerFunction<Self, Success["Type"], Error["Type"], Event.Instance<Emits[number]>, R>
-}
-
-/**
- * The class of a command or query that answers with a stream.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface StreamCommand<
-  Self,
-  Tag extends string,
-  Fields extends Schema.Struct.Fields,
-  Success extends Schema.Top,
-  Error extends Schema.Top,
-  Emits extends ReadonlyArray<Event.AnyClass>,
-  M extends ReadonlyArray<Middleware.Any>,
-  Requires
-> extends Base<Self, Tag, Fields, Success, Error, Emits, M> {
-  new(
-    ...args: ConstructorArguments<Schema.TaggedStruct<Tag, Fields>>
-  ): Instance<Tag, Fields, Success, Error, Emits, M, Requires, "stream">
-
-  /** The layer of the command's handler; see `Command.toLayer`. */
-  toLayer<EX = never, RX = never>(
-    build:
-      | StreamHandlerFunction<
-        Self,
-        Success["Type"],
-        Error["Type"],
-        Event.Instance<Emits[number]>,
-        Requires | M[number]["~provides"]
-      >
-      | Effect.Effect<
-        StreamHandlerFunction<
-          Self,
-          Success["Type"],
-          Error["Type"],
-          Event.Instance<Emits[number]>,
-          Requires | M[number]["~provides"]
-        >,
-        EX,
-        RX
-      >
-  ): HandlerLayer<Tag, M, Requires, Given<Tag, M, Requires>, EX, RX>
-  toLayer<R, EX = never, RX = never>(
-    build:
-      | StreamHandlerFunction<Self, Success["Type"], Error["Type"], Event.Instance<Emits[number]>, R>
-      | Effect.Effect<
-        StreamHandlerFunction<Self, Success["Type"], Error["Type"], Event.Instance<Emits[number]>, R>,
-        EX,
-        RX
-      >
-  ): HandlerLayer<Tag, M, Requires, R, EX, RX>
-
-  /** Types a handler function that is written apart from its layer. */
-  of<R = never>(
-    handler: StreamHandlerFunction<Self, Success["Type"], Error["Type"], Event.Instance<Emits[number]>, R>
-  ): StreamHandlerFunction<Self, Success["Type"], Error["Type"], Event.Instance<Emits[number]>, R>
+  of<R = never>(handler: HandlerFunction<Self, S, R>): HandlerFunction<Self, S, R>
 }
 
 /**
@@ -317,48 +266,18 @@ export interface StreamCommand<
  * @category utility types
  * @since 0.1.0
  */
-export type Instance<
-  Tag extends string,
-  Fields extends Schema.Struct.Fields,
-  Success extends Schema.Top,
-  Error extends Schema.Top,
-  Emits extends ReadonlyArray<Event.AnyClass>,
-  M extends ReadonlyArray<Middleware.Any>,
-  Requires,
-  Mode extends "single" | "stream"
-> =
+export type Instance<Tag extends string, Fields extends Schema.Struct.Fields, S extends Spec> =
   & Schema.TaggedStruct<Tag, Fields>["Type"]
   & {
     readonly [TypeId]: Signature<
       Tag,
-      Success["Type"],
-      Error["Type"] | Middleware.Errors<M>,
-      Event.Instance<Emits[number]>,
-      Requires,
-      Mode
+      S["success"]["Type"],
+      S["error"]["Type"] | Middleware.Errors<S["middleware"]>,
+      Event.Instance<S["emits"][number]>,
+      S["requires"][number]["Identifier"],
+      S["mode"]
     >
   }
-
-/**
- * The class of a command or query, by whether it streams.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type ClassOf<
-  Self,
-  Tag extends string,
-  Fields extends Schema.Struct.Fields,
-  Success extends Schema.Top,
-  Error extends Schema.Top,
-  Emits extends ReadonlyArray<Event.AnyClass>,
-  M extends ReadonlyArray<Middleware.Any>,
-  Requires extends ReadonlyArray<Context.Key<unknown, unknown>>,
-  Stream extends boolean
-> = Stream extends true
-  ? StreamCommand<Self, Tag, Fields, Success, Error, Emits, M, Context.Service.Identifier<Requires[number]>>
-  : Command<Self, Tag, Fields, Success, Error, Emits, M, Context.Service.Identifier<Requires[number]>>
 
 /**
  * Options of a command.
@@ -372,6 +291,7 @@ export interface Options<
   Success extends Schema.Top,
   Error extends Schema.Top,
   Emits extends ReadonlyArray<Event.AnyClass>,
+  Sends extends ReadonlyArray<Target>,
   M extends ReadonlyArray<Middleware.Any>,
   Requires extends ReadonlyArray<Context.Key<unknown, unknown>>,
   Stream extends boolean
@@ -384,11 +304,16 @@ export interface Options<
   readonly error?: Error | undefined
   /** The events that the handler may collect. Default: none. */
   readonly emits?: Emits | undefined
+  /**
+   * The commands that the handler may send: their classes, or the tags of those
+   * that are defined later. The flow gives them to the handler. Default: none.
+   */
+  readonly sends?: Sends | undefined
   /** Wraps the dispatch, outermost first. Default: none. */
   readonly middleware?: M | undefined
   /**
    * Services that the sender brings, such as the current user: they show in the
-   * `R` of `send` and not in that of the handler's layer. Default: none.
+   * `R` of `send` and not in that of the implementation. Default: none.
    */
   readonly requires?: Requires | undefined
   /** Whether the response is a stream of `success`, sent with `Mediator.stream`. Default: false. */
@@ -398,15 +323,36 @@ export interface Options<
 /**
  * Defines a command.
  *
+ * **Details**
+ *
+ * The tag is the command's name. It is unique among the commands of a program:
+ * two flows with commands of one tag fail when the second one is built, with an
+ * error that names both.
+ *
  * **Example** (A command)
  *
  * ```ts
+ * import { Command, DomainEvent } from "@event-flow/core"
+ * import { Effect, Schema } from "effect"
+ *
+ * class MeetingFull extends Schema.TaggedError<MeetingFull>()("MeetingFull", {}) {}
+ * class UserJoined extends DomainEvent.Class<UserJoined>()("UserJoined", { userId: Schema.String }) {}
+ *
  * class JoinMeeting extends Command.Class<JoinMeeting>()("JoinMeeting", {
  *   payload: { meetingId: Schema.String, userId: Schema.String },
  *   success: Schema.Int,
  *   error: MeetingFull,
- *   emits: [UserJoined, MeetingAnnounced]
+ *   emits: [UserJoined]
  * }) {}
+ *
+ * const JoinMeetingLive = JoinMeeting.toLayer(Effect.sync(() => {
+ *   let seats = 10
+ *   return Effect.fnUntraced(function*({ userId }, { collect }) {
+ *     if (seats === 0) return yield* new MeetingFull()
+ *     yield* collect(new UserJoined({ userId }))
+ *     return --seats
+ *   })
+ * }))
  * ```
  *
  * @stability unstable
@@ -420,15 +366,22 @@ export const Class = <Self = never>() =>
   Success extends Schema.Top = Schema.Void,
   Error extends Schema.Top = Schema.Never,
   const Emits extends ReadonlyArray<Event.AnyClass> = readonly [],
+  const Sends extends ReadonlyArray<Target> = readonly [],
   const M extends ReadonlyArray<Middleware.Any> = readonly [],
   const Requires extends ReadonlyArray<Context.Key<unknown, unknown>> = readonly [],
   const Stream extends boolean = false
 >(
   tag: Tag,
-  options: Options<Fields, Success, Error, Emits, M, Requires, Stream>
-): [Self] extends [never] ? MissingSelf<"Command.Class">
-  : ClassOf<Self, Tag, Fields, Success, Error, Emits, M, Requires, Stream> =>
-  makeClass("Command", tag, options) as never
+  options: Options<Fields, Success, Error, Emits, Sends, M, Requires, Stream>
+): [Self] extends [never] ? MissingSelf<"Command.Class"> : Command<Self, Tag, Fields, {
+  readonly success: Success
+  readonly error: Error
+  readonly emits: Emits
+  readonly sends: Sends
+  readonly middleware: M
+  readonly requires: Requires
+  readonly mode: Stream extends true ? "stream" : "single"
+}> => makeCommand("Command", tag, options) as never
 
 /**
  * The tag of a command's type.
@@ -449,42 +402,42 @@ export type Tag<C extends Any> = C[typeof TypeId]["tag"]
 export type Success<C extends Any> = C[typeof TypeId]["success"]
 
 /**
- * What sending a command can fail with: its own errors (and its middleware's),
- * and `EventFlowError` when it declares `emits`.
+ * The errors of a command's handler and of its middleware.
  *
  * @stability unstable
  * @category utility types
  * @since 0.1.0
  */
-export type SendError<C extends Any> =
-  | C[typeof TypeId]["error"]
-  | ([C[typeof TypeId]["emits"]] extends [never] ? never : EventFlowError)
+export type Error<C extends Any> = C[typeof TypeId]["error"]
 
 /**
- * What sending a command requires besides a mediator.
+ * What processing the events of a command can fail with: `EventFlowError` when
+ * it declares `emits`, otherwise nothing.
  *
  * @stability unstable
  * @category utility types
  * @since 0.1.0
  */
-export type Requires<C extends Any> = C extends Any ? Handler<Tag<C>> | C[typeof TypeId]["requires"] : never
+export type EventsError<C extends Any> = [C[typeof TypeId]["emits"]] extends [never] ? never : EventFlowError
 
 /**
- * A handler as its layer provides it.
+ * What sending a command can fail with: its own errors, its middleware's, and
+ * `EventFlowError` when it declares `emits`.
  *
  * @stability unstable
- * @category models
+ * @category utility types
  * @since 0.1.0
  */
-export interface Bound {
-  readonly definition: AnyClass
-  readonly run: (
-    command: Any,
-    collector: Collector
-  ) => Effect.Effect<unknown, unknown> | Stream.Stream<unknown, unknown>
-  readonly context: CapturedContext
-  readonly middleware: Middleware.Composed | undefined
-}
+export type SendError<C extends Any> = Error<C> | EventsError<C>
+
+/**
+ * What sending a command requires: a flow that lists it, and what it `requires`.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type Requires<C extends Any> = C extends Any ? CommandFlow<Tag<C>> | C[typeof TypeId]["requires"] : never
 
 /**
  * The definition of a command instance.
@@ -496,57 +449,44 @@ export interface Bound {
 export const definitionOf = (command: Any): AnyClass => (command as unknown as { readonly [TypeId]: AnyClass })[TypeId]
 
 /**
- * Makes the class of a command or query. Public for `Query`; use `Class`.
+ * Everything that sending a command can fail with, as a schema: the command's
+ * own errors, those of its middleware and, when it declares `emits`,
+ * `EventFlowError`. For HTTP, RPC and whoever else declares errors.
+ *
+ * **Details**
+ *
+ * Its `members` are the errors one by one, without the unions that they were
+ * declared in: `HttpApiEndpoint` reads the status of each.
+ *
+ * **Gotchas**
+ *
+ * The middleware of a mediator of your own (`Mediator.Service`) is not the
+ * command's: add its errors with `Mediator.failureSchema`.
  *
  * @stability unstable
- * @category unsafe
+ * @category schemas
  * @since 0.1.0
  */
-export const makeClass = (
-  kind: "Command" | "Query",
-  tag: string,
-  options: Options<
-    Schema.Struct.Fields,
-    Schema.Top,
-    Schema.Top,
-    ReadonlyArray<Event.AnyClass>,
-    ReadonlyArray<Middleware.Any>,
-    ReadonlyArray<Context.Key<unknown, unknown>>,
-    boolean
-  >
-): unknown => {
-  const fields = options.payload ?? {}
-  const middleware = options.middleware ?? []
-  const definition: AnyClass = {
-    [TypeId]: TypeId,
-    tag,
-    kind,
-    stream: options.stream === true,
-    emits: options.emits ?? [],
-    middleware,
-    successSchema: options.success ?? Schema.Void,
-    errorSchema: options.error ?? Schema.Never,
-    payload: fields,
-    handlerKey: Context.Service<never, Bound>(`@event-flow/core/Command/${tag}`)
-  }
-  const statics = {
-    ...definition,
-    of: (handler: unknown) => handler,
-    toLayer: (build: Bound["run"] | Effect.Effect<Bound["run"]>) =>
-      Layer.effectContext(
-        Effect.contextWith((context: Context.Context<never>) =>
-          Effect.map(
-            Effect.isEffect(build) ? build : Effect.succeed(build),
-            (run) =>
-              Context.make(definition.handlerKey, {
-                definition,
-                run,
-                context: new CapturedContext(context),
-                middleware: Middleware.compose(middleware, context)
-              })
-          )
-        )
-      )
-  }
-  return SchemaClass.make({ tag, fields, statics, prototype: { [TypeId]: definition } })
+export const failureSchema = <C extends AnyClass>(command: C): FailureSchema<C> => {
+  const schemas: Array<Schema.Top> = [command.errorSchema, ...command.middleware.map((one) => one.error)]
+  if (command.emits.length > 0) schemas.push(EventFlowError)
+  // `FailureSchema` says of the definition's lists what is done to them here
+  return Schema.Union(leavesOf(schemas)) as unknown as FailureSchema<C>
 }
+
+/**
+ * The type of `failureSchema`.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type FailureSchema<C extends AnyClass> = Schema.Union<
+  ReadonlyArray<
+    Leaves<
+      | C["errorSchema"]
+      | C["middleware"][number]["error"]
+      | (C["emits"] extends readonly [] ? never : typeof EventFlowError)
+    >
+  >
+>

@@ -1,7 +1,7 @@
 /**
- * What a consumer does with a message that it cannot handle: one value, which
- * decides for each failure. No message is lost by it: it ends handled,
- * postponed, dead-lettered, skipped on purpose, or unacknowledged.
+ * The policy of a consumer: one function that decides what happens to a message
+ * that cannot be handled. No message is lost: each ends handled, postponed,
+ * dead-lettered, skipped on purpose, or unacknowledged.
  *
  * @stability unstable
  * @since 0.1.0
@@ -25,7 +25,7 @@ import type { DecodeError } from "./MessageCodec.ts"
 export type Failure = Undecodable | HandlerFailed | HandlerDied
 
 /**
- * The message is no event that this program knows.
+ * The message cannot be decoded to an event that this program knows.
  *
  * @stability unstable
  * @category models
@@ -66,7 +66,7 @@ export interface HandlerDied {
 }
 
 /**
- * What to do.
+ * What a consumer does after a failure.
  *
  * @stability unstable
  * @category models
@@ -98,16 +98,16 @@ export type Final =
   | { readonly _tag: "DeadLetter"; readonly topic: string | undefined }
   /** Acknowledge it and log it at `Warn`. */
   | { readonly _tag: "Skip" }
-  /** Acknowledge it as what was never this consumer's business, and log it at `Debug`. Counted as skipped. */
+  /** Acknowledge a message that this consumer does not handle, and log it at `Debug`. Counted as skipped. */
   | { readonly _tag: "Ignore" }
   /** Leave it unacknowledged and end the consumer with `ConsumerStopped`. */
   | { readonly _tag: "Stop" }
 
 /**
- * Publish it to a topic from which the broker's layer delivers it again after
- * the delay, then acknowledge it; the headers of `Postponed` say how it came
- * there. Made by modules of such layers (`KafkaRetry`), which see to it that
- * the topic is consumed.
+ * Publish the message to a topic from which the broker's layer delivers it
+ * again after the delay, then acknowledge it. Its headers say where it comes
+ * from (`BrokerLayer.RetryHeaders`). Modules of such layers (`KafkaRetry`) make this
+ * decision, and make sure that the topic is consumed.
  *
  * @stability unstable
  * @category models
@@ -131,6 +131,9 @@ export interface Postpone {
 export type ConsumerPolicy = (failure: Failure) => Decision
 
 /**
+ * Publish the message to a dead-letter topic with the reason, then acknowledge it.
+ * Default topic: that of the message with `.dead-letter`.
+ *
  * @stability unstable
  * @category decisions
  * @since 0.1.0
@@ -138,10 +141,13 @@ export type ConsumerPolicy = (failure: Failure) => Decision
 export const deadLetter = (topic?: string): Final => ({ _tag: "DeadLetter", topic })
 
 /**
+ * Publish the message to a retry topic, which delivers it again after the delay,
+ * then acknowledge it.
+ *
  * **Gotchas**
  *
- * The message waits for ever where nobody consumes the topic: leave this to the
- * modules of broker layers.
+ * The message waits forever when nobody consumes the topic: leave this decision
+ * to the modules of broker layers.
  *
  * @stability unstable
  * @category decisions
@@ -159,6 +165,8 @@ export const postpone = (options: {
 })
 
 /**
+ * Acknowledge the message and log it at `Warn`. It is not handled.
+ *
  * @stability unstable
  * @category decisions
  * @since 0.1.0
@@ -166,6 +174,8 @@ export const postpone = (options: {
 export const skip: Final = { _tag: "Skip" }
 
 /**
+ * Acknowledge a message that this consumer does not handle, and log it at `Debug`.
+ *
  * @stability unstable
  * @category decisions
  * @since 0.1.0
@@ -173,6 +183,8 @@ export const skip: Final = { _tag: "Skip" }
 export const ignore: Final = { _tag: "Ignore" }
 
 /**
+ * Leave the message unacknowledged and end the consumer with `ConsumerStopped`.
+ *
  * @stability unstable
  * @category decisions
  * @since 0.1.0
@@ -180,6 +192,9 @@ export const ignore: Final = { _tag: "Ignore" }
 export const stop: Final = { _tag: "Stop" }
 
 /**
+ * Handle the message again, by a schedule; when the schedule ends, do `otherwise`.
+ * Meanwhile later messages of its key wait. Default for `otherwise`: `deadLetter()`.
+ *
  * @stability unstable
  * @category decisions
  * @since 0.1.0
@@ -206,11 +221,11 @@ export const defaultSchedule: Schedule.Schedule<Duration.Duration, unknown> = Sc
 ).pipe(Schedule.jittered, Schedule.upTo({ times: 5 }))
 
 /**
- * The default: typed failures are retried by `defaultSchedule`, then
- * dead-lettered; what cannot be decoded, and defects, which would fail the same
- * way again, are dead-lettered at once. It neither loses nor blocks for ever.
- * Where a topic carries types that are none of the consumer's business, see
- * `ignoreUnknownTypes`.
+ * The default policy. Typed failures are retried by `defaultSchedule`, then
+ * dead-lettered. Messages that cannot be decoded, and defects, are
+ * dead-lettered at once, because they would fail in the same way again. It
+ * loses no message and never blocks forever. For a topic with types that this
+ * consumer does not handle, see `ignoreUnknownTypes`.
  *
  * @stability unstable
  * @category policies
@@ -220,18 +235,18 @@ export const defaultPolicy: ConsumerPolicy = (failure) =>
   failure._tag === "HandlerFailed" ? retry(defaultSchedule) : deadLetter()
 
 /**
- * A policy that ignores messages of types that the `EventMap` has no handler
- * for, and leaves all else to another policy (`defaultPolicy`).
+ * A policy that ignores messages of types that the consumer has no handler for,
+ * and asks another policy about all other failures (default: `defaultPolicy`).
  *
  * **When to use**
  *
  * For a topic that carries events of several types, of which this consumer
- * handles some. Without it every other message on the topic is dead-lettered,
- * and so is each one of a type that a producer adds.
+ * handles some. Without it the messages of the other types are dead-lettered,
+ * and so are those of each type that a producer adds later.
  *
  * **Gotchas**
  *
- * A handler that was left out of the `EventMap` by mistake looks the same: its
+ * A handler that is missing from the consumer's source by mistake looks the same: its
  * messages are acknowledged. They are logged at `Debug`, and counted as
  * `skipped`. A version of a known event that this program cannot read is still
  * a failure.
@@ -239,7 +254,13 @@ export const defaultPolicy: ConsumerPolicy = (failure) =>
  * **Example** (A topic with other people's events)
  *
  * ```ts
- * EventConsumer.layer({ group: "delay-board", policy: ConsumerPolicy.ignoreUnknownTypes() })
+ * import { ConsumerPolicy, EventConsumer, EventHandler, NotificationEvent } from "@event-flow/core"
+ *
+ * class Delayed extends NotificationEvent.Class<Delayed>()("Delayed", {}, { topic: "flights" }) {}
+ * const Show = EventHandler.make("Show", { on: Delayed })
+ *
+ * // Its topic, "flights", carries events of other types as well
+ * const Board = EventConsumer.layer([Show], { group: "delay-board", policy: ConsumerPolicy.ignoreUnknownTypes() })
  * ```
  *
  * @stability unstable

@@ -1,11 +1,14 @@
 /**
- * Which work belongs together: the correlation id that every message of one
- * flow carries, and the id of the message that caused it.
+ * The correlation of a flow: the id that all of its messages share, and the id
+ * of the message that caused this part of it.
  *
  * @stability unstable
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import { dual } from "effect/Function"
+import { CurrentFlow, Flow } from "./internal/dispatch/flow.ts"
 
 /**
  * The correlation of the running flow.
@@ -15,29 +18,26 @@ import * as Context from "effect/Context"
  * @since 0.1.0
  */
 export interface Correlation {
-  /** Shared by every message of a flow, over all processes that it passes through. */
+  /** The id that all messages of a flow share, in every process that the flow passes through. */
   readonly correlationId: string
-  /** The id of the consumed message that started this part of the flow, if one did. */
+  /** The id of the consumed message that started this part of the flow; undefined when none did. */
   readonly causationId: string | undefined
 }
 
 /**
- * The correlation of the running flow; undefined outside of one.
+ * The correlation of the running flow; undefined outside a flow.
  *
  * **Details**
  *
  * `Mediator.send` starts one when there is none, so nested sends share it; the
- * `EventConsumer` restores it from the message that it handles. Provide it
- * yourself to take an id from elsewhere, such as a request header:
- * `Effect.provideService(Correlation.Current, Correlation.make(id))`.
+ * `EventConsumer` restores it from the message that it handles.
  *
  * @stability unstable
- * @category references
+ * @category getters
  * @since 0.1.0
  */
-export const Current: Context.Reference<Correlation | undefined> = Context.Reference<Correlation | undefined>(
-  "@event-flow/core/Correlation/Current",
-  { defaultValue: () => undefined }
+export const current: Effect.Effect<Correlation | undefined> = Effect.withFiber((fiber) =>
+  Effect.succeed(Context.get(fiber.context, CurrentFlow))
 )
 
 /**
@@ -48,3 +48,33 @@ export const Current: Context.Reference<Correlation | undefined> = Context.Refer
  * @since 0.1.0
  */
 export const make = (correlationId: string, causationId?: string): Correlation => ({ correlationId, causationId })
+
+/**
+ * Runs an effect under a correlation that comes from elsewhere, such as a
+ * request header.
+ *
+ * **Example** (The id of a request)
+ *
+ * ```ts
+ * import { Command, Correlation, Mediator } from "@event-flow/core"
+ *
+ * class Ping extends Command.Class<Ping>()("Ping", {}) {}
+ *
+ * const handle = (requestId: string) =>
+ *   Mediator.send(new Ping()).pipe(Correlation.provide(Correlation.make(requestId)))
+ * ```
+ *
+ * @stability unstable
+ * @category combinators
+ * @since 0.1.0
+ */
+export const provide: {
+  (correlation: Correlation): <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  <A, E, R>(effect: Effect.Effect<A, E, R>, correlation: Correlation): Effect.Effect<A, E, R>
+} = dual(
+  2,
+  <A, E, R>(effect: Effect.Effect<A, E, R>, correlation: Correlation): Effect.Effect<A, E, R> =>
+    Effect.updateContext(effect, (context: Context.Context<R>) =>
+      // The same services, and the flow
+      Flow.correlated(context, correlation).context as Context.Context<R>)
+)

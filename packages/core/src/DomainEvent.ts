@@ -8,7 +8,7 @@
  */
 import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
-import * as EventClass from "./internal/eventClass.ts"
+import * as EventClass from "./internal/definition/eventClass.ts"
 
 /**
  * Any domain event instance.
@@ -29,8 +29,8 @@ export interface Any extends EventClass.Base<"Domain"> {}
 export interface AnyClass extends EventClass.AnyClass<"Domain"> {}
 
 /**
- * The class that `DomainEvent.Class` makes: a Schema class (it decodes,
- * encodes, prints and compares like one) that knows its tag.
+ * The class that `DomainEvent.Class` makes. It is a Schema class, so it
+ * decodes, encodes, prints and compares like one, and it has a tag.
  *
  * @stability unstable
  * @category models
@@ -46,8 +46,8 @@ export interface DomainEvent<Self, Tag extends string, Fields extends Schema.Str
   readonly tag: Tag
 
   /**
-   * A new event with these fields and more, under a tag of its own: it is
-   * another event (F15), which the handlers of this one do not see.
+   * Defines an event with these fields and more, under its own tag. It is
+   * another event (F15): the handlers of this event do not see it.
    */
   extend<Extended = never>(): <const NewTag extends string, const More extends Schema.Struct.Fields>(
     tag: NewTag,
@@ -62,6 +62,9 @@ export interface DomainEvent<Self, Tag extends string, Fields extends Schema.Str
  * **Example** (A domain event)
  *
  * ```ts
+ * import { DomainEvent } from "@event-flow/core"
+ * import { Schema } from "effect"
+ *
  * class UserJoined extends DomainEvent.Class<UserJoined>()("UserJoined", {
  *   meetingId: Schema.String,
  *   userId: Schema.String
@@ -70,8 +73,9 @@ export interface DomainEvent<Self, Tag extends string, Fields extends Schema.Str
  *
  * **Details**
  *
- * The tag is the event's name: it must be unique among the events of a program
- * (two events of one tag in an `EventMap` are an error when its layer is built).
+ * The tag is the name of the event. It must be unique among the events of a
+ * program: two events of one tag in an `EventMap` are an error when its layer
+ * is built.
  *
  * @stability unstable
  * @category constructors

@@ -1,17 +1,17 @@
 /**
- * An event: the tagged union of domain events and notification events, on which
- * the emitter works.
+ * The union of domain events and notification events, which differ by a literal
+ * on each instance.
  *
  * @stability unstable
  * @since 0.1.0
  */
 import type * as DomainEvent from "./DomainEvent.ts"
-import * as EventClass from "./internal/eventClass.ts"
+import * as EventClass from "./internal/definition/eventClass.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 
 /**
- * The discriminator that every event carries, hidden from JSON and equality.
- * `_tag` stays the user's name of the event.
+ * The key of the literal that says which kind an event is. JSON and equality do
+ * not see it. `_tag` is the name that the user gave the event.
  *
  * @stability unstable
  * @category type ids
@@ -47,8 +47,8 @@ export type AnyClass = DomainEvent.AnyClass | NotificationEvent.AnyClass
 export type Instance<C> = C extends new(...args: never) => infer Self ? Self : never
 
 /**
- * Matches an event by its kind, exhaustively: a third kind of event would not
- * compile until it is handled here.
+ * Matches an event by its kind. The match is exhaustive: with a third kind of
+ * event it would not compile.
  *
  * @stability unstable
  * @category pattern matching

@@ -1,6 +1,6 @@
 /**
- * What can go wrong after a command's handler has succeeded, while its events
- * are processed. `Mediator.send` adds this union to the errors of a command
+ * The errors that can occur after a command's handler has succeeded, while its
+ * events are processed. `Mediator.send` adds them to the errors of a command
  * that declares `emits`.
  *
  * @stability unstable
@@ -36,8 +36,8 @@ export class EventHandlerError
 }
 
 /**
- * Follow-ups followed on follow-ups beyond `maxDepth`: almost always a cycle,
- * which `FlowGraph` finds before anything runs.
+ * An event is more than `maxDepth` follow-ups away from its command. The cause
+ * is almost always a cycle, which `FlowGraph` finds before anything runs.
  *
  * @stability unstable
  * @category errors
@@ -87,7 +87,7 @@ export class EventsFailed extends Schema.TaggedError<EventsFailed>("@event-flow/
 export type EventFailure = EventHandlerError | BrokerNotFound | PublishError | CascadeTooDeep
 
 /**
- * All of it, as it shows in the error channel of `Mediator.send`.
+ * Every error that processing events can add to `Mediator.send`.
  *
  * @stability unstable
  * @category errors
@@ -111,7 +111,31 @@ export const EventFlowError = Schema.Union([
 ])
 
 /**
- * Whether an error is one of them: for `Effect.catchIf`.
+ * A command was sent through a flow whose layer is closed: a defect of the
+ * program, which sends from something that outlives the flow (F20). `send` and
+ * `stream` die with it.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class FlowClosed extends Schema.TaggedError<FlowClosed>("@event-flow/core/EventFlowError/FlowClosed")(
+  "FlowClosed",
+  {
+    /** The name of the flow. */
+    flow: Schema.String,
+    /** The tag of the command. */
+    command: Schema.String
+  }
+) {
+  override get message(): string {
+    return `Command "${this.command}" was sent after flow "${this.flow}" was closed: ` +
+      "provide the flow to what sends, so that it is closed later"
+  }
+}
+
+/**
+ * Whether a value is an `EventFlowError`, for `Effect.catchIf`.
  *
  * @stability unstable
  * @category guards

@@ -1,33 +1,34 @@
 /**
- * A handler of one event. An event may have many; each is a definition with a
- * name, and a layer with its behaviour.
+ * A handler of one or several events. An event may have many handlers; each is
+ * a definition with a name, which a flow or a consumer lists, and a layer with
+ * its behavior.
  *
  * @stability unstable
  * @since 0.1.0
  */
-import * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { Collect } from "./Collect.ts"
+import type * as Command from "./Command.ts"
 import type * as Event from "./Event.ts"
-import { CapturedContext } from "./internal/capturedContext.ts"
-import type { Collector } from "./internal/collector.ts"
-import type { Mediator } from "./internal/mediatorId.ts"
-
-const TypeId = "~@event-flow/core/EventHandler"
+import { makeHandler } from "./internal/definition/handlerDefinition.ts"
+import * as Models from "./internal/definition/models.ts"
 
 /**
- * The requirement that a handler's layer is provided. Never constructed.
+ * The requirement that the implementation of an event handler is provided: in
+ * the `R` of the layer of its flow, or of its consumer. `toLayer` provides it.
+ * Never constructed.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface Handler<in out Name extends string> {
+export interface EventHandlerImplementation<in out Name extends string> {
   readonly _: unique symbol
-  readonly name: Name
+  readonly implementationOf: Name
 }
 
 /**
@@ -49,18 +50,11 @@ export type HandlerFunction<Event, Error, Emits, R> = (
  * @category models
  * @since 0.1.0
  */
-export interface Any {
-  readonly [TypeId]: typeof TypeId
-  readonly name: string
-  readonly on: Event.AnyClass
-  readonly emits: ReadonlyArray<Event.AnyClass>
-  readonly errorSchema: Schema.Top
-  /** Under which a context holds the handler. */
-  readonly key: Context.Key<never, Bound>
-}
+export interface Any extends Models.HandlerDefinition {}
 
 /**
- * The definition of a handler.
+ * The definition of a handler. `On` is the union of the event classes that it
+ * handles.
  *
  * @stability unstable
  * @category models
@@ -70,32 +64,69 @@ export interface EventHandler<
   Name extends string,
   On extends Event.AnyClass,
   Error extends Schema.Top,
-  Emits extends ReadonlyArray<Event.AnyClass>
+  Emits extends ReadonlyArray<Event.AnyClass>,
+  Sends extends ReadonlyArray<Command.Target>
 > extends Any {
   readonly name: Name
-  readonly on: On
+  readonly on: ReadonlyArray<On>
   readonly emits: Emits
+  readonly sends: Sends
   readonly errorSchema: Error
 
   /**
-   * The layer of the handler, from the function itself or from an Effect that
-   * gives it (dependencies are then resolved once).
+   * The layer of the handler: from the function itself, or from an Effect that
+   * builds it and resolves its services once.
+   *
+   * **Details**
+   *
+   * A handler that asks for services while it runs names them first:
+   * `Book.toLayer([SqlClient.SqlClient], (event) => ...)`. It finds in its
+   * context these services of its layer, whatever its caller has; Effect's
+   * references come from the caller (F17).
    */
-  // Two signatures, for the reason given in Command.ts
   toLayer<EX = never, RX = never>(
     build:
-      | HandlerFunction<Event.Instance<On>, Error["Type"], Event.Instance<Emits[number]>, Mediator>
+      | HandlerFunction<
+        Event.Instance<On>,
+        Error["Type"],
+        Event.Instance<Emits[number]>,
+        Command.Flows<Sends[number]>
+      >
       | Effect.Effect<
-        HandlerFunction<Event.Instance<On>, Error["Type"], Event.Instance<Emits[number]>, Mediator>,
+        HandlerFunction<
+          Event.Instance<On>,
+          Error["Type"],
+          Event.Instance<Emits[number]>,
+          Command.Flows<Sends[number]>
+        >,
         EX,
         RX
       >
-  ): Layer.Layer<Handler<Name>, EX, Exclude<RX, Scope.Scope>>
-  toLayer<R, EX = never, RX = never>(
+  ): Layer.Layer<EventHandlerImplementation<Name>, EX, Exclude<RX, Scope.Scope>>
+  toLayer<const Services extends ReadonlyArray<Context.Key<unknown, unknown>>, EX = never, RX = never>(
+    services: Services,
     build:
-      | HandlerFunction<Event.Instance<On>, Error["Type"], Event.Instance<Emits[number]>, R>
-      | Effect.Effect<HandlerFunction<Event.Instance<On>, Error["Type"], Event.Instance<Emits[number]>, R>, EX, RX>
-  ): Layer.Layer<Handler<Name>, EX, Exclude<RX, Scope.Scope> | Exclude<R, Mediator>>
+      | HandlerFunction<
+        Event.Instance<On>,
+        Error["Type"],
+        Event.Instance<Emits[number]>,
+        Command.Flows<Sends[number]> | Services[number]["Identifier"]
+      >
+      | Effect.Effect<
+        HandlerFunction<
+          Event.Instance<On>,
+          Error["Type"],
+          Event.Instance<Emits[number]>,
+          Command.Flows<Sends[number]> | Services[number]["Identifier"]
+        >,
+        EX,
+        RX
+      >
+  ): Layer.Layer<
+    EventHandlerImplementation<Name>,
+    EX,
+    Exclude<RX, Scope.Scope> | Services[number]["Identifier"]
+  >
 
   /** Types a handler function that is written apart from its layer. */
   of<R = never>(
@@ -104,11 +135,33 @@ export interface EventHandler<
 }
 
 /**
- * Defines a handler of an event.
+ * The union of the event classes that are given as one, or as a list.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type EventClass<On> = On extends ReadonlyArray<infer Class extends Event.AnyClass> ? Class
+  : On extends Event.AnyClass ? On
+  : never
+
+/**
+ * Defines a handler of an event, or of several.
+ *
+ * **Details**
+ *
+ * A handler of domain events runs in the flow that lists it; a handler of
+ * notification events runs in an `EventConsumer`.
  *
  * **Example** (A handler with a follow-up)
  *
  * ```ts
+ * import { DomainEvent, EventHandler } from "@event-flow/core"
+ * import { Schema } from "effect"
+ *
+ * class UserJoined extends DomainEvent.Class<UserJoined>()("UserJoined", { userId: Schema.String }) {}
+ * class GreetingSent extends DomainEvent.Class<GreetingSent>()("GreetingSent", { userId: Schema.String }) {}
+ *
  * const Greet = EventHandler.make("Greet", { on: UserJoined, emits: [GreetingSent] })
  *
  * const GreetLive = Greet.toLayer((event, { collect }) =>
@@ -122,60 +175,34 @@ export interface EventHandler<
  */
 export const make = <
   const Name extends string,
-  const On extends Event.AnyClass,
+  const On extends Event.AnyClass | readonly [Event.AnyClass, ...ReadonlyArray<Event.AnyClass>],
   Error extends Schema.Top = Schema.Never,
-  const Emits extends ReadonlyArray<Event.AnyClass> = readonly []
+  const Emits extends ReadonlyArray<Event.AnyClass> = readonly [],
+  const Sends extends ReadonlyArray<Command.Target> = readonly []
 >(name: Name, options: {
-  /** The event that it handles: this class, not a subclass of it (F15). */
+  /** The event that it handles, or several: these classes, not their subclasses (F15). */
   readonly on: On
   /** The follow-up events that it may collect. Default: none. */
   readonly emits?: Emits | undefined
+  /**
+   * The commands that it may send: their classes, or the tags of those that are
+   * defined later. The flow gives them to the handler. Default: none.
+   */
+  readonly sends?: Sends | undefined
   /** Schema of its errors. Default: `Schema.Never`, it cannot fail. */
   readonly error?: Error | undefined
-}): EventHandler<Name, On, Error, Emits> => {
-  const definition: Any = {
-    [TypeId]: TypeId,
+}): EventHandler<Name, EventClass<On>, Error, Emits, Sends> =>
+  makeHandler({
+    [Models.HandlerTypeId]: Models.HandlerTypeId,
     name,
-    on: options.on,
+    on: isList(options.on) ? options.on : [options.on],
     emits: options.emits ?? [],
-    errorSchema: options.error ?? Schema.Never,
-    key: Context.Service<never, Bound>(`@event-flow/core/EventHandler/${name}`)
-  }
-  return Object.assign(definition, {
-    of: (handler: unknown) => handler,
-    toLayer: (build: Bound["run"] | Effect.Effect<Bound["run"]>) =>
-      Layer.effectContext(
-        Effect.contextWith((context: Context.Context<never>) =>
-          Effect.map(
-            Effect.isEffect(build) ? build : Effect.succeed(build),
-            (run) => Context.make(definition.key, { definition, run, context: new CapturedContext(context) })
-          )
-        )
-      )
+    sends: options.sends ?? [],
+    errorSchema: options.error ?? Schema.Never
     // The generic signature promises what the definition's schemas say
-  }) as unknown as EventHandler<Name, On, Error, Emits>
-}
+  }) as unknown as EventHandler<Name, EventClass<On>, Error, Emits, Sends>
 
-/**
- * The services of a list of handler definitions.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type Services<Handlers extends ReadonlyArray<Any>> = Handlers[number] extends infer H
-  ? H extends Any ? Handler<H["name"]> : never
-  : never
+// --- internal ---
 
-/**
- * A handler as its layer provides it.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Bound {
-  readonly definition: Any
-  readonly run: (event: Event.Any, collector: Collector) => Effect.Effect<void, unknown>
-  readonly context: CapturedContext
-}
+const isList = (on: Event.AnyClass | ReadonlyArray<Event.AnyClass>): on is ReadonlyArray<Event.AnyClass> =>
+  Array.isArray(on)

@@ -1,5 +1,5 @@
 /**
- * Which handlers an event has, in which order: a plain table, built once.
+ * Which handlers the domain events of a flow have, in which order.
  *
  * @stability unstable
  * @since 0.1.0
@@ -10,9 +10,12 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Event from "./Event.ts"
 import type * as EventHandler from "./EventHandler.ts"
+import { isDomainClass } from "./internal/definition/kinds.ts"
+import { makeTable } from "./internal/dispatch/handlerTable.ts"
+import { tables } from "./internal/dispatch/ways.ts"
 
 /**
- * Two definitions that cannot stand in one map (F14).
+ * Two definitions that cannot stand beside each other (F14).
  *
  * @stability unstable
  * @category errors
@@ -22,8 +25,8 @@ export class DuplicateDefinition
   extends Schema.TaggedError<DuplicateDefinition>("@event-flow/core/EventMap/DuplicateDefinition")(
     "DuplicateDefinition",
     {
-      kind: Schema.Literals(["handler", "event"]),
-      /** The name of the handlers, or the tag of the events. */
+      kind: Schema.Literals(["flow", "command", "handler", "event"]),
+      /** The tag of the commands or events, or the name of the handlers or flows. */
       name: Schema.String,
       /** The two definitions, described. */
       first: Schema.String,
@@ -32,9 +35,13 @@ export class DuplicateDefinition
   )
 {
   override get message(): string {
-    return this.kind === "handler"
-      ? `Two event handlers are named "${this.name}": ${this.first}, and ${this.second}. Rename one`
-      : `Two event classes have the tag "${this.name}": ${this.first}, and ${this.second}. Rename one`
+    const what = {
+      flow: "flows are named",
+      command: "commands have the tag",
+      handler: "event handlers are named",
+      event: "event classes have the tag"
+    }
+    return `Two ${what[this.kind]} "${this.name}": ${this.first}, and ${this.second}. Rename one`
   }
 }
 
@@ -47,11 +54,11 @@ export class DuplicateDefinition
  */
 export interface Entry {
   readonly event: Event.AnyClass
-  readonly handlers: ReadonlyArray<EventHandler.Bound>
+  readonly handlers: ReadonlyArray<EventHandler.Any>
 }
 
 /**
- * The table from an event's tag to its handlers.
+ * The table from the tag of an event to its handlers. A flow has one of its own.
  *
  * @stability unstable
  * @category services
@@ -62,81 +69,45 @@ export class EventMap extends Context.Service<EventMap, {
 }>()("@event-flow/core/EventMap") {}
 
 /**
- * Looks up the handlers of an event by its exact class: a subclass is another
- * event (F15).
+ * The implementations that these handlers of domain events need. Handlers of
+ * notification events run in a consumer, which asks for theirs.
  *
  * @stability unstable
- * @category getters
+ * @category utility types
  * @since 0.1.0
  */
-export const find = (map: EventMap["Service"], event: Event.Any): Entry | undefined => {
-  const entry = map.entries.get(event._tag)
-  return entry !== undefined && entry.event === (event.constructor as unknown) ? entry : undefined
-}
+export type Implementations<H extends EventHandler.Any> = H extends EventHandler.Any
+  ? "Domain" extends H["on"][number][typeof Event.TypeId] ? EventHandler.EventHandlerImplementation<H["name"]> : never
+  : never
 
 /**
- * A map of the listed handlers; requires exactly their services.
+ * The map of the domain events that these handlers handle; requires exactly
+ * their implementations.
  *
  * @stability unstable
  * @category layers
  * @since 0.1.0
  */
-export const layer = <const Handlers extends ReadonlyArray<EventHandler.Any>>(
-  ...handlers: Handlers
-): Layer.Layer<EventMap, DuplicateDefinition, EventHandler.Services<Handlers>> =>
+export const layer = <H extends EventHandler.Any>(
+  handlers: ReadonlyArray<H>
+): Layer.Layer<EventMap, DuplicateDefinition, Implementations<H>> =>
   Layer.effect(
     EventMap,
-    Effect.contextWith((context: Context.Context<EventHandler.Services<Handlers>>) => build(handlers, context))
+    Effect.contextWith((context: Context.Context<never>) =>
+      Effect.map(
+        Effect.mapError(makeTable(handlers, context, isDomainClass), (duplicate) => new DuplicateDefinition(duplicate)),
+        (table) => {
+          const map = EventMap.of({
+            entries: new Map(
+              Array.from(table.entries, ({ event, handlers }): [string, Entry] => [
+                event.tag,
+                { event, handlers: handlers.map(({ definition }) => definition) }
+              ])
+            )
+          })
+          tables.set(map, table)
+          return map
+        }
+      )
+    )
   )
-
-// --- internal ---
-
-const describeHandler = (handler: EventHandler.Any): string => `the one on "${handler.on.tag}"`
-
-const describeEvent = (handler: EventHandler.Any): string => {
-  const fields = Object.keys(handler.on.fields).filter((name) => name !== "_tag")
-  return `the one with fields {${fields.join(", ")}} handled by "${handler.name}"`
-}
-
-const build = (
-  handlers: ReadonlyArray<EventHandler.Any>,
-  context: Context.Context<never>
-): Effect.Effect<EventMap["Service"], DuplicateDefinition> => {
-  const byName = new Map<string, EventHandler.Any>()
-  const byTag = new Map<string, { readonly first: EventHandler.Any; readonly bound: Array<EventHandler.Bound> }>()
-  for (const handler of handlers) {
-    // The layer's type requires the service of every listed handler
-    const bound = Context.getUnsafe(context, handler.key)
-    const namesake = byName.get(handler.name) ?? (bound.definition === handler ? undefined : bound.definition)
-    if (namesake !== undefined) {
-      return Effect.fail(
-        new DuplicateDefinition({
-          kind: "handler",
-          name: handler.name,
-          first: describeHandler(namesake),
-          second: describeHandler(handler)
-        })
-      )
-    }
-    byName.set(handler.name, handler)
-    const tag = handler.on.tag
-    const entry = byTag.get(tag)
-    if (entry === undefined) {
-      byTag.set(tag, { first: handler, bound: [bound] })
-    } else if (entry.first.on === handler.on) {
-      entry.bound.push(bound)
-    } else {
-      return Effect.fail(
-        new DuplicateDefinition({
-          kind: "event",
-          name: tag,
-          first: describeEvent(entry.first),
-          second: describeEvent(handler)
-        })
-      )
-    }
-  }
-  const entries = new Map<string, Entry>()
-  for (const [tag, { bound, first }] of byTag) entries.set(tag, { event: first.on, handlers: bound })
-  return Effect.succeed({ entries })
-}

@@ -16,9 +16,16 @@
  * **Example** (A test of the wiring)
  *
  * ```ts
- * const graph = FlowGraph.make({ commands: [JoinMeeting], handlers: [Greet, Welcome] })
+ * import { Command, DomainEvent, EventFlow, EventHandler, FlowGraph } from "@event-flow/core"
+ * import { strictEqual } from "node:assert"
  *
- * assert.isTrue(FlowGraph.check(graph).isSound, String(FlowGraph.check(graph)))
+ * class Joined extends DomainEvent.Class<Joined>()("Joined", {}) {}
+ * class Join extends Command.Class<Join>()("Join", { emits: [Joined] }) {}
+ * const Greet = EventHandler.make("Greet", { on: Joined })
+ * class Meetings extends EventFlow.make("Meetings", { commands: [Join], handlers: [Greet] }) {}
+ *
+ * const report = FlowGraph.check(FlowGraph.make(Meetings))
+ * strictEqual(report.isSound, true, String(report))
  * ```
  *
  * @stability unstable
@@ -28,11 +35,11 @@ import type * as Command from "./Command.ts"
 import type * as DomainEvent from "./DomainEvent.ts"
 import type * as Event from "./Event.ts"
 import type * as EventHandler from "./EventHandler.ts"
-import { eventsOf, isNotification, sendsOf } from "./internal/declared.ts"
-import * as Digraph from "./internal/digraph.ts"
-import { kindOf } from "./internal/kind.ts"
-import * as Mermaid from "./internal/mermaid.ts"
-import * as TextReport from "./internal/report.ts"
+import { isNotification, sendsOf } from "./internal/graph/declared.ts"
+import * as Digraph from "./internal/graph/digraph.ts"
+import { kindOf } from "./internal/graph/kind.ts"
+import * as Mermaid from "./internal/graph/mermaid.ts"
+import * as TextReport from "./internal/graph/report.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 
 const TypeId = "~@event-flow/core/FlowGraph"
@@ -132,18 +139,28 @@ export interface FlowGraph {
 }
 
 /**
- * The graph of these commands, queries and event handlers, with the events that
- * they name and the commands whose classes they name in `sends`. Each definition
- * is a node of its own, also where two have one name.
+ * What a graph is made of: a flow, or lists of definitions, such as the handlers
+ * of a consumer that are in no flow.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Part {
+  readonly commands?: ReadonlyArray<Command.AnyClass> | undefined
+  readonly handlers?: ReadonlyArray<EventHandler.Any> | undefined
+}
+
+/**
+ * The graph of these flows: their commands, queries and event handlers, the
+ * events that these name and the commands that they send. Each definition is a
+ * node of its own, also where two have one name.
  *
  * @stability unstable
  * @category constructors
  * @since 0.1.0
  */
-export const make = (options: {
-  readonly commands?: ReadonlyArray<Command.AnyClass> | undefined
-  readonly handlers?: ReadonlyArray<EventHandler.Any> | undefined
-}): FlowGraph => {
+export const make = (...flows: ReadonlyArray<Part>): FlowGraph => {
   const nodes = new Map<Node["definition"], Node>()
   const edges = new Map<Node, Map<Node, Edge>>()
   const connect = (kind: Edge["kind"], from: Node, to: Node): void => {
@@ -171,10 +188,10 @@ export const make = (options: {
     }
   }
 
-  for (const definition of options.commands ?? []) command(definition)
-  for (const definition of options.handlers ?? []) {
+  for (const definition of flows.flatMap((flow) => flow.commands ?? [])) command(definition)
+  for (const definition of flows.flatMap((flow) => flow.handlers ?? [])) {
     if (nodes.has(definition)) continue
-    const on = eventsOf(definition).map(event)
+    const on = definition.on.map(event)
     const handler = add({ _tag: "Handler", name: definition.name, definition })
     for (const node of on) connect(node._tag === "NotificationEvent" ? "ConsumedBy" : "HandledBy", node, handler)
     followUps(handler)

@@ -4,9 +4,13 @@
  * @stability unstable
  * @since 0.1.0
  */
+import type * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import type * as Event from "./Event.ts"
+import { addObserver } from "./internal/dispatch/observerKeys.ts"
 import type { Message } from "./Message.ts"
 
 /**
@@ -23,6 +27,13 @@ import type { Message } from "./Message.ts"
  * @since 0.1.0
  */
 export interface FlowObserver {
+  /**
+   * Asked once for each command that starts a flow and for each delivery: false,
+   * and nothing of it is reported to this observer, and it takes the quick way
+   * when no other one wants it. What a flow leads to in this process, such as
+   * nested commands, follows the answer.
+   */
+  readonly isSampled: (work: Work) => boolean
   /** The dispatch of a command starts, outside of its middleware; `parent`: the run in which it was sent. */
   readonly commandStarted: (run: object, command: { readonly _tag: string }, parent: object | undefined) => void
   /** The handler of a command has ended: once, never (middleware refused), or often (middleware retries). */
@@ -38,8 +49,16 @@ export interface FlowObserver {
    * has succeeded; for a streaming command, what it collected for one element.
    */
   readonly collected: (run: object, events: ReadonlyArray<Event.Any>) => void
-  /** Notification events go to the broker as these messages. */
-  readonly published: (events: ReadonlyArray<Event.Any>, messages: ReadonlyArray<Message>) => void
+  /**
+   * Messages go to the broker: notification events, each as one of them. A
+   * message that a consumer puts aside, as a dead letter or for a retry, has no
+   * event here: `delivery` is the run that it comes from.
+   */
+  readonly published: (
+    events: ReadonlyArray<Event.Any>,
+    messages: ReadonlyArray<Message>,
+    delivery: object | undefined
+  ) => void
   /** The broker has answered. */
   readonly publishEnded: (messages: ReadonlyArray<Message>, exit: Exit.Exit<unknown, unknown>) => void
   /** A consumer takes up a delivery. */
@@ -47,7 +66,7 @@ export interface FlowObserver {
   /** An attempt at handling a delivery starts: the message was decoded to this event. */
   readonly deliveryDecoded: (run: object, event: Event.Any) => void
   /** A consumer is done with a delivery, before it acknowledges or returns it. */
-  readonly deliveryEnded: (run: object, outcome: DeliveryOutcome) => void
+  readonly deliveryEnded: (run: object, outcome: DeliveryOutcome, info: DeliveryInfo) => void
 }
 
 /**
@@ -62,17 +81,77 @@ export interface FlowObserver {
 export type DeliveryOutcome = "handled" | "duplicate" | "skipped" | "postponed" | "dead_lettered" | "returned"
 
 /**
- * The observer of the flows built below it; read when layers are built.
- * Default: none, and then nothing is spent on it.
+ * How a delivery came to its outcome.
  *
  * @stability unstable
- * @category references
+ * @category models
  * @since 0.1.0
  */
-export const Current: Context.Reference<FlowObserver | undefined> = Context.Reference<FlowObserver | undefined>(
-  "@event-flow/core/FlowObserver/Current",
-  { defaultValue: () => undefined }
-)
+export interface DeliveryInfo {
+  /** How often the consumer tried to handle the message, in this delivery. */
+  readonly attempts: number
+  /**
+   * Why the message was not handled: the last failure of an attempt, else what
+   * ended the attempt, such as an interruption. Undefined: it was handled.
+   */
+  readonly cause: Cause.Cause<unknown> | undefined
+  /** What the policy decided about the last failure; undefined: it was not asked, or gave no answer. */
+  readonly decision: "Retry" | "Postpone" | "DeadLetter" | "Skip" | "Ignore" | "Stop" | undefined
+  /** Where the message was published to as a dead letter or for a retry, or could not be published to. */
+  readonly topic: string | undefined
+  /** When a postponed message is due, in milliseconds since 1970. */
+  readonly due: number | undefined
+}
+
+/**
+ * What an observer is asked about: a command that starts a flow in this program,
+ * or a delivery.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Work =
+  | { readonly _tag: "Command"; readonly command: { readonly _tag: string } }
+  | { readonly _tag: "Delivery"; readonly message: Message; readonly group: string }
+
+/**
+ * Adds an observer to those of the flows and consumers that are built below it
+ * (`Layer.provide`). Observers add up, in whatever order layers are joined (F21).
+ *
+ * **Example** (Which handlers fail)
+ *
+ * ```ts
+ * import { Command, DomainEvent, EventFlow, EventHandler, FlowObserver } from "@event-flow/core"
+ * import { Effect, Exit, Layer } from "effect"
+ *
+ * class Paid extends DomainEvent.Class<Paid>()("Paid", {}) {}
+ * class Pay extends Command.Class<Pay>()("Pay", { emits: [Paid] }) {}
+ * const Ship = EventHandler.make("Ship", { on: Paid })
+ * class Shop extends EventFlow.make("Shop", { commands: [Pay], handlers: [Ship] }) {}
+ *
+ * const failures = new Map<string, number>()
+ * const names = new WeakMap<object, string>()
+ * const CountFailures = FlowObserver.layer(FlowObserver.make({
+ *   handlerStarted: (run, handler) => names.set(run, handler),
+ *   handlerEnded: (run, exit) => {
+ *     const handler = names.get(run) ?? "unknown"
+ *     if (Exit.isFailure(exit)) failures.set(handler, (failures.get(handler) ?? 0) + 1)
+ *   }
+ * }))
+ *
+ * const ShopLive = Shop.layer().pipe(
+ *   Layer.provide([Pay.toLayer((_, { collect }) => collect(new Paid())), Ship.toLayer(() => Effect.void)]),
+ *   Layer.provide(CountFailures)
+ * )
+ * ```
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (observer: FlowObserver): Layer.Layer<never> =>
+  Layer.effectContext(Effect.sync(() => addObserver(Context.empty(), observer)))
 
 /**
  * The run inside which code runs: the parent of a command that is sent there.
@@ -100,6 +179,7 @@ export const make = (calls: Partial<FlowObserver>): FlowObserver => ({ ...ignore
 const ignore = () => {}
 
 const ignoreAll: FlowObserver = {
+  isSampled: () => true,
   commandStarted: ignore,
   commandHandled: ignore,
   commandEnded: ignore,

@@ -5,7 +5,7 @@
  * @stability unstable
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
@@ -13,12 +13,11 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Broker from "./Broker.ts"
-import * as Correlation from "./Correlation.ts"
-import { jsonIdentityFields } from "./internal/fastPath.ts"
-import { jsonPick } from "./internal/jsonFields.ts"
-import { withShortcut } from "./internal/shortcut.ts"
-import * as Traceparent from "./internal/traceparent.ts"
-import { attribute, type Message, quickText } from "./Message.ts"
+import type * as Correlation from "./Correlation.ts"
+import * as ClassCodec from "./internal/definition/classCodec.ts"
+import { describeId, describeType } from "./internal/describe.ts"
+import { FiberMessageContext } from "./internal/dispatch/messageContext.ts"
+import { attribute, type HeaderValue, type Message } from "./Message.ts"
 import * as NotificationEvent from "./NotificationEvent.ts"
 
 /**
@@ -41,7 +40,9 @@ export class DecodeError extends Schema.TaggedError<DecodeError>("@event-flow/co
      * - `"InvalidBody"`: the body is not the JSON that the event's schema describes.
      */
     reason: Schema.Literals(["NoType", "UnknownType", "UnknownVersion", "InvalidBody"]),
-    detail: Schema.String
+    detail: Schema.String,
+    /** The defect of a schema or an upcast that died. */
+    cause: Schema.optionalKey(Schema.Defect())
   }
 ) {
   override get message(): string {
@@ -59,20 +60,29 @@ export class DecodeError extends Schema.TaggedError<DecodeError>("@event-flow/co
  */
 export interface MessageContext {
   readonly correlation: Correlation.Correlation | undefined
-  /** W3C Trace Context of the span that publishes. */
+  /** W3C Trace Context of the span that publishes, or of the consumed message where no tracer runs; always valid. */
   readonly traceparent: string | undefined
+  /** The trace state of the consumed message, where `traceparent` is of the same trace. */
+  readonly tracestate: string | undefined
+  /** The `baggage` header of the consumed message (W3C Baggage). */
+  readonly baggage: HeaderValue | undefined
   /** Read when the message is encoded: the time of the event. */
   readonly clock: Clock.Clock
 }
 
 /**
- * Encodes and decodes.
+ * Encodes events and decodes messages.
+ *
+ * **Details**
+ *
+ * An `Exit` is an Effect that is done at once. Publishing and consuming are
+ * quicker with a codec that answers with one wherever it can.
  *
  * @stability unstable
- * @category services
+ * @category models
  * @since 0.1.0
  */
-export class MessageCodec extends Context.Service<MessageCodec, {
+export interface MessageCodec {
   readonly encode: (
     event: NotificationEvent.Any,
     context: MessageContext
@@ -82,30 +92,81 @@ export class MessageCodec extends Context.Service<MessageCodec, {
     message: Message,
     known: ReadonlyMap<string, NotificationEvent.AnyClass>
   ) => Effect.Effect<NotificationEvent.Any, DecodeError>
-}>()("@event-flow/core/MessageCodec") {}
+}
 
 /**
- * How our own consumer has our own codec decode: at once, and without an
- * Effect. Undefined: ask `decode`, which says what is wrong, if anything is.
+ * The codec of the flows, consumers and test brokers built below it; read when
+ * their layers are built. Default: `cloudEvents()`.
+ *
+ * **Example** (A codec that changes what another one writes)
+ *
+ * ```ts
+ * import { Command, EventFlow, Message, MessageCodec, MemoryBroker, NotificationEvent } from "@event-flow/core"
+ * import { Effect, Layer } from "effect"
+ *
+ * class Sold extends NotificationEvent.Class<Sold>()("Sold", {}, { topic: "sales" }) {}
+ * class Sell extends Command.Class<Sell>()("Sell", { emits: [Sold] }) {}
+ * class Shop extends EventFlow.make("Shop", { commands: [Sell] }) {}
+ *
+ * // Adds a prefix to every topic
+ * const Prefixed = Layer.effect(
+ *   MessageCodec.MessageCodec,
+ *   Effect.map(MessageCodec.MessageCodec, (codec) => ({
+ *     ...codec,
+ *     encode: (event: NotificationEvent.Any, context: MessageCodec.MessageContext) =>
+ *       Effect.map(codec.encode(event, context), (message) =>
+ *         Message.copy(message, { topic: `test.${message.topic}` }))
+ *   }))
+ * )
+ *
+ * const ShopLive = Shop.layer().pipe(
+ *   Layer.provide(Sell.toLayer((_, { collect }) => collect(new Sold()))),
+ *   Layer.provide([Prefixed, MemoryBroker.layer()])
+ * )
+ * ```
+ *
+ * @stability unstable
+ * @category references
+ * @since 0.1.0
+ */
+export const MessageCodec: Context.Reference<MessageCodec> = Context.Reference<MessageCodec>(
+  "@event-flow/core/MessageCodec",
+  { defaultValue: () => cloudEvents() }
+)
+
+/**
+ * Options of the CloudEvents codec.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface DecodesNow {
-  readonly [decodesNow]: (
-    known: ReadonlyMap<string, NotificationEvent.AnyClass>
-  ) => (message: Message) => NotificationEvent.Any | undefined
+export interface CloudEventsOptions {
+  /** The `source` attribute: which program speaks, as a URI reference. Default: `"/event-flow"`. */
+  readonly source?: string | undefined
 }
 
 /**
- * The key of `DecodesNow`.
+ * The codec that writes and reads CloudEvents.
  *
  * @stability unstable
- * @category getters
+ * @category constructors
  * @since 0.1.0
  */
-export const decodesNow: unique symbol = Symbol("@event-flow/core/MessageCodec/decodesNow")
+export const cloudEvents = (options?: CloudEventsOptions): MessageCodec => ({
+  encode: encodeAs(options?.source ?? "/event-flow"),
+  decode: makeDecode()
+})
+
+/**
+ * Sets the CloudEvents codec, to name the source.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerCloudEvents = (options?: CloudEventsOptions): Layer.Layer<never> =>
+  Layer.succeed(MessageCodec)(cloudEvents(options))
 
 /**
  * The `type` attribute of an event class: its tag and version.
@@ -114,57 +175,19 @@ export const decodesNow: unique symbol = Symbol("@event-flow/core/MessageCodec/d
  * @category getters
  * @since 0.1.0
  */
-export const typeOf = (event: NotificationEvent.AnyClass): string => `${event.tag}.v${event.route.version}`
+export const typeOf: (event: NotificationEvent.AnyClass) => string = ClassCodec.typeOf
+
+/**
+ * The message context of a fiber's context: its correlation, its span and its
+ * clock, each looked up when first needed.
+ *
+ * @stability unstable
+ * @category getters
+ * @since 0.1.0
+ */
+export const contextOf = (context: Context.Context<never>): MessageContext => new FiberMessageContext(context)
 
 // --- internal ---
-
-interface ClassCodec {
-  readonly type: string
-  /** The fields of the event and their quoted names, when its JSON form is its fields as they are. */
-  readonly identity: ReadonlyArray<readonly [name: string, quoted: string]> | undefined
-  readonly toJson: (event: NotificationEvent.Any) => Exit.Exit<unknown, Schema.SchemaError>
-  readonly fromJson: (json: unknown) => Effect.Effect<NotificationEvent.Any, Schema.SchemaError>
-  /** The event without a schema pass, or undefined when a value needs one. */
-  readonly fromPlain: (json: unknown) => NotificationEvent.Any | undefined
-  readonly steps: ReadonlyArray<(json: unknown) => Effect.Effect<unknown, Schema.SchemaError>>
-}
-
-// Schemas derived from definitions, which live as long as the program
-const classCodecs = new WeakMap<NotificationEvent.AnyClass, ClassCodec>()
-
-const classCodec = (event: NotificationEvent.AnyClass): ClassCodec => {
-  const cached = classCodecs.get(event)
-  if (cached !== undefined) return cached
-  const schema = Schema.toCodecJson(event as unknown as Schema.Codec<NotificationEvent.Any, unknown>)
-  const decode = Schema.decodeUnknownEffect(schema)
-  const steps = event.route.upcast?.steps ?? []
-  const pick = jsonPick(event.fields)
-  const Event = event as unknown as new(fields: object) => NotificationEvent.Any
-  const codec: ClassCodec = {
-    type: typeOf(event),
-    identity: jsonIdentityFields(event.fields)?.map((name) => [name, `${JSON.stringify(name)}:`]),
-    toJson: Schema.encodeExit(schema),
-    // The tag is in the type attribute and not in the body
-    fromJson: (json) => decode(isRecord(json) ? { ...json, _tag: event.tag } : json),
-    fromPlain: (json) => {
-      const fields = isRecord(json) ? pick?.(json) : undefined
-      return fields === undefined ? undefined : new Event(fields)
-    },
-    steps: steps.map((step, i) => {
-      const decodeStep = Schema.decodeUnknownEffect(Schema.toCodecJson(step.schema))
-      const make = (fields: unknown) =>
-        Effect.suspend(() => (event as unknown as Schema.Codec<unknown>).makeEffect(fields as never))
-      return (json: unknown) =>
-        Effect.flatMap(decodeStep(json), (first) => {
-          let value: unknown = first
-          for (const next of steps.slice(i)) value = next.up(value)
-          return Effect.mapError(make(value), (issue) => new Schema.SchemaError(issue))
-        })
-    })
-  }
-  classCodecs.set(event, codec)
-  return codec
-}
 
 const encoder = new TextEncoder()
 
@@ -177,44 +200,19 @@ const encodeUtf8 = (text: string): Uint8Array =>
     ? encoder.encode(text)
     : scratch.slice(0, encoder.encodeInto(text, scratch).written)
 
-const decoder = new TextDecoder("utf-8", { fatal: true })
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
-
-/** The JSON form without a schema pass, or undefined when a value needs one. */
-const identityJson = (
-  event: NotificationEvent.Any,
-  fields: NonNullable<ClassCodec["identity"]>
-): string | undefined => {
-  const values = event as unknown as Record<string, unknown>
-  let json = ""
-  for (const [name, quoted] of fields) {
-    const value = values[name]
-    if (value === undefined) continue
-    if (typeof value === "number") {
-      if (!Number.isFinite(value)) return undefined
-      json += (json === "" ? "{" : ",") + quoted + value
-    } else {
-      json += (json === "" ? "{" : ",") + quoted + JSON.stringify(value)
-    }
-  }
-  return json === "" ? "{}" : json + "}"
-}
-
 const noHeaders: Message["headers"] = {}
 
 class CloudEvent implements Message {
   readonly topic: string
   readonly key: string | undefined
   readonly body: Uint8Array
-  readonly headers: Message["headers"] = noHeaders
   readonly #source: string
   readonly #type: string
   readonly #time: number
   /** Until the attributes are made: it holds on to all that the publisher's fiber had. */
   #context: MessageContext | undefined
   #attributes: Readonly<Record<string, string>> | undefined = undefined
+  #headers: Message["headers"] = noHeaders
 
   constructor(
     route: NotificationEvent.Route,
@@ -238,7 +236,7 @@ class CloudEvent implements Message {
   // text of a time cost more than the rest of a publish
   get attributes(): Readonly<Record<string, string>> {
     if (this.#attributes !== undefined) return this.#attributes
-    const { correlation, traceparent } = this.#context!
+    const { baggage, correlation, traceparent, tracestate } = this.#context!
     const attributes: Record<string, string> = {
       specversion: "1.0",
       id: SecureRandom.uuidV7Unsafe(),
@@ -254,152 +252,143 @@ class CloudEvent implements Message {
       if (correlation.causationId !== undefined) attributes["causationid"] = correlation.causationId
     }
     if (traceparent !== undefined) attributes["traceparent"] = traceparent
+    if (tracestate !== undefined) attributes["tracestate"] = tracestate
+    if (baggage !== undefined) this.#headers = { baggage }
     this.#context = undefined
     return this.#attributes = attributes
   }
-}
 
-const typePattern = /^(.+)\.v([1-9][0-9]*)$/
-
-const decodeNow: DecodesNow[typeof decodesNow] = (known) => {
-  const codecs = new Map(Array.from(known.values(), (event) => [typeOf(event), classCodec(event)]))
-  return (message) => {
-    const codec = codecs.get(attribute(message, "type") ?? "")
-    if (codec === undefined) return undefined
-    try {
-      return codec.fromPlain(JSON.parse(message[quickText]?.() ?? decoder.decode(message.body)))
-    } catch {
-      // `decode` comes upon it as well, and says so
-      return undefined
-    }
+  get headers(): Message["headers"] {
+    // Both come from the context, which attributes let go of
+    if (this.#attributes === undefined) void this.attributes
+    return this.#headers
   }
 }
 
-const makeService = (source: string): MessageCodec["Service"] => ({
-  encode: (event, context) => {
-    const definition = NotificationEvent.classOf(event)
-    const codec = classCodec(definition)
-    let json = codec.identity === undefined ? undefined : identityJson(event, codec.identity)
-    if (json === undefined) {
-      const encoded = codec.toJson(event)
-      if (Exit.isFailure(encoded)) {
-        return Effect.catch(
-          encoded,
-          (error) => Effect.fail(encodeFailed(definition, codec, error))
-        ) as Effect.Effect<never, Broker.PublishError>
-      }
-      const { _tag: _, ...fields } = encoded.value as Record<string, unknown>
-      json = JSON.stringify(fields)
+const encodeAs = (source: string): MessageCodec["encode"] => (event, context) => {
+  const definition = NotificationEvent.classOf(event)
+  const codec = ClassCodec.classCodec(definition)
+  let json = codec.toText(event)
+  if (json === undefined) {
+    const encoded = codec.toJson(event)
+    if (Exit.isFailure(encoded)) {
+      return Effect.mapError(Exit.failCause(encoded.cause), (error) => encodeFailed(definition, codec.type, error))
     }
-    const route = definition.route
-    const key = route.key?.(event as never)
-    return Effect.succeed(new CloudEvent(route, key, encodeUtf8(json), codec.type, source, context))
-  },
-  decode: (message, known) =>
-    Effect.suspend(() => {
-      const fail = (reason: DecodeError["reason"], detail: string) =>
-        Effect.fail(
-          new DecodeError({
-            topic: message.topic,
-            messageId: message.attributes["id"] ?? "(no id)",
-            messageType: message.attributes["type"] ?? "(no type)",
-            reason,
-            detail
-          })
-        )
-      const type = message.attributes["type"]
-      if (type === undefined) return fail("NoType", "it has no CloudEvents type attribute")
-      const match = typePattern.exec(type)
-      const definition = match === null ? undefined : known.get(match[1]!)
-      if (match === null || definition === undefined) {
-        return fail("UnknownType", `known are ${Array.from(known.values(), typeOf).join(", ")}`)
-      }
-      const codec = classCodec(definition)
-      const version = Number(match[2])
-      const current = definition.route.version
-      const decode = version === current ? codec.fromJson : codec.steps[version - 1]
-      if (decode === undefined || version > current) {
-        return fail(
-          "UnknownVersion",
-          version > current
-            ? `this program knows "${definition.tag}" up to version ${current}: deploy it first`
-            : `"${definition.tag}" declares no upcast from version ${version} to ${current}`
-        )
-      }
-      let json: unknown
-      try {
-        json = JSON.parse(decoder.decode(message.body))
-      } catch (error) {
-        return fail("InvalidBody", error instanceof Error ? error.message : String(error))
-      }
-      const event = version === current ? codec.fromPlain(json) : undefined
-      if (event !== undefined) return Effect.succeed(event)
-      return Effect.catch(
-        decode(json) as Effect.Effect<NotificationEvent.Any, Schema.SchemaError>,
-        (error) => fail("InvalidBody", error.message)
-      )
-    })
-})
-
-const make = (source: string): MessageCodec["Service"] & DecodesNow =>
-  withShortcut(makeService(source), decodesNow, decodeNow)
+    const { _tag: _, ...fields } = encoded.value as Record<string, unknown>
+    json = JSON.stringify(fields)
+  }
+  const route = definition.route
+  const key = route.key?.(event as never)
+  return Exit.succeed(new CloudEvent(route, key, encodeUtf8(json), codec.type, source, context))
+}
 
 const encodeFailed = (
   definition: NotificationEvent.AnyClass,
-  codec: ClassCodec,
+  messageType: string,
   error: Schema.SchemaError
 ): Broker.PublishError =>
   new Broker.PublishError({
     topic: definition.route.topic,
-    messageType: codec.type,
+    messageType,
     reason: new Broker.EncodeFailed({ detail: error.message, cause: error })
   })
 
-// --- layers, below what they are made of ---
+type Known = Parameters<MessageCodec["decode"]>[1]
 
-/**
- * The CloudEvents codec.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerCloudEvents = (options?: {
-  /** The `source` attribute: which program speaks, as a URI reference. Default: `"/event-flow"`. */
-  readonly source?: string | undefined
-}): Layer.Layer<MessageCodec> => Layer.succeed(MessageCodec)(make(options?.source ?? "/event-flow"))
+// Made once for the events of a consumer: `known` does not change
+const codecsByType = new WeakMap<Known, ReadonlyMap<string, ClassCodec.ClassCodec>>()
 
-/**
- * The CloudEvents codec with the default source.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layer: Layer.Layer<MessageCodec> = layerCloudEvents()
+const codecsOf = (known: Known): ReadonlyMap<string, ClassCodec.ClassCodec> => {
+  const cached = codecsByType.get(known)
+  if (cached !== undefined) return cached
+  const codecs = new Map(Array.from(known.values(), (event) => [typeOf(event), ClassCodec.classCodec(event)]))
+  codecsByType.set(known, codecs)
+  return codecs
+}
 
-/**
- * The message context of a fiber's context: its correlation, its span and its
- * clock, each looked up when first needed.
- *
- * @stability unstable
- * @category getters
- * @since 0.1.0
- */
-export const contextOf = (context: Context.Context<never>): MessageContext => new FiberMessageContext(context)
-
-class FiberMessageContext implements MessageContext {
-  readonly #context: Context.Context<never>
-  constructor(context: Context.Context<never>) {
-    this.#context = context
-  }
-  get correlation(): Correlation.Correlation | undefined {
-    return Context.get(this.#context, Correlation.Current)
-  }
-  get traceparent(): string | undefined {
-    return Traceparent.fromContext(this.#context)
-  }
-  get clock(): Clock.Clock {
-    return Context.get(this.#context, Clock.Clock)
+const makeDecode = (): MessageCodec["decode"] => {
+  // Most programs have one consumer, and a look into the map costs 25 ns
+  let last: Known | undefined
+  let codecs: ReadonlyMap<string, ClassCodec.ClassCodec> = new Map()
+  return (message, known) => {
+    if (known !== last) {
+      codecs = codecsOf(known)
+      last = known
+    }
+    const codec = codecs.get(attribute(message, "type") ?? "")
+    return codec === undefined ? decodeOlder(message, known) : decodeCurrent(message, codec)
   }
 }
+
+const decodeCurrent = (message: Message, codec: ClassCodec.ClassCodec): ReturnType<MessageCodec["decode"]> => {
+  let json: unknown
+  try {
+    json = parse(message)
+  } catch (error) {
+    return unparsable(message, error)
+  }
+  try {
+    const event = codec.fromPlain(json)
+    if (event !== undefined) return Exit.succeed(event)
+  } catch (defect) {
+    return Exit.die(defect)
+  }
+  return orInvalidBody(message, codec.fromJson(json))
+}
+
+const typePattern = /^(.+)\.v([1-9][0-9]*)$/
+
+/** Decodes what is of no known type in its current version. */
+const decodeOlder: MessageCodec["decode"] = (message, known) => {
+  const type = attribute(message, "type")
+  if (type === undefined) return decodeFailed(message, "NoType", "it has no CloudEvents type attribute")
+  const match = typePattern.exec(type)
+  const definition = match === null ? undefined : known.get(match[1]!)
+  if (match === null || definition === undefined) {
+    return decodeFailed(message, "UnknownType", `known are ${Array.from(known.values(), typeOf).join(", ")}`)
+  }
+  const version = Number(match[2])
+  const current = definition.route.version
+  const step = ClassCodec.classCodec(definition).steps[version - 1]
+  if (step === undefined) {
+    return decodeFailed(
+      message,
+      "UnknownVersion",
+      version > current
+        ? `this program knows "${definition.tag}" up to version ${current}: deploy it first`
+        : `"${definition.tag}" declares no upcast from version ${version} to ${current}`
+    )
+  }
+  let json: unknown
+  try {
+    json = parse(message)
+  } catch (error) {
+    return unparsable(message, error)
+  }
+  return orInvalidBody(message, step(json))
+}
+
+const decoder = new TextDecoder("utf-8", { fatal: true })
+
+const parse = (message: Message): unknown => JSON.parse(message.readText?.() ?? decoder.decode(message.body))
+
+const unparsable = (message: Message, error: unknown): Exit.Exit<never, DecodeError> =>
+  decodeFailed(message, "InvalidBody", error instanceof Error ? error.message : String(error))
+
+const orInvalidBody = <A>(message: Message, decoding: Effect.Effect<A, Schema.SchemaError>) =>
+  Effect.catch(decoding, (error) => decodeFailed(message, "InvalidBody", error.message))
+
+const decodeFailed = (
+  message: Message,
+  reason: DecodeError["reason"],
+  detail: string
+): Exit.Exit<never, DecodeError> =>
+  Exit.fail(
+    new DecodeError({
+      topic: message.topic,
+      messageId: describeId(message),
+      messageType: describeType(message),
+      reason,
+      detail
+    })
+  )

@@ -17,8 +17,7 @@ import * as Exit from "effect/Exit"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { unhandled } from "effect/Types"
-
-const TypeId = "~@event-flow/core/Middleware"
+import * as Models from "./internal/definition/models.ts"
 
 /**
  * Stands for the handler's result, which middleware passes on without seeing it.
@@ -41,8 +40,10 @@ export interface SuccessValue {
 export interface Info {
   /** The command's tag. */
   readonly tag: string
-  /** The command itself. */
-  readonly command: object
+  /** The command itself, with its fields. */
+  readonly command: { readonly _tag: string; readonly [field: string]: unknown }
+  /** The command's definition, as `Command.AnyClass`. */
+  readonly definition: Models.CommandDefinition
 }
 
 /**
@@ -66,15 +67,7 @@ export interface Middleware<Provides, E, Requires> {
  * @category models
  * @since 0.1.0
  */
-export interface Any {
-  readonly [TypeId]: typeof TypeId
-  /** Schema of the errors that it adds. */
-  readonly error: Schema.Top
-  readonly "~provides": unknown
-  readonly "~requires": unknown
-  /** The service that implements it; never: it carries its own implementation. */
-  readonly "~service": unknown
-}
+export interface Any extends Models.MiddlewareDefinition {}
 
 /**
  * A middleware that is a service: declared here, implemented by a layer.
@@ -87,8 +80,10 @@ export interface ServiceClass<Self, Id extends string, Provides, E extends Schem
   extends Context.Service<Self, Middleware<Provides, E["Type"], Requires>>
 {
   new(_: never): Context.ServiceClass.Shape<Id, Middleware<Provides, E["Type"], Requires>>
-  readonly [TypeId]: typeof TypeId
+  readonly [Models.MiddlewareTypeId]: typeof Models.MiddlewareTypeId
   readonly error: E
+  readonly provides: Models.Keys
+  readonly requires: Models.Keys
   readonly "~provides": Provides
   readonly "~requires": Requires
   readonly "~service": Self
@@ -142,57 +137,118 @@ export type Services<M extends ReadonlyArray<Any>> = M[number]["~service"]
 export type Errors<M extends ReadonlyArray<Any>> = M[number]["error"]["Type"]
 
 /**
+ * What a middleware declares.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options<Provides extends Models.Keys, E extends Schema.Top, Requires extends Models.Keys> {
+  /** The services that it provides to what it wraps. Default: none. */
+  readonly provides?: Provides | undefined
+  /**
+   * The services that it asks for when it runs: what a middleware further out
+   * provides or the command `requires` comes from there, the others from the
+   * layer of the command's implementation. Default: none.
+   */
+  readonly requires?: Requires | undefined
+  /** Schema of the errors that it adds. Default: `Schema.Never`, none. */
+  readonly error?: E | undefined
+}
+
+/**
  * Declares a middleware that is a service.
  *
  * **Example** (Who is it?)
  *
  * ```ts
- * class Authenticate extends Middleware.Service<Authenticate, { provides: CurrentUser }>()(
- *   "app/Authenticate",
- *   { error: Denied }
- * ) {}
+ * import { Command, Middleware } from "@event-flow/core"
+ * import { Context, Effect, Layer, Schema } from "effect"
  *
- * const AuthenticateLive = Layer.effect(Authenticate, Effect.gen(function*() {
- *   const sessions = yield* Sessions
- *   return (effect) => Effect.flatMap(sessions.user, (user) => Effect.provideService(effect, CurrentUser, user))
- * }))
+ * class Denied extends Schema.TaggedError<Denied>()("Denied", {}) {}
+ * class CurrentUser extends Context.Service<CurrentUser, { readonly name: string }>()("app/CurrentUser") {}
+ * class Sessions extends Context.Service<Sessions, {
+ *   readonly user: Effect.Effect<{ readonly name: string }, Denied>
+ * }>()("app/Sessions") {}
+ *
+ * class Authenticate extends Middleware.Service<Authenticate>()("app/Authenticate", {
+ *   provides: [CurrentUser],
+ *   error: Denied
+ * }) {}
+ *
+ * const AuthenticateLive = Layer.effect(
+ *   Authenticate,
+ *   Effect.map(Sessions, (sessions) => (effect) => Effect.provideServiceEffect(effect, CurrentUser, sessions.user))
+ * )
+ *
+ * // Sending it may fail with Denied; its handler finds CurrentUser
+ * class WhoAmI extends Command.Class<WhoAmI>()("WhoAmI", { success: Schema.String, middleware: [Authenticate] }) {}
+ * const WhoAmILive = WhoAmI.toLayer(() => Effect.map(CurrentUser, (user) => user.name)).pipe(
+ *   Layer.provide(AuthenticateLive)
+ * )
  * ```
  *
  * @stability unstable
  * @category constructors
  * @since 0.1.0
  */
-export const Service = <
-  Self,
-  Config extends { readonly requires?: unknown; readonly provides?: unknown } = { requires: never; provides: never }
->() =>
-<const Id extends string, E extends Schema.Top = Schema.Never>(
+export const Service = <Self>() =>
+<
+  const Id extends string,
+  const Provides extends Models.Keys = readonly [],
+  E extends Schema.Top = Schema.Never,
+  const Requires extends Models.Keys = readonly []
+>(
   id: Id,
-  options?: { readonly error?: E | undefined } | undefined
-): ServiceClass<
-  Self,
-  Id,
-  "provides" extends keyof Config ? Config["provides"] : never,
-  E,
-  "requires" extends keyof Config ? Config["requires"] : never
-> => {
+  options?: Options<Provides, E, Requires> | undefined
+): ServiceClass<Self, Id, Provides[number]["Identifier"], E, Requires[number]["Identifier"]> => {
   const service = Context.Service<Self, unknown>(id)
   // The type-only fields exist in types alone
-  return Object.assign(service, { [TypeId]: TypeId, error: options?.error ?? Schema.Never }) as never
+  return Object.assign(service, {
+    [Models.MiddlewareTypeId]: Models.MiddlewareTypeId,
+    error: options?.error ?? Schema.Never,
+    provides: options?.provides ?? [],
+    requires: options?.requires ?? []
+  }) as never
 }
 
 /**
  * A middleware from a function.
  *
+ * **Example** (A service for what it wraps)
+ *
+ * ```ts
+ * import { Middleware } from "@event-flow/core"
+ * import { Context, Effect } from "effect"
+ *
+ * class RequestId extends Context.Service<RequestId, string>()("app/RequestId") {}
+ *
+ * const requestId = Middleware.make(
+ *   (effect) => Effect.provideServiceEffect(effect, RequestId, Effect.sync(() => crypto.randomUUID())),
+ *   { provides: [RequestId] }
+ * )
+ * ```
+ *
  * @stability unstable
  * @category constructors
  * @since 0.1.0
  */
-export const make = <Provides = never, E extends Schema.Top = Schema.Never, Requires = never>(
-  apply: Middleware<Provides, E["Type"], Requires>,
-  options?: { readonly error?: E | undefined } | undefined
-): Inline<Provides, E, Requires> =>
-  ({ [TypeId]: TypeId, apply, error: options?.error ?? Schema.Never }) as unknown as Inline<Provides, E, Requires>
+export const make = <
+  const Provides extends Models.Keys = readonly [],
+  E extends Schema.Top = Schema.Never,
+  const Requires extends Models.Keys = readonly []
+>(
+  apply: Middleware<Provides[number]["Identifier"], E["Type"], Requires[number]["Identifier"]>,
+  options?: Options<Provides, E, Requires> | undefined
+): Inline<Provides[number]["Identifier"], E, Requires[number]["Identifier"]> =>
+  ({
+    [Models.MiddlewareTypeId]: Models.MiddlewareTypeId,
+    apply,
+    error: options?.error ?? Schema.Never,
+    provides: options?.provides ?? [],
+    requires: options?.requires ?? []
+    // The type-only fields exist in types alone
+  }) as unknown as Inline<Provides[number]["Identifier"], E, Requires[number]["Identifier"]>
 
 /**
  * Retries the whole dispatch, handler and events, on a typed failure; each
@@ -279,40 +335,3 @@ export const logging: Inline<never, typeof Schema.Never, never> = make((effect, 
         }))
   )
 )
-
-/**
- * The implementations of a list, composed into one function, outermost first;
- * undefined for an empty list.
- *
- * @stability unstable
- * @category running
- * @since 0.1.0
- */
-export const compose = (
-  middleware: ReadonlyArray<Any>,
-  context: Context.Context<never>
-): Composed | undefined => {
-  if (middleware.length === 0) return undefined
-  const functions = middleware.map((one) => implementation(one, context))
-  return (effect, info) => functions.reduceRight((inner, apply) => apply(inner, info), effect)
-}
-
-/**
- * A composed list of middleware, whose types the definitions have checked.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export type Composed = (
-  effect: Effect.Effect<unknown, unknown>,
-  info: Info
-) => Effect.Effect<unknown, unknown>
-
-// --- internal ---
-
-// A definition's types promise that the service is in the context of its layer
-const implementation = (middleware: Any, context: Context.Context<never>): Composed =>
-  "apply" in middleware
-    ? middleware.apply as Composed
-    : Context.getUnsafe(context, middleware as unknown as Context.Key<never, Composed>)

@@ -1,13 +1,14 @@
 /**
- * A notification event: news for other programs. It is published to a message
- * broker; in the process that collects it, no handler sees it (F8).
+ * A notification event: an event for other programs. It is published to a
+ * message broker. No handler sees it in the process that collects it, unless a
+ * consumer brings it back (F8).
  *
  * @stability unstable
  * @since 0.1.0
  */
 import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
-import * as EventClass from "./internal/eventClass.ts"
+import * as EventClass from "./internal/definition/eventClass.ts"
 import type { Upcast } from "./Upcast.ts"
 
 /**
@@ -20,18 +21,18 @@ import type { Upcast } from "./Upcast.ts"
 export interface Any extends EventClass.Base<"Notification"> {}
 
 /**
- * Where and how a notification event travels.
+ * The topic, the key and the version of a notification event.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
 export interface Route {
-  /** The topic (Kafka), or what the layer of another broker maps a topic to. */
+  /** The topic. Layers of brokers without topics map it to something else. */
   readonly topic: string
-  /** The version that this program writes; it reads this one and those that `upcast` leads from. */
+  /** The version that this program writes. It reads this version and those that `upcast` starts from. */
   readonly version: number
-  /** Messages of one key keep their order; undefined: no key, no promise of order. */
+  /** Messages of one key keep their order. Undefined: the event has no key, and no order is promised. */
   readonly key: ((event: never) => string | undefined) | undefined
   readonly upcast: Upcast<number, unknown> | undefined
 }
@@ -64,7 +65,7 @@ export interface NotificationEvent<Self, Tag extends string, Fields extends Sche
   readonly tag: Tag
   readonly route: Route
 
-  /** A new notification event with these fields and more, under a tag and a route of its own. */
+  /** Defines a notification event with these fields and more, under its own tag and route. */
   extend<Extended = never>(): <
     const NewTag extends string,
     const More extends WireFields,
@@ -78,13 +79,13 @@ export interface NotificationEvent<Self, Tag extends string, Fields extends Sche
 }
 
 /**
- * The fields of a notification event: what is on the wire must encode and
- * decode from itself alone, so their codecs need no services.
+ * The fields of a notification event. Their codecs need no services: a message
+ * must encode and decode by itself.
  *
  * **Gotchas**
  *
- * Encoding must be synchronous too, which the types cannot tell: one that waits
- * dies when the event is published.
+ * Encoding must be synchronous, which the types cannot check: an encoding that
+ * waits is a defect when the event is published.
  *
  * @stability unstable
  * @category models
@@ -109,13 +110,14 @@ export interface Options<Tag extends string, Fields extends Schema.Struct.Fields
   readonly topic: string
   /**
    * The ordering key: messages of one key are handled in the order in which
-   * they were published. Sees the decoded fields. Default: no key.
+   * they were published. The function is given the decoded fields. Default: no
+   * key.
    */
   // NoInfer: inferring fields from the function would triple what the compiler does for an event
   readonly key?: ((event: NoInfer<EventClass.TaggedFields<Tag, Fields>["Type"]>) => string | undefined) | undefined
-  /** A whole number from 1, raised with each change of the fields. Default: 1. */
+  /** A whole number from 1. Raise it with each change of the fields. Default: 1. */
   readonly version?: Version | undefined
-  /** Typed steps from version 1 to this one; without them only this version can be read. */
+  /** Typed steps from version 1 to this one. Without them only this version can be read. */
   readonly upcast?: Upcast<NoInfer<Version>, Schema.Struct<Fields>["~type.make.in"]> | undefined
 }
 
@@ -125,6 +127,9 @@ export interface Options<Tag extends string, Fields extends Schema.Struct.Fields
  * **Example** (A notification event)
  *
  * ```ts
+ * import { NotificationEvent } from "@event-flow/core"
+ * import { Schema } from "effect"
+ *
  * class MeetingAnnounced extends NotificationEvent.Class<MeetingAnnounced>()("MeetingAnnounced", {
  *   meetingId: Schema.String,
  *   title: Schema.String
@@ -174,7 +179,7 @@ interface ErasedOptions {
 
 const makeClass = (tag: string, fields: Schema.Struct.Fields, options: ErasedOptions): unknown => {
   const version = options.version ?? 1
-  // Definitions are evaluated at import, where no typed error can be given
+  // Definitions are evaluated at import: there is no error channel
   if (!Number.isInteger(version) || version < 1) {
     throw new Error(`NotificationEvent "${tag}": version must be a whole number from 1, not ${version}`)
   }

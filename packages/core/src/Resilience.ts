@@ -1,6 +1,7 @@
 /**
- * Retry, timeout, fallback and circuit breaker for the functions of handlers: each
- * takes a handler and gives a handler, whose type shows which errors are left.
+ * Retry, timeout, fallback and circuit breaker for handler functions, of
+ * commands and of events alike: each takes a handler and gives a handler, whose
+ * type shows which errors are left.
  *
  * **When to use**
  *
@@ -23,16 +24,26 @@
  * **Example** (A fallback behind a breaker)
  *
  * ```ts
+ * import { Command, DomainEvent, Resilience } from "@event-flow/core"
+ * import { Effect, pipe, Schema } from "effect"
+ * import { CircuitBreaker } from "effect/persistence"
+ *
+ * class JoinQueued extends DomainEvent.Class<JoinQueued>()("JoinQueued", { userId: Schema.String }) {}
+ * class JoinMeeting extends Command.Class<JoinMeeting>()("JoinMeeting", {
+ *   payload: { userId: Schema.String },
+ *   success: Schema.Int,
+ *   emits: [JoinQueued]
+ * }) {}
+ *
  * const JoinMeetingLive = JoinMeeting.toLayer(Effect.gen(function*() {
  *   const breaker = yield* CircuitBreaker.CircuitBreaker
- *   const meetings = yield* Meetings
  *   return pipe(
- *     Resilience.handler(JoinMeeting)((command) => meetings.join(command.meetingId)),
+ *     Resilience.handler(JoinMeeting)(() => Effect.succeed(1)), // a call that may take long, or fail
  *     Resilience.timeout("2 seconds"),
  *     Resilience.circuitBreaker(breaker),
  *     Resilience.fallback({
  *       on: ["HandlerTimeout", "CircuitBreakerError"],
- *       to: (command, { collect }) => Effect.as(collect(new JoinQueued({ userId: command.userId })), 0)
+ *       to: ({ userId }, { collect }) => Effect.as(collect(new JoinQueued({ userId })), 0)
  *     })
  *   )
  * }))
@@ -52,7 +63,7 @@ import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { ExcludeTag, ExtractTag, Tags } from "effect/Types"
 import type { Collect } from "./Collect.ts"
-import { attempt } from "./internal/attempt.ts"
+import { attempt } from "./internal/dispatch/attempt.ts"
 
 /**
  * The function of a command handler or of an event handler.
@@ -78,8 +89,8 @@ export interface AnyMessage {
 }
 
 /**
- * What `handler` needs to know of a definition: a command class or an event
- * handler definition.
+ * The part of a definition that `handler` uses. Command classes and event
+ * handler definitions have it.
  *
  * @stability unstable
  * @category models
@@ -92,16 +103,7 @@ export interface Definition<Message, Success, Emits> {
 /**
  * Types a handler function by its definition, but for its errors: those that
  * the definition does not declare have to be taken away by a combinator, or
- * `toLayer` does not compile.
- *
- * **Example** (An error that does not leave the handler)
- *
- * ```ts
- * Resilience.fallback(
- *   Resilience.handler(FindPrice)((query) => prices.lookup(query.sku)), // may fail with PricesDown
- *   { on: ["PricesDown"], to: (query) => cache.lookup(query.sku) }
- * )
- * ```
+ * `toLayer` does not compile. See `fallback` for an example.
  *
  * @stability unstable
  * @category constructors
@@ -117,7 +119,14 @@ export const handler = <Message, Success, Emits>(_definition: Definition<Message
  * **Example** (Three more times)
  *
  * ```ts
- * Resilience.retry(JoinMeeting.of((command) => ...), { schedule: Schedule.recurs(3) })
+ * import { Command, Resilience } from "@event-flow/core"
+ * import { Effect, Schedule } from "effect"
+ *
+ * class Ping extends Command.Class<Ping>()("Ping", {}) {}
+ *
+ * const PingLive = Ping.toLayer(Resilience.retry(Ping.of(() => Effect.void), {
+ *   schedule: Schedule.exponential("50 millis").pipe(Schedule.upTo({ times: 3 }))
+ * }))
  * ```
  *
  * @stability unstable
@@ -171,7 +180,7 @@ export interface RetryOptions<in E, out E2 = never, out R2 = never> {
 }
 
 /**
- * A handler took longer than it may.
+ * A handler took longer than its timeout.
  *
  * @stability unstable
  * @category errors
@@ -235,10 +244,21 @@ export const timeout: {
  * **Example** (A cached price)
  *
  * ```ts
- * Resilience.fallback(Resilience.handler(FindPrice)((query) => prices.lookup(query.sku)), {
+ * import { Query, Resilience } from "@event-flow/core"
+ * import { Effect, Schema } from "effect"
+ *
+ * class PricesDown extends Schema.TaggedError<PricesDown>()("PricesDown", {}) {}
+ * class FindPrice extends Query.Class<FindPrice>()("FindPrice", {
+ *   payload: { sku: Schema.String },
+ *   success: Schema.Int
+ * }) {}
+ *
+ * // The query declares no error, so `toLayer` takes this handler only in a fallback
+ * const lookup = Resilience.handler(FindPrice)(() => Effect.fail(new PricesDown()))
+ * const FindPriceLive = FindPrice.toLayer(Resilience.fallback(lookup, {
  *   on: ["PricesDown"],
- *   to: (query) => cache.lookup(query.sku)
- * })
+ *   to: ({ sku }) => Effect.succeed(sku.length) // from a cache
+ * }))
  * ```
  *
  * @stability unstable
@@ -271,8 +291,8 @@ export const fallback: {
 )
 
 /**
- * Options of `fallback`. `On`: the tags of the errors to fall back from; never:
- * all errors.
+ * Options of `fallback`. `On` is the union of the tags to fall back from;
+ * `never` means all errors.
  *
  * @stability unstable
  * @category models
@@ -310,7 +330,7 @@ export type ErrorTag<E> = unknown extends E ? string : Tags<E>
 export type ErrorsCaught<E, On extends string> = [On] extends [never] ? E : ExtractTag<E, On>
 
 /**
- * The errors of the primary handler that a fallback leaves.
+ * The errors of the primary handler that a fallback does not handle.
  *
  * @stability unstable
  * @category utility types
@@ -335,12 +355,7 @@ export interface CircuitBreakerOptions<in Message, in A, in E, out R = never> {
   readonly key?: string | ((message: Message) => string) | undefined
   /**
    * What an outcome means for the circuit. Default: every failure counts, so
-   * tell the breaker which are none of the dependency's fault:
-   *
-   * ```ts
-   * classify: (exit) =>
-   *   Exit.isFailure(exit) && isMeetingFull(exit.cause) ? CircuitBreaker.ignored : CircuitBreaker.failure()
-   * ```
+   * say which failures are not the fault of the dependency (`CircuitBreaker.ignored`).
    */
   readonly classify?:
     | ((exit: Exit.Exit<A, E>) => CircuitBreaker.Outcome | Effect.Effect<CircuitBreaker.Outcome, never, R>)
@@ -355,7 +370,27 @@ export interface CircuitBreakerOptions<in Message, in A, in E, out R = never> {
  * **Example** (A circuit for each room)
  *
  * ```ts
- * Resilience.circuitBreaker(JoinMeeting.of((command) => ...), breaker, { key: (command) => command.roomId })
+ * import { Command, Resilience } from "@event-flow/core"
+ * import { Cause, Effect, Exit, Schema } from "effect"
+ * import { CircuitBreaker } from "effect/persistence"
+ *
+ * class SoldOut extends Schema.TaggedError<SoldOut>()("SoldOut", {}) {}
+ * class Reserve extends Command.Class<Reserve>()("Reserve", {
+ *   payload: { roomId: Schema.String },
+ *   error: Schema.Union([SoldOut, CircuitBreaker.CircuitBreakerError])
+ * }) {}
+ *
+ * const ReserveLive = Reserve.toLayer(Effect.gen(function*() {
+ *   const breaker = yield* CircuitBreaker.CircuitBreaker
+ *   return Resilience.circuitBreaker(Reserve.of(() => Effect.fail(new SoldOut())), breaker, {
+ *     key: (command) => command.roomId,
+ *     // "Sold out" is an answer: it does not mean that the service is down
+ *     classify: (exit) => {
+ *       if (Exit.isSuccess(exit)) return CircuitBreaker.success
+ *       return Cause.squash(exit.cause) instanceof SoldOut ? CircuitBreaker.ignored : CircuitBreaker.failure()
+ *     }
+ *   })
+ * }))
  * ```
  *
  * @stability unstable

@@ -9,11 +9,42 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import * as Broker from "./Broker.ts"
 import type { Message } from "./Message.ts"
 
 /**
- * A subscription could not be made, or broke and cannot be mended by
- * reconnecting.
+ * Why a subscription failed; take them apart with
+ * `Effect.catchReason("SubscribeError", "UnknownTopic", ...)`.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export type SubscribeReason = typeof SubscribeReason.Type
+
+/**
+ * Schema of the reasons of a `SubscribeError`, which it shares with `PublishError`:
+ *
+ * - `UnknownTopic`: a topic or queue does not exist, or no longer.
+ * - `NotAuthorised`: the broker refused these credentials, or what they may do.
+ * - `Unreachable`: the broker could not be reached within the layer's bound.
+ * - `Closed`: the subscription, or the subscriber's layer, is closing or closed.
+ * - `Rejected`: the broker refused for another reason; see `detail`.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export const SubscribeReason = Schema.Union([
+  Broker.UnknownTopic,
+  Broker.NotAuthorised,
+  Broker.Unreachable,
+  Broker.Closed,
+  Broker.Rejected
+])
+
+/**
+ * A subscription could not be made, or it broke and reconnecting cannot mend it.
  *
  * @stability unstable
  * @category errors
@@ -21,26 +52,32 @@ import type { Message } from "./Message.ts"
  */
 export class SubscribeError extends Schema.TaggedError<SubscribeError>("@event-flow/core/Subscriber/SubscribeError")(
   "SubscribeError",
-  {
-    topics: Schema.Array(Schema.String),
-    group: Schema.String,
-    /**
-     * - `"UnknownTopic"`: a topic or queue does not exist (any more).
-     * - `"NotAuthorised"`: the broker refused these credentials, or what they may do.
-     * - `"Unreachable"`: the broker could not be reached within the layer's bound.
-     * - `"Closed"`: the subscription, or the subscriber's layer, is closing or closed.
-     * - `"Other"`: see `detail`.
-     */
-    reason: Schema.Literals(["UnknownTopic", "NotAuthorised", "Unreachable", "Closed", "Other"]),
-    detail: Schema.String,
-    cause: Schema.optionalKey(Schema.Defect())
-  }
+  { topics: Schema.Array(Schema.String), group: Schema.String, reason: SubscribeReason }
 ) {
+  override readonly cause = this.reason
+
   override get message(): string {
     return `Subscription of group "${this.group}" to ${this.topics.map((topic) => `"${topic}"`).join(", ")} failed: ` +
-      `${this.reason}: ${this.detail}`
+      `${this.reason._tag}: ${this.reason.detail}`
+  }
+
+  /** Whether subscribing again may succeed. */
+  get isRetryable(): boolean {
+    return this.reason.isRetryable
   }
 }
+
+/**
+ * Builds the `SubscribeError` of a subscription.
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const subscribeError = (
+  { group, topics }: Pick<SubscribeOptions, "group" | "topics">,
+  reason: SubscribeReason
+): SubscribeError => new SubscribeError({ topics, group, reason })
 
 /**
  * One message in the hands of a consumer, until it is acknowledged.
@@ -96,6 +133,8 @@ export interface Subscription {
 }
 
 /**
+ * What to subscribe to, as which group, and how much to take at once.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
@@ -106,6 +145,16 @@ export interface SubscribeOptions {
   readonly group: string
   /** How many deliveries may be unacknowledged at once. */
   readonly maxInFlight: number
+  /**
+   * Whether the group lives only as long as its subscriptions: for consumers that
+   * come and go, such as one for each connected client. It starts with the first
+   * message that is published after the subscription. When its last subscription
+   * closes, the broker forgets it, with the messages that it has not acknowledged.
+   * All subscriptions of a group are ephemeral, or none is; else `subscribe` fails.
+   * A broker that has no such groups refuses with a `SubscribeError` (Kafka).
+   * Default: false.
+   */
+  readonly ephemeral?: boolean | undefined
 }
 
 /**

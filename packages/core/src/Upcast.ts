@@ -8,12 +8,17 @@
  * **Example** (Three versions)
  *
  * ```ts
+ * import { NotificationEvent, Upcast } from "@event-flow/core"
+ * import { Schema } from "effect"
+ *
  * const upcast = Upcast.from(Schema.Struct({ id: Schema.String }))
  *   .to(Schema.Struct({ id: Schema.String, title: Schema.String }), (v1) => ({ ...v1, title: "" }))
  *   .toCurrent((v2) => ({ ...v2, seats: 0 }))
  *
  * class Announced extends NotificationEvent.Class<Announced>()("Announced", {
- *   id: Schema.String, title: Schema.String, seats: Schema.Int
+ *   id: Schema.String,
+ *   title: Schema.String,
+ *   seats: Schema.Int
  * }, { topic: "meetings", version: 3, upcast }) {}
  * ```
  *
@@ -23,8 +28,8 @@
 import type * as Schema from "effect/Schema"
 
 /**
- * The schema of one older version: what its fields were. No services: what is
- * on the wire must decode from itself alone.
+ * The schema of one older version. It needs no services: a message must decode
+ * by itself.
  *
  * @stability unstable
  * @category models
@@ -46,7 +51,7 @@ export interface Step {
 }
 
 /**
- * A complete chain from version 1 to `Version`, whose last step gives `Out`.
+ * A complete chain from version 1 to `Version`. Its last step returns `Out`.
  *
  * @stability unstable
  * @category models
@@ -66,9 +71,9 @@ export interface Upcast<out Version extends number, out Out> {
  * @since 0.1.0
  */
 export interface Builder<Versions extends ReadonlyArray<unknown>, Last> {
-  /** The next older version and the step to it. */
+  /** Adds the next version and the step to it. */
   to<S extends VersionSchema>(schema: S, up: (previous: Last) => S["Type"]): Builder<[...Versions, S], S["Type"]>
-  /** The step to the current version: what `up` gives must be what the event's constructor takes. */
+  /** Adds the step to the current version. `up` must return what the event's constructor takes. */
   toCurrent<Out>(up: (previous: Last) => Out): Upcast<[...Versions, unknown]["length"], Out>
 }
 
@@ -83,7 +88,7 @@ export const from = <S extends VersionSchema>(schema: S): Builder<[S], S["Type"]
 
 // --- internal ---
 
-// The compiler checked each step against its neighbours; the list forgets that.
+// The compiler has checked each step against its neighbors. The list does not carry these types
 const makeBuilder = <Versions extends ReadonlyArray<unknown>, Last>(
   steps: ReadonlyArray<Step>,
   schema: VersionSchema

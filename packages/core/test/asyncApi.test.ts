@@ -1,6 +1,15 @@
 import asyncApiSpecs from "@asyncapi/specs"
 import { assert, describe, it } from "@effect/vitest"
-import { AsyncApi, Command, DomainEvent, EventHandler, MessageCodec, NotificationEvent, Upcast } from "@event-flow/core"
+import {
+  AsyncApi,
+  Command,
+  DomainEvent,
+  EventHandler,
+  type FlowGraph,
+  MessageCodec,
+  NotificationEvent,
+  Upcast
+} from "@event-flow/core"
 import { Ajv, type Options, type ValidateFunction } from "ajv"
 import { default as formats } from "ajv-formats"
 import { Effect, Schema } from "effect"
@@ -29,8 +38,10 @@ const references = (value: unknown): ReadonlyArray<string> =>
     )
 
 /** The document, which the official schema takes, whose references all lead somewhere, and which is plain JSON. */
-const make = (options: Omit<Parameters<typeof AsyncApi.make>[0], "info">): AsyncApi.AsyncApi => {
-  const document = AsyncApi.make({ info, ...options })
+const make = (
+  { commands, handlers, ...options }: FlowGraph.Part & Omit<Parameters<typeof AsyncApi.make>[0], "info" | "flows">
+): AsyncApi.AsyncApi => {
+  const document = AsyncApi.make({ info, flows: [{ commands, handlers }], ...options })
   assertValid(isAsyncApi, document)
   for (const pointer of references(document)) assert.isDefined(resolve(document, pointer), pointer)
   assert.deepStrictEqual(JSON.parse(JSON.stringify(document)), document)
@@ -251,7 +262,8 @@ describe("AsyncApi.make", () => {
                   description: "The same for everything that one request has led to"
                 },
                 causationid: { type: "string", description: "What directly led to this message" },
-                traceparent: { type: "string", description: "W3C Trace Context" }
+                traceparent: { type: "string", description: "W3C Trace Context" },
+                tracestate: { type: "string", description: "W3C Trace Context, of the vendors of tracers" }
               },
               required: ["specversion", "id", "type", "source", "time", "datacontenttype"],
               additionalProperties: true
@@ -331,7 +343,7 @@ describe("AsyncApi.make", () => {
         assert.isFalse(payload({ ...body, others: [body["seat"], 1] }))
         assert.isFalse(payload({ ...body, tag: null }), "an exact optional field")
       }
-    }).pipe(Effect.provide(MessageCodec.layer)))
+    }))
 
   it("moves schemas with an identifier to the components, once for all messages", () => {
     const document = make({ commands: [EmitBooked], handlers: [Seats] })

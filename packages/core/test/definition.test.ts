@@ -13,8 +13,8 @@ import {
   Query,
   Upcast
 } from "@event-flow/core"
-import { Effect, Equal, Exit, Layer, Schema } from "effect"
-import { A, B, Boom, Do, flow, Journal, News, RecordingBroker, RecordingLogger } from "./fixtures.ts"
+import { Cause, Effect, Equal, Exit, Layer, Schema } from "effect"
+import { A, alone, B, Boom, Do, flow, Journal, News, RecordingBroker } from "./fixtures.ts"
 
 describe("F14: duplicate definitions", () => {
   const First = EventHandler.make("Same", { on: A })
@@ -22,7 +22,7 @@ describe("F14: duplicate definitions", () => {
 
   it.effect("F14: two handlers of one name, with both named", () =>
     Effect.gen(function*() {
-      const layer = EventMap.layer(First, Second).pipe(Layer.provide([First.toLayer(() => Effect.void)]))
+      const layer = EventMap.layer([First, Second]).pipe(Layer.provide([First.toLayer(() => Effect.void)]))
       const error = yield* Effect.flip(Layer.build(layer))
       assert.deepStrictEqual(
         error,
@@ -41,7 +41,7 @@ describe("F14: duplicate definitions", () => {
 
   it.effect("F14: one of two namesakes, when the layer is that of the other", () =>
     Effect.gen(function*() {
-      const layer = EventMap.layer(First).pipe(Layer.provide(Second.toLayer(() => Effect.void)))
+      const layer = EventMap.layer([First]).pipe(Layer.provide(Second.toLayer(() => Effect.void)))
       const error = yield* Effect.flip(Layer.build(layer))
       assert.strictEqual(error.kind, "handler")
       assert.strictEqual(error.name, "Same")
@@ -50,7 +50,7 @@ describe("F14: duplicate definitions", () => {
 
   it.effect("F14: one handler listed twice", () =>
     Effect.gen(function*() {
-      const layer = EventMap.layer(First, First).pipe(Layer.provide(First.toLayer(() => Effect.void)))
+      const layer = EventMap.layer([First, First]).pipe(Layer.provide(First.toLayer(() => Effect.void)))
       const error = yield* Effect.flip(Layer.build(layer))
       assert.strictEqual(error.name, "Same")
     }))
@@ -60,7 +60,7 @@ describe("F14: duplicate definitions", () => {
       class Other extends DomainEvent.Class<Other>()("A", { other: Schema.String, more: Schema.Int }) {}
       const OnA = EventHandler.make("OnA", { on: A })
       const OnOther = EventHandler.make("OnOther", { on: Other })
-      const layer = EventMap.layer(OnA, OnOther).pipe(
+      const layer = EventMap.layer([OnA, OnOther]).pipe(
         Layer.provide([OnA.toLayer(() => Effect.void), OnOther.toLayer(() => Effect.void)])
       )
       const error = yield* Effect.flip(Layer.build(layer))
@@ -77,16 +77,21 @@ describe("F14: duplicate definitions", () => {
       class Published extends NotificationEvent.Class<Published>()("A", {}, { topic: "a" }) {}
       const OnA = EventHandler.make("OnA", { on: A })
       const OnPublished = EventHandler.make("OnPublished", { on: Published })
-      const layer = EventMap.layer(OnA, OnPublished).pipe(
-        Layer.provide([OnA.toLayer(() => Effect.void), OnPublished.toLayer(() => Effect.void)])
+      const layer = EventFlow.make("Both", { handlers: [OnA, OnPublished] }).layer().pipe(
+        Layer.provide(OnA.toLayer(() => Effect.void))
       )
-      assert.strictEqual((yield* Effect.flip(Layer.build(layer))).kind, "event")
+      const error = yield* Effect.flip(Layer.build(layer))
+      assert.strictEqual(
+        error.message,
+        "Two event classes have the tag \"A\": the one with fields {id} handled by \"OnA\", " +
+          "and the one with fields {} handled by \"OnPublished\". Rename one"
+      )
     }))
 
-  it.effect("F14: EventFlow.layer fails to build just so", () =>
+  it.effect("F14: the layer of a flow fails to build just so", () =>
     Effect.gen(function*() {
-      const layer = EventFlow.layer({ handlers: [First, Second] }).pipe(
-        Layer.provide([First.toLayer(() => Effect.void), Broker.layerNone])
+      const layer = EventFlow.make("Twice", { handlers: [First, Second] }).layer().pipe(
+        Layer.provide(First.toLayer(() => Effect.void))
       )
       assert.strictEqual((yield* Effect.flip(Layer.build(layer)))._tag, "DuplicateDefinition")
     }))
@@ -107,29 +112,34 @@ describe("F14: duplicate definitions", () => {
 describe("F15: events are told apart by their exact class", () => {
   class Bare extends A {}
 
-  it.effect("F15: handlers of an event do not see a bare subclass of it", () =>
-    Effect.gen(function*() {
-      const { entries, note } = new Journal()
-      const logger = new RecordingLogger()
-      const layer = flow({ events: [new Bare({ id: "1" })], on: { A: () => note("A") } })
-      yield* Mediator.send(new Do()).pipe(Effect.provide([layer, logger.layer]))
-      assert.deepStrictEqual(entries, [])
-      assert.strictEqual(logger.entries.length, 1)
-      assert.include(logger.entries[0]!, "\"A\" has no handler")
-    }))
+  for (const concurrency of [1, 3]) {
+    it.effect(`F15: a bare subclass of a handled event is a defect that says so, concurrency ${concurrency}`, () =>
+      Effect.gen(function*() {
+        const { entries, note } = new Journal()
+        const layer = flow({ concurrency, events: [new Bare({ id: "1" })], on: { A: () => note("A") } })
+        const exit = yield* Effect.exit(Mediator.send(new Do()).pipe(Effect.provide(layer)))
+        assert.deepStrictEqual(entries, [])
+        assert.strictEqual(
+          Exit.isFailure(exit) && String(Cause.squash(exit.cause)),
+          "Error: Two event classes have the tag \"A\": the one that handler \"OnA\" handles, " +
+            "and the one of the event that was collected (class Bare). " +
+            "It is a second copy of the module, or a subclass: define it with extend and a tag of its own"
+        )
+      }))
+  }
 
-  it.effect("F15: nor do handlers of a bare subclass see the event", () =>
+  it.effect("F15: a handler of a bare subclass beside its base fails the layer", () =>
     Effect.gen(function*() {
-      const { entries, note } = new Journal()
       const OnBare = EventHandler.make("OnBare", { on: Bare })
-      const layer = EventFlow.layer({ handlers: [OnBare] }).pipe(
-        Layer.provideMerge(
-          Do.toLayer((_, { collectAll }) => Effect.as(collectAll([new A({ id: "base" }), new Bare({ id: "1" })]), ""))
-        ),
-        Layer.provide([OnBare.toLayer(({ id }) => note(id!)), Broker.layerNone])
+      const layer = EventFlow.make("Bare", { commands: [Do], handlers: [OnBare] }).layer().pipe(
+        Layer.provide([Do.toLayer(() => Effect.succeed("")), OnBare.toLayer(() => Effect.void), Broker.layerNone])
       )
-      yield* Mediator.send(new Do()).pipe(Effect.provide([layer, new RecordingLogger().layer]))
-      assert.deepStrictEqual(entries, ["1"])
+      const error = yield* Effect.flip(Layer.build(layer))
+      assert.strictEqual(
+        error.message,
+        "Two event classes have the tag \"A\": the one with fields {id} handled by \"OnBare\", " +
+          "and the one with fields {id} emitted by \"Do\". Rename one"
+      )
     }))
 
   it.effect("F15: an extended event and its base each have their handlers", () =>
@@ -139,14 +149,11 @@ describe("F15: events are told apart by their exact class", () => {
       const OnA = EventHandler.make("OnA", { on: A })
       const OnExtended = EventHandler.make("OnExtended", { on: Extended })
       class Both extends Command.Class<Both>()("Both", { emits: [A, Extended] }) {}
-      const layer = EventFlow.layer({ handlers: [OnA, OnExtended] }).pipe(
-        Layer.provideMerge(
-          Both.toLayer((_, { collectAll }) => collectAll([new Extended({ more: 1 }), new A({})]))
-        ),
+      const layer = EventFlow.make("Both", { commands: [Both], handlers: [OnA, OnExtended] }).layer().pipe(
         Layer.provide([
+          Both.toLayer((_, { collectAll }) => collectAll([new Extended({ more: 1 }), new A({})])),
           OnA.toLayer((event) => note(event._tag)),
-          OnExtended.toLayer((event) => note(`${event._tag} ${event.more}`)),
-          Broker.layerNone
+          OnExtended.toLayer((event) => note(`${event._tag} ${event.more}`))
         ])
       )
       yield* Mediator.send(new Both()).pipe(Effect.provide(layer))
@@ -162,10 +169,10 @@ describe("F15: events are told apart by their exact class", () => {
       }) {}
       const broker = new RecordingBroker()
       class Both extends Command.Class<Both>()("Both", { emits: [News, Extra] }) {}
-      const layer = Layer.provideMerge(
-        flow({ broker: broker.layer }),
+      const layer = alone(
+        Both,
         Both.toLayer((_, { collectAll }) => collectAll([new Extra({ n: 1, more: "x" }), new News({ n: 2 })]))
-      )
+      ).pipe(Layer.provide(broker.layer))
       yield* Mediator.send(new Both()).pipe(Effect.provide(layer))
       assert.deepStrictEqual(
         broker.batches[0]!.map(({ attributes, key, topic }) => [topic, key, attributes["type"]]),
@@ -269,9 +276,8 @@ describe("a command is a Schema class", () => {
         id: "7",
         on: new Date(0).toISOString()
       })
-      const layer = Layer.provideMerge(
-        flow({}),
-        Rename.toLayer(({ id, on }) => Effect.succeed(Number(id) + on.getTime()))
+      const layer = alone(Rename, Rename.toLayer(({ id, on }) => Effect.succeed(Number(id) + on.getTime()))).pipe(
+        Layer.provide(Broker.layerNone)
       )
       assert.strictEqual(yield* Mediator.send(command).pipe(Effect.provide(layer)), 7)
     }))
@@ -279,14 +285,14 @@ describe("a command is a Schema class", () => {
   it("its definition is data", () => {
     assert.strictEqual(Rename.tag, "Rename")
     assert.strictEqual(Rename.kind, "Command")
-    assert.isFalse(Rename.stream)
+    assert.strictEqual(Rename.mode, "single")
     assert.deepStrictEqual(Rename.emits, [A, News])
     assert.strictEqual(Rename.errorSchema, Boom)
     assert.strictEqual(Rename.successSchema, Schema.Int)
     assert.deepStrictEqual(Object.keys(Rename.payload), ["id", "on"])
     class Ask extends Query.Class<Ask>()("Ask", { success: Schema.Int, stream: true }) {}
     assert.strictEqual(Ask.kind, "Query")
-    assert.isTrue(Ask.stream)
+    assert.strictEqual(Ask.mode, "stream")
     assert.deepStrictEqual(Ask.emits, [])
   })
 
@@ -297,8 +303,8 @@ describe("a command is a Schema class", () => {
         success: Schema.Int,
         error: Boom
       }) {}
-      const layer = Layer.provideMerge(
-        flow({}),
+      const layer = alone(
+        Ask,
         Ask.toLayer(({ n }) => n > 0 ? Effect.succeed(n * 2) : Effect.fail(new Boom({ id: "negative" })))
       )
       assert.strictEqual(yield* Mediator.send(new Ask({ n: 2 })).pipe(Effect.provide(layer)), 4)

@@ -7,16 +7,18 @@ import {
   type Collect,
   Command,
   DomainEvent,
+  EventEmitter,
   EventFlow,
   EventHandler,
-  type EventProcessor,
+  EventMap,
+  EventProcessor,
   type Message,
-  MessageCodec,
   NotificationEvent
 } from "@event-flow/core"
 import type { Duration, LogLevel } from "effect"
 import { Clock, Effect, Exit, Fiber, Layer, Logger, References, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
+import { operationsOf } from "./fixtures/opBudget.ts"
 
 export class Boom extends Schema.TaggedError<Boom>()("Boom", { id: Schema.String }) {
   override get message(): string {
@@ -33,6 +35,9 @@ export class News extends NotificationEvent.Class<News>()("News", { n: Schema.In
   topic: "news",
   key: (event) => String(event.n)
 }) {}
+
+/** Sequential, in parallel, and without a bound. */
+export const parallel = [1, 3, "unbounded"] as const
 
 const emits = [A, B, C, D, News] as const
 export type AnyEvent = InstanceType<typeof emits[number]>
@@ -52,9 +57,9 @@ export type Handle<Event> = (event: Event, context: Collect.Collect<AnyEvent>) =
 
 export interface FlowOptions extends EventProcessor.Options {
   /** The events that the command collects. */
-  readonly events?: ReadonlyArray<AnyEvent>
+  readonly events?: ReadonlyArray<AnyEvent> | undefined
   /** What the command does; default: collects `events` and answers "done". */
-  readonly command?: (command: Do, context: Collect.Collect<AnyEvent>) => Effect.Effect<string, Boom>
+  readonly command?: ((command: Do, context: Collect.Collect<AnyEvent>) => Effect.Effect<string, Boom>) | undefined
   /** What the handlers do; default: nothing. */
   readonly on?: {
     readonly A?: Handle<A>
@@ -62,31 +67,63 @@ export interface FlowOptions extends EventProcessor.Options {
     readonly B?: Handle<B>
     readonly C?: Handle<C>
     readonly D?: Handle<D>
-  }
+  } | undefined
   /** Default: `Broker.layerNone`. */
   readonly broker?: Layer.Layer<Broker.Broker>
-  /** Default: `MessageCodec.layer`. */
-  readonly codec?: Layer.Layer<MessageCodec.MessageCodec>
+  /** Sets a `MessageCodec`; default: none. */
+  readonly codec?: Layer.Layer<never>
   readonly drainTimeout?: Duration.Input
 }
 
 const ignore = () => Effect.void
 
+export class TestFlow extends EventFlow.make("TestFlow", { commands: [Do], handlers }) {}
+
+/** What the members of `TestFlow` do. */
+export const implementations = ({ command, events, on }: Pick<FlowOptions, "command" | "events" | "on">) =>
+  Layer.mergeAll(
+    Do.toLayer(command ?? ((_, { collectAll }) => Effect.as(collectAll(events ?? []), "done"))),
+    OnA.toLayer(on?.A ?? ignore),
+    OnA2.toLayer(on?.A2 ?? ignore),
+    OnB.toLayer(on?.B ?? ignore),
+    OnC.toLayer(on?.C ?? ignore),
+    OnD.toLayer(on?.D ?? ignore)
+  )
+
 /** A flow of all handlers and the command `Do`. */
 export const flow = ({ broker, codec, command, events, on, ...options }: FlowOptions) =>
-  EventFlow.layerWithCodec({ ...options, handlers }).pipe(
-    Layer.provideMerge(
-      Do.toLayer(command ?? ((_, { collectAll }) => Effect.as(collectAll(events ?? []), "done")))
-    ),
-    Layer.provide([
-      OnA.toLayer(on?.A ?? ignore),
-      OnA2.toLayer(on?.A2 ?? ignore),
-      OnB.toLayer(on?.B ?? ignore),
-      OnC.toLayer(on?.C ?? ignore),
-      OnD.toLayer(on?.D ?? ignore)
-    ]),
-    Layer.provide([broker ?? Broker.layerNone, codec ?? MessageCodec.layer])
+  TestFlow.layer(options).pipe(
+    Layer.provide(implementations({ command, events, on })),
+    Layer.provide([broker ?? Broker.layerNone, codec ?? Layer.empty])
   )
+
+/** A flow of one command and nothing else. */
+export const alone = <C extends Command.AnyClass, E, R>(
+  command: C,
+  implementation: Layer.Layer<EventFlow.Implementations<C>, E, R>
+) => EventFlow.make("Alone", { commands: [command] }).layer().pipe(Layer.provide(implementation))
+
+/** Decorators of the parts of a flow. */
+export interface Decorators {
+  readonly processor?: Layer.Layer<EventProcessor.EventProcessor, never, EventProcessor.EventProcessor>
+  readonly emitter?: Layer.Layer<EventEmitter.EventEmitter, never, EventEmitter.EventEmitter>
+}
+
+/** The layer of a flow whose parts are decorated. */
+export const partsOf = <Name extends string, C extends Command.AnyClass, H extends EventHandler.Any>(
+  definition: EventFlow.EventFlow<Name, C, H>,
+  { emitter, processor }: Decorators,
+  options?: EventProcessor.Options
+) => {
+  const ourEmitter = Layer.fresh(EventEmitter.layer)
+  const ourProcessor = EventProcessor.layer(options).pipe(
+    Layer.provide(emitter === undefined ? ourEmitter : Layer.provide(emitter, ourEmitter))
+  )
+  return definition.layerNoDeps().pipe(
+    Layer.provide(processor === undefined ? ourProcessor : Layer.provide(processor, ourProcessor)),
+    Layer.provide(EventMap.layer(definition.handlers))
+  )
+}
 
 /** Notes what happens, in order; `at` adds the virtual time in milliseconds. */
 export class Journal {
@@ -150,14 +187,27 @@ export class RecordingLogger {
   }
 }
 
-/** Lets all fibers run until they wait: a fiber may start others, which start in later turns of the event loop. */
-const settle = Effect.repeat(
-  Effect.callback<void>((resume) => {
-    const immediate = setImmediate(() => resume(Effect.void))
+/** Lets all fibers of a test run until they wait: until they have run nothing for some turns of the event loop. */
+export const settle: Effect.Effect<void> = Effect.withFiber((fiber) => {
+  const { scheduler } = fiber.cache
+  return Effect.callback((resume) => {
+    let before = -1
+    let quiet = 0
+    const look = () => {
+      const now = operationsOf(scheduler)
+      quiet = now === before ? quiet + 1 : 0
+      before = now
+      if (quiet === 3) resume(Effect.void)
+      else immediate = setImmediate(look)
+    }
+    let immediate = setImmediate(look)
     return Effect.sync(() => clearImmediate(immediate))
-  }),
-  { times: 10 }
-)
+  })
+})
+
+/** Has virtual time pass, from where all fibers wait. */
+export const adjust = (duration: Duration.Input): Effect.Effect<void> =>
+  Effect.andThen(settle, TestClock.adjust(duration))
 
 /** Runs an effect while virtual time passes, until it has ended. */
 export const passTime = <A, E, R>(
@@ -166,8 +216,7 @@ export const passTime = <A, E, R>(
 ): Effect.Effect<Exit.Exit<A, E>, never, R> =>
   Effect.gen(function*() {
     const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
-    yield* settle
-    yield* TestClock.adjust(duration)
+    yield* adjust(duration)
     return yield* Fiber.await(fiber)
   })
 

@@ -18,35 +18,33 @@ import {
 import { RecordingBroker } from "@event-flow/core/testing"
 import { Cause, Context, Duration, Effect, Exit, Fiber, Layer, References, Schema, Scope } from "effect"
 import { MaxOpsBeforeYield } from "effect/Scheduler"
-import { TestClock } from "effect/testing"
+import { adjust, partsOf } from "./fixtures.ts"
 
 class Done extends DomainEvent.Class<Done>()("Done", { n: Schema.Int }) {}
 class News extends NotificationEvent.Class<News>()("News", { n: Schema.Int }, { topic: "news", key: () => "one" }) {}
 class Work extends Command.Class<Work>()("Work", { emits: [Done, News] }) {}
 
-const handlers = EventHandler.make("OnDone", { on: Done })
+const OnDone = EventHandler.make("OnDone", { on: Done })
+class Working extends EventFlow.make("Working", { commands: [Work], handlers: [OnDone] }) {}
 
 const opBudgets = Array.from({ length: 58 }, (_, i) => i + 3)
 
 /** A flow whose handler takes a few steps, and how many of its runs are under way. */
 const makeFlow = (concurrency: number) => {
   const running = { count: 0 }
-  const layer = EventFlow.layer({ handlers: [handlers], concurrency, drainTimeout: "1 minute" }).pipe(
-    Layer.provideMerge(
-      Work.toLayer((_, { collectAll }) => collectAll([1, 2, 3].map((n) => new Done({ n }))))
+  const implementations = Layer.mergeAll(
+    Work.toLayer((_, { collectAll }) => collectAll([1, 2, 3].map((n) => new Done({ n })))),
+    OnDone.toLayer(() =>
+      Effect.acquireUseRelease(
+        Effect.sync(() => running.count++),
+        () => Effect.andThen(Effect.yieldNow, Effect.yieldNow),
+        () => Effect.sync(() => running.count--)
+      )
     ),
-    Layer.provide([
-      handlers.toLayer(() =>
-        Effect.acquireUseRelease(
-          Effect.sync(() => running.count++),
-          () => Effect.andThen(Effect.yieldNow, Effect.yieldNow),
-          () => Effect.sync(() => running.count--)
-        )
-      ),
-      Broker.layerNone
-    ])
+    Broker.layerNone
   )
-  return { running, layer }
+  const layer = Working.layer({ concurrency, drainTimeout: "1 minute" }).pipe(Layer.provide(implementations))
+  return { running, layer, implementations }
 }
 
 describe("the run loop yields after every few operations", () => {
@@ -117,12 +115,8 @@ describe("replacing a service", () => {
           }
         }))
       )
-      const { layer } = makeFlow(1)
-      const decorated = Mediator.layer().pipe(
-        Layer.provide(Processor),
-        Layer.provide(EventProcessor.layer()),
-        Layer.provide(Emitter),
-        Layer.provideMerge(layer)
+      const decorated = partsOf(Working, { emitter: Emitter, processor: Processor }).pipe(
+        Layer.provide(makeFlow(1).implementations)
       )
       yield* Effect.provide(Mediator.send(new Work()), decorated)
       assert.deepStrictEqual(calls, ["process", "emit", "emit", "emit"])
@@ -132,12 +126,11 @@ describe("replacing a service", () => {
     Effect.gen(function*() {
       class Limit extends Context.Service<Limit, number>()("test/Limit") {}
       const limits: Array<number> = []
-      const WithLimit = Middleware.make<never, typeof Schema.Never, Limit>((effect) =>
+      const WithLimit = Middleware.make((effect) =>
         Effect.flatMap(Limit, (limit) => {
           limits.push(limit)
           return effect
-        })
-      )
+        }), { requires: [Limit] })
       class Limited extends Mediator.Service<Limited>()("test/Limited", { middleware: [WithLimit] }) {}
       const { layer } = makeFlow(1)
       const program = Limited.send(new Work()).pipe(
@@ -152,11 +145,10 @@ describe("copies by spread", () => {
   it.effect("of an event, collected: a defect that says what to do", () =>
     Effect.gen(function*() {
       class Copy extends Command.Class<Copy>()("Copy", { emits: [Done] }) {}
-      const layer = Copy.toLayer((_, { collect }) => collect({ ...new Done({ n: 1 }), n: 2 }))
-      const exit = yield* Mediator.send(new Copy()).pipe(
-        Effect.provide(Layer.merge(layer, makeFlow(1).layer)),
-        Effect.exit
+      const layer = EventFlow.make("Copying", { commands: [Copy] }).layer().pipe(
+        Layer.provide(Copy.toLayer((_, { collect }) => collect({ ...new Done({ n: 1 }), n: 2 })))
       )
+      const exit = yield* Mediator.send(new Copy()).pipe(Effect.provide(layer), Effect.exit)
       assert.match(String(Exit.isFailure(exit) && Cause.squash(exit.cause)), /make it with new Done\({ \.\.\. }\)/)
     }))
 
@@ -175,13 +167,13 @@ it.effect("F6: a handler that interrupts itself skips no other handler and hides
     const Runs = EventHandler.make("Runs", { on: Done })
     let runs = 0
     class Go extends Command.Class<Go>()("Go", { emits: [Done] }) {}
-    const layer = EventFlow.layer({ handlers: [Fails, Interrupts, Runs], onFailure: "accumulate" }).pipe(
-      Layer.provideMerge(Go.toLayer((_, { collect }) => collect(new Done({ n: 1 })))),
+    class Going extends EventFlow.make("Going", { commands: [Go], handlers: [Fails, Interrupts, Runs] }) {}
+    const layer = Going.layer({ onFailure: "accumulate" }).pipe(
       Layer.provide([
+        Go.toLayer((_, { collect }) => collect(new Done({ n: 1 }))),
         Fails.toLayer(() => Effect.fail(new Boom())),
         Interrupts.toLayer(() => Effect.interrupt),
-        Runs.toLayer(() => Effect.sync(() => void runs++)),
-        Broker.layerNone
+        Runs.toLayer(() => Effect.sync(() => void runs++))
       ])
     )
     const exit = yield* Mediator.send(new Go()).pipe(Effect.provide(layer), Effect.exit)
@@ -203,8 +195,9 @@ it.effect("F12: in parallel too, messages of one key are published in the order 
       })
     )
     class Mixed extends Command.Class<Mixed>()("Mixed", { emits: [Done, News] }) {}
-    const layer = EventFlow.layer({ handlers: [handlers], concurrency: 4 }).pipe(
-      Layer.provideMerge(
+    class Mixing extends EventFlow.make("Mixing", { commands: [Mixed], handlers: [OnDone] }) {}
+    const layer = Mixing.layer({ concurrency: 4 }).pipe(
+      Layer.provide([
         Mixed.toLayer((_, { collectAll }) =>
           collectAll([
             new News({ n: 1 }),
@@ -213,14 +206,15 @@ it.effect("F12: in parallel too, messages of one key are published in the order 
             new Done({ n: 4 }),
             new News({ n: 5 })
           ])
-        )
-      ),
-      Layer.provide([handlers.toLayer(() => Effect.void), SlowFirst]),
+        ),
+        OnDone.toLayer(() => Effect.void),
+        SlowFirst
+      ]),
       Layer.provideMerge(RecordingBroker.layer)
     )
     yield* Effect.gen(function*() {
       const fiber = yield* Effect.forkChild(Mediator.send(new Mixed()), { startImmediately: true })
-      yield* TestClock.adjust("1 second")
+      yield* adjust("1 second")
       yield* Fiber.join(fiber)
       const recorded = yield* RecordingBroker.RecordingBroker
       const published = yield* recorded.decoded(News)

@@ -2,8 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Inbox } from "@event-flow/core"
 import { Effect, Exit, Fiber, Option, References } from "effect"
-import { TestClock } from "effect/testing"
-import { Boom, Journal } from "./fixtures.ts"
+import { adjust, Boom, Journal } from "./fixtures.ts"
 
 const once = <A, E, R>(consumer: string, id: string, handle: Effect.Effect<A, E, R>) =>
   Inbox.Inbox.use((inbox) => inbox.once(consumer, id, handle))
@@ -40,9 +39,9 @@ describe("Inbox.layerMemory", () => {
       const { entries, work } = new Journal()
       const first = yield* started(once("c", "1", work("first", 10)))
       const second = yield* started(once("c", "1", work("second", 10)))
-      yield* TestClock.adjust(5)
+      yield* adjust(5)
       assert.isUndefined(second.pollUnsafe())
-      yield* TestClock.adjust(5)
+      yield* adjust(5)
       assert.isTrue(Option.isSome(yield* Fiber.join(first)))
       assert.isTrue(Option.isNone(yield* Fiber.join(second)))
       assert.deepStrictEqual(entries, ["first starts@0", "first ends@10"])
@@ -55,7 +54,7 @@ describe("Inbox.layerMemory", () => {
       const first = yield* started(once("c", "1", Effect.andThen(work("first", 10), Effect.fail(boom))))
       const second = yield* started(once("c", "1", Effect.andThen(work("second", 10), Effect.die(boom))))
       const third = yield* started(once("c", "1", work("third", 10)))
-      yield* TestClock.adjust(30)
+      yield* adjust(30)
       assert.deepStrictEqual(yield* Fiber.await(first), Exit.fail(boom))
       assert.deepStrictEqual(yield* Fiber.await(second), Exit.die(boom))
       assert.isTrue(Option.isSome(yield* Fiber.join(third)))
@@ -75,9 +74,9 @@ describe("Inbox.layerMemory", () => {
       const { entries, work } = new Journal()
       const first = yield* started(once("c", "1", work("first", 10)))
       const second = yield* started(once("c", "1", work("second", 10)))
-      yield* TestClock.adjust(5)
+      yield* adjust(5)
       yield* Fiber.interrupt(first)
-      yield* TestClock.adjust(10)
+      yield* adjust(10)
       assert.isTrue(Option.isSome(yield* Fiber.join(second)))
       assert.deepStrictEqual(entries, ["first starts@0", "first interrupted@5", "second starts@5", "second ends@15"])
     }).pipe(Effect.provide(Inbox.layerMemory())))
@@ -88,7 +87,7 @@ describe("Inbox.layerMemory", () => {
       const first = yield* started(once("c", "1", work("first", 10)))
       const second = yield* started(once("c", "1", work("second", 10)))
       yield* Fiber.interrupt(second)
-      yield* TestClock.adjust(10)
+      yield* adjust(10)
       assert.isTrue(Option.isSome(yield* Fiber.join(first)))
       assert.deepStrictEqual(entries, ["first starts@0", "first ends@10"])
     }).pipe(Effect.provide(Inbox.layerMemory())))

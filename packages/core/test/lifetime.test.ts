@@ -1,9 +1,8 @@
-/** Who waits for whom, and who ends whom: F11, F16. */
+/** Who waits for whom, and who ends whom: F11, F20. */
 import { assert, describe, it } from "@effect/vitest"
-import { Command, EventProcessor, Mediator } from "@event-flow/core"
-import { Cause, Effect, Exit, Fiber, Layer, Schema } from "effect"
-import { TestClock } from "effect/testing"
-import { A, type AnyEvent, B, D, Do, flow, Journal, open, passTime, RecordingLogger } from "./fixtures.ts"
+import { Command, EventFlow, EventFlowError, Mediator } from "@event-flow/core"
+import { Effect, Exit, Fiber, Layer, Schema } from "effect"
+import { A, adjust, B, D, Do, flow, Journal, open, passTime, RecordingLogger } from "./fixtures.ts"
 
 describe("F11: interruption", () => {
   for (const concurrency of [1, 3]) {
@@ -21,7 +20,7 @@ describe("F11: interruption", () => {
         })
         const send = Mediator.send(new Do()).pipe(Effect.onExit(() => at("send ends")), Effect.provide(layer))
         const fiber = yield* Effect.forkChild(send, { startImmediately: true })
-        yield* TestClock.adjust(10)
+        yield* adjust(10)
         const exit = yield* passTime(Effect.andThen(Fiber.interrupt(fiber), Fiber.await(fiber)))
         assert.isTrue(Exit.isSuccess(exit) && Exit.hasInterrupts(exit.value))
         assert.deepStrictEqual(
@@ -72,6 +71,8 @@ describe("F11: interruption", () => {
 })
 
 describe("F11: closing the layer's scope", () => {
+  const closed = new EventFlowError.FlowClosed({ flow: "TestFlow", command: "Do" })
+
   for (const concurrency of [1, 3]) {
     it.effect(`F11: waits for a running send, concurrency ${concurrency}`, () =>
       Effect.gen(function*() {
@@ -108,7 +109,7 @@ describe("F11: closing the layer's scope", () => {
         yield* passTime(Effect.andThen(close, at("closed")).pipe(Effect.provide(logger.layer)))
         assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(sending)))
         assert.deepStrictEqual(entries, ["A starts@0", "A interrupted@1000", "cleaned@1050", "closed@1050"])
-        assert.match(logger.entries[0]!, /^Warn 1 command\(s\) did not end before the mediator's drain timeout/)
+        assert.match(logger.entries[0]!, /^Warn 1 command\(s\) of flow "TestFlow" did not end before its drain timeout/)
       }))
   }
 
@@ -121,7 +122,7 @@ describe("F11: closing the layer's scope", () => {
       assert.deepStrictEqual(entries, ["closed@30000"])
     }))
 
-  it.effect("F11: waits for several; what starts after the last one has ended is interrupted", () =>
+  it.effect("F11, F20: waits for several; what is sent after the last one has ended does not start", () =>
     Effect.gen(function*() {
       const { at, entries } = new Journal()
       let sent = 0
@@ -136,17 +137,20 @@ describe("F11: closing the layer's scope", () => {
       const next = yield* Effect.forkChild(Effect.andThen(send, send), { startImmediately: true })
       yield* passTime(Effect.andThen(close, at("closed")))
       assert.deepStrictEqual(entries, ["closed@20"])
-      assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(next)))
+      assert.deepStrictEqual(yield* Fiber.await(next), Exit.die(closed))
       assert.strictEqual(sent, 2)
     }))
 
   it.effect("F11: what a running handler sends meanwhile is waited for too", () =>
     Effect.gen(function*() {
       const { at, entries } = new Journal()
-      class Outer extends Command.Class<Outer>()("Outer", { success: Schema.String, error: Do.errorSchema }) {}
+      class Outer extends Command.Class<Outer>()("Outer", { success: Schema.String, sends: [Do] }) {}
       const { close, context } = yield* open(
-        Outer.toLayer(() => Effect.andThen(Effect.sleep(10), Effect.orDie(Mediator.send(new Do())))).pipe(
-          Layer.provideMerge(flow({ events: [new A({})], on: { A: () => Effect.sleep(10) } }))
+        EventFlow.make("Outside", { commands: [Outer] }).layer().pipe(
+          Layer.provide(
+            Outer.toLayer(() => Effect.andThen(Effect.sleep(10), Effect.orDie(Mediator.send(new Do()))))
+          ),
+          Layer.provide(flow({ events: [new A({})], on: { A: () => Effect.sleep(10) } }))
         )
       )
       const fiber = yield* Effect.forkChild(Effect.provideContext(Mediator.send(new Outer()), context), {
@@ -176,13 +180,18 @@ describe("F11: closing the layer's scope", () => {
       assert.deepStrictEqual(entries, ["closed@10"])
     }))
 
-  it.effect("F11: a send after the end is interrupted and runs no handler", () =>
+  it.effect("F20: a send after the end runs no handler and dies with an error that names flow and command", () =>
     Effect.gen(function*() {
       const { entries, note } = new Journal()
       const { close, context } = yield* open(flow({ command: () => Effect.as(note("ran"), "") }))
       yield* close
       const exit = yield* Effect.exit(Effect.provideContext(Mediator.send(new Do()), context))
-      assert.isTrue(Exit.hasInterrupts(exit))
+      assert.deepStrictEqual(exit, Exit.die(closed))
+      assert.strictEqual(
+        closed.message,
+        "Command \"Do\" was sent after flow \"TestFlow\" was closed: " +
+          "provide the flow to what sends, so that it is closed later"
+      )
       assert.deepStrictEqual(entries, [])
     }))
 
@@ -210,156 +219,5 @@ describe("F11: closing the layer's scope", () => {
       )
       yield* passTime(Effect.all([send, send], { concurrency: 2 }))
       assert.deepStrictEqual(entries.sort(), ["closer@10", "other@10"])
-    }))
-})
-
-describe("F16: collections", () => {
-  for (const concurrency of [1, 3]) {
-    it.effect(`F16: the list that is processed is not mutated, concurrency ${concurrency}`, () =>
-      Effect.gen(function*() {
-        let runs = 0
-        const layer = flow({
-          concurrency,
-          on: { A: (_, { collect }) => collect(new B({})), B: () => Effect.sync(() => runs++) }
-        })
-        const events: ReadonlyArray<AnyEvent> = Object.freeze([new A({}), new A({})])
-        yield* EventProcessor.EventProcessor.use((processor) =>
-          Effect.andThen(processor.process(events), processor.process(events))
-        ).pipe(Effect.provide(layer))
-        assert.strictEqual(runs, 4)
-        assert.deepStrictEqual(events, [new A({}), new A({})])
-      }))
-
-    it.effect(`F16: the list may change while it is processed, concurrency ${concurrency}`, () =>
-      Effect.gen(function*() {
-        const { entries, note } = new Journal()
-        const list: Array<AnyEvent> = [new A({ id: "1" }), new A({ id: "2" })]
-        const layer = flow({
-          concurrency,
-          command: (_, { collectAll }) => Effect.as(collectAll(list), "done"),
-          on: {
-            A: ({ id }) => Effect.andThen(note(id!), Effect.sync(() => void list.push(new A({ id: "late" }))))
-          }
-        })
-        yield* Mediator.send(new Do()).pipe(Effect.provide(layer))
-        assert.deepStrictEqual(entries, ["1", "2"])
-      }))
-
-    it.effect(`F16: the follow-ups are those of one call, concurrency ${concurrency}`, () =>
-      Effect.gen(function*() {
-        const { entries, note } = new Journal()
-        const layer = flow({
-          concurrency,
-          events: [new A({ id: "1" }), new A({ id: "2" })],
-          on: {
-            // Both calls are under way when either collects
-            A: ({ id }, { collect }) => collect(new B({ id: id! })).pipe(Effect.delay(id === "1" ? 20 : 10)),
-            A2: (_, { collectAll }) => collectAll([]),
-            B: ({ id }) => note(id!)
-          }
-        })
-        const sends = Effect.all([Mediator.send(new Do()), Mediator.send(new Do())], { concurrency: 2 })
-        yield* passTime(Effect.provide(sends, layer))
-        assert.deepStrictEqual(entries.sort(), ["1", "1", "2", "2"])
-      }))
-  }
-
-  it.effect("F16: collect is lazy and can be repeated, as every Effect", () =>
-    Effect.gen(function*() {
-      const { entries, note } = new Journal()
-      const layer = flow({
-        command: (_, { collect }) => {
-          void collect(new A({ id: "dropped" }))
-          return Effect.as(Effect.repeat(collect(new A({ id: "repeated" })), { times: 2 }), "")
-        },
-        on: { A: ({ id }) => note(id!) }
-      })
-      yield* Mediator.send(new Do()).pipe(Effect.provide(layer))
-      assert.deepStrictEqual(entries, ["repeated", "repeated", "repeated"])
-    }))
-
-  const message = (event: string) =>
-    `Event "${event}" was collected after its handler had ended: join the fiber that collects it`
-
-  const isTooLate = (exit: Exit.Exit<void>, event: string): void => {
-    assert.isTrue(Exit.isFailure(exit))
-    if (!Exit.isFailure(exit)) return
-    const defects = exit.cause.reasons.filter(Cause.isDieReason).map((reason) => (reason.defect as Error).message)
-    assert.deepStrictEqual(defects, [message(event)])
-  }
-
-  const outcomes: Record<string, Effect.Effect<void>> = {
-    succeeded: Effect.void,
-    died: Effect.die("bug"),
-    "interrupted itself": Effect.interrupt
-  }
-  for (const [name, outcome] of Object.entries(outcomes)) {
-    it.effect(`F16: collecting from a fiber that outlives a command's handler that ${name} is a defect`, () =>
-      Effect.gen(function*() {
-        let late: Fiber.Fiber<void> | undefined
-        const layer = flow({
-          command: Effect.fnUntraced(function*(_, { collect }) {
-            late = yield* Effect.forkDetach(Effect.delay(collect(new A({})), 10))
-            yield* outcome
-            return "done"
-          })
-        })
-        yield* Effect.exit(Mediator.send(new Do()).pipe(Effect.provide(layer)))
-        yield* TestClock.adjust(10)
-        isTooLate(yield* Fiber.await(late!), "A")
-      }))
-
-    for (const concurrency of [1, 3]) {
-      it.effect(`F16: the same of an event's handler that ${name}, concurrency ${concurrency}`, () =>
-        Effect.gen(function*() {
-          let late: Fiber.Fiber<void> | undefined
-          const layer = flow({
-            concurrency,
-            events: [new A({})],
-            on: {
-              A: Effect.fnUntraced(function*(_, { collectAll }) {
-                late = yield* Effect.forkDetach(Effect.delay(collectAll([new B({})]), 10))
-                yield* outcome
-              })
-            }
-          })
-          yield* Effect.exit(Mediator.send(new Do()).pipe(Effect.provide(layer)))
-          yield* TestClock.adjust(10)
-          isTooLate(yield* Fiber.await(late!), "B")
-        }))
-    }
-  }
-
-  it.effect("F16: the same of a handler that was interrupted from outside", () =>
-    Effect.gen(function*() {
-      const late: Array<Fiber.Fiber<void>> = []
-      const forkLate = (collect: Effect.Effect<void>) =>
-        Effect.andThen(
-          Effect.forkDetach(Effect.delay(collect, 20)).pipe(Effect.tap((fiber) => Effect.sync(() => late.push(fiber)))),
-          Effect.never
-        )
-      const inCommand = flow({ command: (_, { collect }) => forkLate(collect(new A({}))) })
-      const inEvent = flow({ events: [new A({})], on: { A: (_, { collect }) => forkLate(collect(new B({}))) } })
-      for (const layer of [inCommand, inEvent]) {
-        const fiber = yield* Effect.forkChild(Mediator.send(new Do()).pipe(Effect.provide(layer)), {
-          startImmediately: true
-        })
-        yield* Fiber.interrupt(fiber)
-      }
-      yield* TestClock.adjust(20)
-      isTooLate(yield* Fiber.await(late[0]!), "A")
-      isTooLate(yield* Fiber.await(late[1]!), "B")
-    }))
-
-  it.effect("F16: a fiber that the handler joins may collect", () =>
-    Effect.gen(function*() {
-      const { entries, note } = new Journal()
-      const layer = flow({
-        command: (_, { collect }) =>
-          Effect.forEach(["1", "2", "3"], (id) => collect(new A({ id })), { concurrency: 3 }).pipe(Effect.as("")),
-        on: { A: ({ id }) => note(id!) }
-      })
-      yield* Mediator.send(new Do()).pipe(Effect.provide(layer))
-      assert.deepStrictEqual(entries, ["1", "2", "3"])
     }))
 })

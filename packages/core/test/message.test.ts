@@ -2,7 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
   Broker,
-  EventEmitter,
+  BrokerLayer,
+  Command,
   EventFlow,
   Mediator,
   MemoryBroker,
@@ -16,15 +17,17 @@ import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
-import { A, bodyOf, Do, flow, News, RecordingBroker } from "./fixtures.ts"
+import { A, adjust, bodyOf, Do, flow, News, RecordingBroker } from "./fixtures.ts"
 
 const known = (...classes: ReadonlyArray<NotificationEvent.AnyClass>) => new Map(classes.map((one) => [one.tag, one]))
+
+const noTrace = { correlation: undefined, traceparent: undefined, tracestate: undefined, baggage: undefined }
 
 const encode = (event: NotificationEvent.Any) =>
   Effect.gen(function*() {
     const codec = yield* MessageCodec.MessageCodec
     const clock = yield* Clock.Clock
-    return yield* codec.encode(event, { clock, correlation: undefined, traceparent: undefined })
+    return yield* codec.encode(event, { clock, ...noTrace })
   })
 
 const decode = (message: Message.Message, ...classes: ReadonlyArray<NotificationEvent.AnyClass>) =>
@@ -41,8 +44,6 @@ const make = (type: string | undefined, body: string | Uint8Array) =>
 const assertEqual = (actual: unknown, expected: unknown): void =>
   assert.isTrue(Equal.equals(actual, expected), `${inspect(actual)} is not ${inspect(expected)}`)
 
-const provideCodec = Effect.provide(MessageCodec.layer)
-
 describe("attributes", () => {
   it.effect("a broker refuses a message that lost them in a copy by spread; Message.copy keeps them", () =>
     Effect.gen(function*() {
@@ -51,11 +52,11 @@ describe("attributes", () => {
       const message = yield* codec.encode(new News({ n: 1 }), MessageCodec.contextOf(yield* Effect.context<never>()))
       const exit = yield* Effect.exit(broker.publish([{ ...message, topic: "other" }]))
       assert.match(String(Exit.isFailure(exit) && Cause.squash(exit.cause)), /use Message\.copy/)
-      assert.throws(() => Message.toHeaders({ ...message }, "ce_"), /use Message\.copy/)
+      assert.throws(() => BrokerLayer.toHeaders({ ...message }, "ce_"), /use Message\.copy/)
       const copy = Message.copy(message, { topic: "other" })
       assert.deepStrictEqual(copy.attributes, message.attributes)
       yield* broker.publish([copy])
-    }).pipe(Effect.provide([MemoryBroker.layer(), MessageCodec.layer])))
+    }).pipe(Effect.provide(MemoryBroker.layer())))
 
   it.effect("are those of CloudEvents 1.0, made once, when first read, with the time of the publish", () =>
     Effect.gen(function*() {
@@ -65,9 +66,9 @@ describe("attributes", () => {
         Effect.provide(flow({ broker: broker.layer, events: [new News({ n: 1 }), new News({ n: 2 })] }))
       )
       const [first, second] = broker.batches[0]!
-      yield* TestClock.adjust("1 minute")
+      yield* adjust("1 minute")
       const attributes = first!.attributes
-      yield* TestClock.adjust("1 minute")
+      yield* adjust("1 minute")
       assert.strictEqual(first!.attributes, attributes)
       const { correlationid, id, ...rest } = attributes
       assert.deepStrictEqual(rest, {
@@ -111,13 +112,16 @@ describe("attributes", () => {
         key: ({ key }) => key
       }) {}
       const broker = new RecordingBroker()
-      const publish = EventEmitter.EventEmitter.use(({ publish }) =>
-        publish([new Keyed({ key: "" }), new Keyed({ key: "k" })])
-      )
+      class Publish extends Command.Class<Publish>()("Publish", { emits: [Keyed] }) {}
+      class Publishing extends EventFlow.make("Publishing", { commands: [Publish] }) {}
       for (const source of ["/orders", undefined]) {
-        yield* publish.pipe(
-          Effect.provide(EventFlow.layer({ handlers: [], source }).pipe(Layer.provide(broker.layer)))
+        const layer = Publishing.layer({ source }).pipe(
+          Layer.provide([
+            Publish.toLayer((_, { collectAll }) => collectAll([new Keyed({ key: "" }), new Keyed({ key: "k" })])),
+            broker.layer
+          ])
         )
+        yield* Mediator.send(new Publish()).pipe(Effect.provide(layer))
       }
       assert.deepStrictEqual(
         broker.batches.flat().map(({ attributes, key }) => [key, attributes["subject"], attributes["source"]]),
@@ -138,7 +142,7 @@ describe("attributes", () => {
       const clock = yield* Clock.Clock
       const published = (isRead: boolean) =>
         Effect.suspend(() => {
-          const context = { clock, correlation: undefined, traceparent: undefined }
+          const context = { clock, ...noTrace }
           return Effect.map(codec.encode(new News({ n: 1 }), context), (message) => {
             if (isRead) assert.isDefined(message.attributes["id"])
             return { context: new WeakRef(context), message }
@@ -152,40 +156,14 @@ describe("attributes", () => {
       assert.isUndefined(read.context.deref())
       assert.isDefined(unread.context.deref())
       assert.isDefined(unread.message.attributes["id"])
-    }).pipe(provideCodec))
+    }))
 
-  it("headers and attributes are each other's inverse, whatever the case", () => {
-    const message = Message.make({
-      topic: "t",
-      attributes: { id: "1", type: "T.v1", datacontenttype: "application/json" },
-      headers: { "x-foreign": new Uint8Array([255]) },
-      body: new Uint8Array()
-    })
-    const headers = Message.toHeaders(message, "ce_")
-    assert.deepStrictEqual(Object.keys(headers).sort(), ["ce_id", "ce_type", "content-type", "x-foreign"])
-    const back = Message.fromHeaders(Object.entries(headers), ["ce_"])
-    assert.deepStrictEqual(back, { attributes: message.attributes, headers: message.headers })
-    const shouted = Message.fromHeaders(
-      [["CE_ID", new TextEncoder().encode("1")], ["ce_bytes", new Uint8Array([255])]],
-      ["ce_"]
-    )
-    assert.deepStrictEqual(shouted, { attributes: { id: "1" }, headers: { ce_bytes: new Uint8Array([255]) } })
-    assert.deepStrictEqual(
-      Message.fromHeaders([["cloudEvents:id", "1"]], ["cloudEvents:", "cloudEvents_"]).attributes,
-      {
-        id: "1"
-      }
-    )
-  })
-
-  it("keys and ids as text", () => {
+  it("keys as text", () => {
     const body = new Uint8Array()
     assert.strictEqual(Message.keyString(Message.make({ topic: "t", key: "k", body })), "k")
     assert.strictEqual(Message.keyString(Message.make({ topic: "t", key: new Uint8Array([1, 255]), body })), "0x01ff")
     assert.strictEqual(Message.keyString(Message.make({ topic: "t", key: new Uint8Array([0x61]), body })), "0x61")
     assert.isUndefined(Message.keyString(Message.make({ topic: "t", body })))
-    assert.strictEqual(Message.describeId(Message.make({ topic: "t", body })), "(no id)")
-    assert.strictEqual(Message.describeId(make("T.v1", "")), "1")
   })
 })
 
@@ -236,7 +214,7 @@ describe("round trips", () => {
         >
         assert.strictEqual(_tag, "Plain")
         assert.deepStrictEqual(bodyOf(message), JSON.parse(JSON.stringify(json)))
-      }).pipe(provideCodec),
+      }),
     { arbitrary: { runs: 200 } }
   )
 
@@ -248,7 +226,7 @@ describe("round trips", () => {
       const { level, option, trimmed, ...rest } = event
       const sent = new Rich({ ...rest, level, option, trimmed: trimmed.trim() })
       assertEqual(yield* decode(yield* encode(sent), Rich), sent)
-    }).pipe(provideCodec), { arbitrary: { runs: 100 } })
+    }), { arbitrary: { runs: 100 } })
 
   it.effect("what is on the wire is the encoded form, without the tag", () =>
     Effect.gen(function*() {
@@ -275,7 +253,7 @@ describe("round trips", () => {
       const back = yield* decode(message, Rich)
       assert.instanceOf(back, Rich)
       assert.deepStrictEqual(back, event)
-    }).pipe(provideCodec))
+    }))
 
   it.effect("numbers that are not finite", () =>
     Effect.gen(function*() {
@@ -295,7 +273,7 @@ describe("round trips", () => {
         assert.strictEqual(String((back as Plain).ratio), String(ratio))
         assert.strictEqual(String((back as Plain).either), String(ratio))
       }
-    }).pipe(provideCodec))
+    }))
 
   it.effect("odd text and odd names", () =>
     Effect.gen(function*() {
@@ -308,7 +286,7 @@ describe("round trips", () => {
       const message = yield* encode(event)
       assert.strictEqual(message.attributes["type"], "Odd.v2.v12")
       assert.deepStrictEqual(yield* decode(message, Odd), event)
-    }).pipe(provideCodec))
+    }))
 
   it.effect("an event of no fields", () =>
     Effect.gen(function*() {
@@ -316,12 +294,12 @@ describe("round trips", () => {
       const message = yield* encode(new Empty())
       assert.strictEqual(new TextDecoder().decode(message.body), "{}")
       assert.deepStrictEqual(yield* decode(message, Empty), new Empty())
-    }).pipe(provideCodec))
+    }))
 
   it.effect("a field that is unknown to the consumer is dropped", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* decode(make("News.v1", "{\"n\":1,\"later\":true}"), News), new News({ n: 1 }))
-    }).pipe(provideCodec))
+    }))
 
   it.effect("a value that its own schema cannot encode fails as a PublishError and is not published", () =>
     Effect.gen(function*() {
@@ -340,7 +318,7 @@ describe("round trips", () => {
       assert.strictEqual(error.messageType, "Stamped.v1")
       assert.strictEqual(error.reason._tag, "EncodeFailed")
       assert.isFalse(error.isRetryable)
-    }).pipe(provideCodec))
+    }))
 })
 
 describe("versions", () => {
@@ -370,7 +348,7 @@ describe("versions", () => {
       assert.strictEqual(MessageCodec.typeOf(Announced), "Announced.v3")
       assert.deepStrictEqual(yield* decode(message, Announced), current)
       assert.instanceOf(yield* decode(make("Announced.v1", "{\"id\":\"x\"}"), Announced), Announced)
-    }).pipe(provideCodec))
+    }))
 
   const reason = (message: Message.Message, ...classes: ReadonlyArray<NotificationEvent.AnyClass>) =>
     Effect.map(Effect.flip(decode(message, ...classes)), ({ reason }) => reason)
@@ -387,7 +365,7 @@ describe("versions", () => {
       class Second extends NotificationEvent.Class<Second>()("Second", {}, { topic: "t", version: 2 }) {}
       assert.strictEqual(yield* reason(make("Second.v1", "{}"), Second), "UnknownVersion")
       assert.strictEqual(yield* reason(make("News.v99999999999999999999", "{}"), News), "UnknownVersion")
-    }).pipe(provideCodec))
+    }))
 
   it.effect("an upcast that does not give a valid event is an invalid body", () =>
     Effect.gen(function*() {
@@ -396,7 +374,7 @@ describe("versions", () => {
         seats: Schema.Int.check(Schema.isLessThan(10))
       }, { topic: "t", version: 2, upcast: tooMany }) {}
       assert.strictEqual(yield* reason(make("Full.v1", "{}"), Full), "InvalidBody")
-    }).pipe(provideCodec))
+    }))
 
   it.effect("an upcast that throws is a defect", () =>
     Effect.gen(function*() {
@@ -409,7 +387,7 @@ describe("versions", () => {
         upcast: broken
       }) {}
       assert.isTrue(Exit.hasDies(yield* Effect.exit(decode(make("Broken.v1", "{}"), Broken))))
-    }).pipe(provideCodec))
+    }))
 
   it.effect("types that nobody knows", () =>
     Effect.gen(function*() {
@@ -419,7 +397,7 @@ describe("versions", () => {
       }
       const error = yield* Effect.flip(decode(make("Other.v1", "{}"), News, Announced))
       assert.strictEqual(error.detail, "known are News.v1, Announced.v3")
-    }).pipe(provideCodec))
+    }))
 
   it.effect("bodies that are not what they should be", () =>
     Effect.gen(function*() {
@@ -429,7 +407,7 @@ describe("versions", () => {
       }
       assert.strictEqual(yield* reason(make("News.v1", new Uint8Array([0xff, 0xfe])), News), "InvalidBody")
       assert.strictEqual(yield* reason(make("Announced.v1", "{\"id\":1}"), Announced), "InvalidBody")
-    }).pipe(provideCodec))
+    }))
 
   it.effect("a tag in the body, of a foreign producer, does not matter", () =>
     Effect.gen(function*() {
@@ -437,11 +415,11 @@ describe("versions", () => {
         yield* decode(make("News.v1", "{\"_tag\":\"Other\",\"n\":1,\"__proto__\":{\"n\":2}}"), News),
         new News({ n: 1 })
       )
-    }).pipe(provideCodec))
+    }))
 })
 
 describe("a codec of one's own", () => {
-  it.effect("EventFlow.layerWithCodec takes it", () =>
+  it.effect("is taken by the flow", () =>
     Effect.gen(function*() {
       const broker = new RecordingBroker()
       const upper = Layer.effect(
@@ -451,10 +429,24 @@ describe("a codec of one's own", () => {
           encode: (event: NotificationEvent.Any, context: MessageCodec.MessageContext) =>
             Effect.map(codec.encode(event, context), (message) => Message.make({ ...message, topic: "REPLACED" }))
         }))
-      ).pipe(Layer.provide(MessageCodec.layer))
+      )
       yield* Mediator.send(new Do()).pipe(
         Effect.provide(flow({ broker: broker.layer, codec: upper, events: [new A({}), new News({ n: 1 })] }))
       )
       assert.strictEqual(broker.batches[0]![0]!.topic, "REPLACED")
+    }))
+
+  it.effect("is the one that the flow was built with, whatever is in the context of a request", () =>
+    Effect.gen(function*() {
+      const broker = new RecordingBroker()
+      yield* Mediator.send(new Do()).pipe(
+        Effect.provideService(MessageCodec.MessageCodec, MessageCodec.cloudEvents({ source: "/request" })),
+        Effect.provide(flow({
+          broker: broker.layer,
+          codec: MessageCodec.layerCloudEvents({ source: "/flow" }),
+          events: [new News({ n: 1 })]
+        }))
+      )
+      assert.strictEqual(broker.batches[0]![0]!.attributes["source"], "/flow")
     }))
 })

@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Broker, Command, DomainEvent, EventFlow, EventHandler, Mediator, Resilience } from "@event-flow/core"
+import { Command, DomainEvent, EventFlow, EventHandler, Mediator, Resilience } from "@event-flow/core"
 import { Cause, Effect, Exit, Fiber, Layer, pipe, Schedule, Schema } from "effect"
 import { CircuitBreaker } from "effect/persistence"
 import { TestClock } from "effect/testing"
+import { adjust } from "./fixtures.ts"
 
 class Full extends Schema.TaggedError<Full>()("Full", {}) {}
 class Down extends Schema.TaggedError<Down>()("Down", {}) {}
@@ -17,6 +18,7 @@ class Join extends Command.Class<Join>()("Join", {
 }) {}
 
 const Log = EventHandler.make("Log", { on: Noted, emits: [Noted], error: Down })
+class Joining extends EventFlow.make("Joining", { commands: [Join], handlers: [Log] }) {}
 
 type JoinHandler = ReturnType<typeof Join.of<never>>
 type LogHandler = ReturnType<typeof Log.of<never>>
@@ -24,13 +26,12 @@ type LogHandler = ReturnType<typeof Log.of<never>>
 /** Sends a command through a flow; gives its exit and what the events said. */
 const run = Effect.fnUntraced(function*(handler: JoinHandler, sends = 1, onNoted?: LogHandler) {
   const noted: Array<string> = []
-  const layer = EventFlow.layer({ handlers: [Log] }).pipe(
-    Layer.provideMerge(Join.toLayer(handler)),
+  const layer = Joining.layer().pipe(
     Layer.provide([
+      Join.toLayer(handler),
       Log.toLayer((event, context) =>
         Effect.andThen(Effect.sync(() => noted.push(event.text)), onNoted?.(event, context) ?? Effect.void)
-      ),
-      Broker.layerNone
+      )
     ])
   )
   const exits = yield* Effect.forEach(
@@ -44,7 +45,7 @@ const run = Effect.fnUntraced(function*(handler: JoinHandler, sends = 1, onNoted
 const passing = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function*() {
     const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
-    yield* TestClock.adjust("1 hour")
+    yield* adjust("1 hour")
     return yield* Fiber.join(fiber)
   })
 
@@ -287,7 +288,7 @@ describe("Resilience.circuitBreaker", () => {
       assert.strictEqual(runs, 2)
       assert.strictEqual((yield* breaker.state("Join"))._tag, "Open")
       isHealthy = true
-      yield* TestClock.adjust("1 minute")
+      yield* adjust("1 minute")
       const healthy = yield* run(guarded)
       assert.deepStrictEqual(healthy.exit, Exit.succeed("ok"))
       assert.deepStrictEqual(healthy.noted, ["ok"])

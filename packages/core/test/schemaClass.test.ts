@@ -6,7 +6,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Arbitrary, DateTime, Effect, Equal, Exit, Option, Schema, SchemaIssue, SchemaTransformation } from "effect"
 import { execFile } from "node:child_process"
 import { fileURLToPath } from "node:url"
-import { make } from "../src/internal/schemaClass.ts"
+import { make } from "../src/internal/definition/schemaClass.ts"
 
 type Constructor = new(input?: unknown, options?: unknown) => object
 

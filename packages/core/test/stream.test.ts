@@ -1,9 +1,8 @@
-/** Streaming commands, with and without middleware (which runs them in another fiber). */
+/** Streaming commands, with and without middleware. */
 import { assert, describe, it } from "@effect/vitest"
-import { Broker, Command, EventFlow, EventHandler, Mediator, Middleware, Query } from "@event-flow/core"
+import { Command, EventFlow, EventHandler, Mediator, Middleware, Query } from "@event-flow/core"
 import { Cause, Effect, Exit, Fiber, Layer, Option, Schedule, Schema, Stream } from "effect"
-import { TestClock } from "effect/testing"
-import { A, B, Boom, flow, Journal, open, passTime, RecordingLogger } from "./fixtures.ts"
+import { A, adjust, alone, B, Boom, Journal, open, passTime, RecordingLogger, settle } from "./fixtures.ts"
 
 const OnA = EventHandler.make("OnA", { on: A, error: Boom, emits: [B] })
 const OnB = EventHandler.make("OnB", { on: B })
@@ -17,7 +16,9 @@ const setup = (middleware: ReadonlyArray<typeof Middleware.logging>) => {
     middleware
   }) {}
 
-  type Handler = Command.StreamHandlerFunction<Watch, number, Boom, A, never>
+  class Watching extends EventFlow.make("Watching", { commands: [Watch], handlers: [OnA, OnB] }) {}
+
+  type Handler = ReturnType<typeof Watch.of<never>>
 
   interface Options {
     readonly handler: Handler
@@ -26,12 +27,11 @@ const setup = (middleware: ReadonlyArray<typeof Middleware.logging>) => {
   }
 
   const watchFlow = ({ drainTimeout, handler, onA }: Options) =>
-    EventFlow.layer({ handlers: [OnA, OnB], drainTimeout }).pipe(
-      Layer.provideMerge(Watch.toLayer(handler)),
+    Watching.layer({ drainTimeout }).pipe(
       Layer.provide([
+        Watch.toLayer(handler),
         OnA.toLayer((event) => onA?.(event) ?? Effect.void),
-        OnB.toLayer(() => Effect.void),
-        Broker.layerNone
+        OnB.toLayer(() => Effect.void)
       ])
     )
 
@@ -238,7 +238,7 @@ for (const [name, middleware] of [["without middleware", []], ["with middleware"
           Stream.runDrain(Mediator.stream(new Watch())).pipe(Effect.provide(layer)),
           { startImmediately: true }
         )
-        yield* TestClock.adjust(10)
+        yield* adjust(10)
         yield* Fiber.interrupt(fiber)
         assert.deepStrictEqual(entries, ["event starts@0", "event interrupted@10"])
       }))
@@ -254,6 +254,7 @@ for (const [name, middleware] of [["without middleware", []], ["with middleware"
             Stream.runDrain(Mediator.stream(new Watch())).pipe(Effect.provideContext(context)),
             { startImmediately: true }
           )
+          yield* settle
           yield* passTime(
             Effect.andThen(close, at(`${name} closed`)).pipe(Effect.provide(new RecordingLogger().layer)),
             1000
@@ -282,7 +283,7 @@ for (const [name, middleware] of [["without middleware", []], ["with middleware"
             )
         })
         yield* Stream.runDrain(Mediator.stream(new Watch())).pipe(Effect.provide(layer))
-        yield* TestClock.adjust(10)
+        yield* adjust(10)
         const exit = yield* Fiber.await(late!)
         assert.isTrue(Exit.hasDies(exit))
       }))
@@ -326,7 +327,7 @@ describe("middleware around a stream", () => {
         stream: true,
         middleware: [around]
       }) {}
-      const layer = Layer.provideMerge(flow({}), Numbers.toLayer(() => Stream.make(1, 2)))
+      const layer = alone(Numbers, Numbers.toLayer(() => Stream.make(1, 2)))
       const numbers = yield* Mediator.stream(new Numbers()).pipe(Stream.runCollect, Effect.provide(layer))
       assert.deepStrictEqual(numbers, [1, 2])
       assert.deepStrictEqual(entries, ["before Numbers", "after Success"])
@@ -337,10 +338,7 @@ describe("middleware around a stream", () => {
       const deny = Middleware.make(() => Effect.fail(new Denied()), { error: Denied })
       class OwnMediator extends Mediator.Service<OwnMediator>()("test/StreamMediator", { middleware: [deny] }) {}
       class Numbers extends Query.Class<Numbers>()("Numbers", { success: Schema.Int, stream: true }) {}
-      const layer = OwnMediator.layer().pipe(
-        Layer.provideMerge(flow({})),
-        Layer.provideMerge(Numbers.toLayer(() => Stream.make(1, 2)))
-      )
+      const layer = Layer.merge(OwnMediator.layer(), alone(Numbers, Numbers.toLayer(() => Stream.make(1, 2))))
       const error = yield* OwnMediator.stream(new Numbers()).pipe(Stream.runCollect, Effect.provide(layer), Effect.flip)
       assert.deepStrictEqual(error, new Denied())
     }))
@@ -354,8 +352,8 @@ describe("middleware around a stream", () => {
         stream: true,
         middleware: [Middleware.retry({ schedule: Schedule.recurs(3) })]
       }) {}
-      const layer = Layer.provideMerge(
-        flow({}),
+      const layer = alone(
+        Numbers,
         Numbers.toLayer(() =>
           Stream.suspend(() => ++runs < 3 ? Stream.fail(new Boom({ id: String(runs) })) : Stream.make(1, 2))
         )

@@ -4,15 +4,16 @@
 // @effect-diagnostics floatingEffect:off
 // @effect-diagnostics multipleEffectProvide:off
 import {
-  type Broker,
+  Broker,
   Command,
   DomainEvent,
+  EventFlow,
   type EventFlowError,
   Mediator,
   NotificationEvent,
   Query
 } from "@event-flow/core"
-import { Context, Effect, type Layer, Schema, Stream } from "effect"
+import { Context, Effect, type Exit, Layer, Schema, Stream } from "effect"
 import { check, type Equals, type ErrorOf, type ProvidedBy, type ServicesOf, type SuccessOf } from "./support.ts"
 
 class Full extends Schema.TaggedError<Full>()("Full", {}) {}
@@ -52,7 +53,7 @@ class WatchQuery extends Query.Class<WatchQuery>()("WatchQuery", { success: Sche
 const join = Mediator.send(new Join({ userId: "1", on: new Date() }))
 check<Equals<SuccessOf<typeof join>, number>>()
 check<Equals<ErrorOf<typeof join>, Full | EventFlowError.EventFlowError>>()
-check<Equals<ServicesOf<typeof join>, Mediator.Mediator | Command.Handler<"Join">>>()
+check<Equals<ServicesOf<typeof join>, Command.CommandFlow<"Join">>>()
 
 // The command's own error alone without `emits`
 const quiet = Mediator.send(new Quiet())
@@ -65,28 +66,36 @@ const emitting = Mediator.send(new Emitting())
 check<Equals<ErrorOf<typeof emitting>, EventFlowError.EventFlowError>>()
 const seats = Mediator.send(new Seats({ id: "1" }))
 check<Equals<ErrorOf<typeof seats>, Full>>()
-check<Equals<ServicesOf<typeof seats>, Mediator.Mediator | Command.Handler<"Seats">>>()
+check<Equals<ServicesOf<typeof seats>, Command.CommandFlow<"Seats">>>()
 
-// Through the service itself, the mediator is at hand
-export const viaService = Effect.gen(function*() {
-  const mediator = yield* Mediator.Mediator
-  const join = mediator.send(new Join({ userId: "1", on: new Date() }))
-  check<Equals<ServicesOf<typeof join>, Command.Handler<"Join">>>()
-  check<Equals<ErrorOf<typeof join>, Full | EventFlowError.EventFlowError>>()
-})
+// The response beside what became of the events: only the handler's errors fail it
+const settled = Mediator.sendSettled(new Join({ userId: "1", on: new Date() }))
+check<Equals<SuccessOf<typeof settled>, Mediator.Settled<number, EventFlowError.EventFlowError>>>()
+check<Equals<ErrorOf<typeof settled>, Full>>()
+check<Equals<ServicesOf<typeof settled>, Command.CommandFlow<"Join">>>()
+const settledQuiet = Mediator.sendSettled(new Quiet())
+check<Equals<SuccessOf<typeof settledQuiet>["events"], Exit.Exit<void>>>()
+
+// What it can fail with, as a schema for HTTP and RPC
+const joinFailure = Command.failureSchema(Join)
+check<Equals<typeof joinFailure.Type, Full | EventFlowError.EventFlowError>>()
+const quietFailure = Command.failureSchema(Quiet)
+check<Equals<typeof quietFailure.Type, Full>>()
+const bareFailure = Command.failureSchema(Bare)
+check<Equals<typeof bareFailure.Type, never>>()
 
 // Any one of several commands
 declare const either: Quiet | Seats
 const one = Mediator.send(either)
 check<Equals<SuccessOf<typeof one>, Date | number>>()
-check<Equals<ServicesOf<typeof one>, Mediator.Mediator | Command.Handler<"Quiet"> | Command.Handler<"Seats">>>()
+check<Equals<ServicesOf<typeof one>, Command.CommandFlow<"Quiet"> | Command.CommandFlow<"Seats">>>()
 
 // --- what is sent is a command, single by `send` and streaming by `stream` ---
 
 const watch = Mediator.stream(new Watch())
 check<Equals<SuccessOf<typeof watch>, number>>()
 check<Equals<ErrorOf<typeof watch>, Full | EventFlowError.EventFlowError>>()
-check<Equals<ServicesOf<typeof watch>, Mediator.Mediator | Command.Handler<"Watch">>>()
+check<Equals<ServicesOf<typeof watch>, Command.CommandFlow<"Watch">>>()
 check<Equals<ErrorOf<ReturnType<typeof Mediator.stream<WatchQuery>>>, never>>()
 
 // @ts-expect-error a streaming command is not sent
@@ -138,7 +147,7 @@ const JoinGen = Join.toLayer(Effect.gen(function*() {
     return seats
   })
 }))
-check<Equals<ProvidedBy<typeof JoinGen>, Command.Handler<"Join">>>()
+check<Equals<ProvidedBy<typeof JoinGen>, Command.CommandImplementation<"Join">>>()
 check<Equals<ErrorOf<typeof JoinGen>, never>>()
 check<Equals<ServicesOf<typeof JoinGen>, Rooms>>()
 
@@ -164,27 +173,43 @@ const joinHandler = Join.of((command, { collect }) => {
 })
 export const JoinApart = Join.toLayer(joinHandler)
 
-// What the handler requires when it runs is required by its layer, and so is what building it does
-const JoinServices = Join.toLayer(Effect.gen(function*() {
-  yield* User
-  return (command) => Effect.flatMap(Rooms, (rooms) => rooms.join(command.userId))
-}))
+// What building the handler requires is required by its layer, and so are the services that it lists for its runs
+const JoinServices = Join.toLayer(
+  [Rooms],
+  Effect.gen(function*() {
+    yield* User
+    return (command) => Effect.flatMap(Rooms, (rooms) => rooms.join(command.userId))
+  })
+)
 check<Equals<ServicesOf<typeof JoinServices>, Rooms | User>>()
-const JoinFnServices = Join.toLayer(Effect.fnUntraced(function*(command: Join) {
-  const rooms = yield* Rooms
-  return yield* rooms.join(command.userId)
-}))
+const JoinFnServices = Join.toLayer(
+  [Rooms],
+  Effect.fnUntraced(function*(command) {
+    check<Equals<typeof command, Join>>()
+    const rooms = yield* Rooms
+    return yield* rooms.join(command.userId)
+  })
+)
 check<Equals<ServicesOf<typeof JoinFnServices>, Rooms>>()
+// @ts-expect-error a service that it does not list
+Join.toLayer((command) => Effect.flatMap(Rooms, (rooms) => rooms.join(command.userId)))
+// @ts-expect-error nor in a list of others
+Join.toLayer([User], (command) => Effect.flatMap(Rooms, (rooms) => rooms.join(command.userId)))
 
-// A handler may send commands: the mediator is at hand when it runs, the handlers of what it sends are required
-const JoinSends = Join.toLayer(Effect.fnUntraced(function*() {
+// A handler may send the commands that its definition declares, and its own: the flow gives them to it
+class Relay extends Command.Class<Relay>()("Relay", { sends: [Quiet, "Later"] }) {}
+class Later extends Command.Class<Later>()("Later", { sends: [Relay] }) {}
+const RelayLive = Relay.toLayer(Effect.fnUntraced(function*(command) {
   yield* Effect.ignore(Mediator.send(new Quiet()))
-  return 1
+  yield* Mediator.send(new Later())
+  yield* Mediator.send(command)
 }))
-check<Equals<ServicesOf<typeof JoinSends>, Command.Handler<"Quiet">>>()
-// Its own command too
-const JoinAgain = Join.toLayer((command) => Effect.orDie(Mediator.send(command)))
-check<Equals<ServicesOf<typeof JoinAgain>, never>>()
+check<Equals<ServicesOf<typeof RelayLive>, never>>()
+check<Equals<typeof Relay["sends"], readonly [typeof Quiet, "Later"]>>()
+// @ts-expect-error a command that the definition does not send
+Later.toLayer(() => Effect.ignore(Mediator.send(new Quiet())))
+// @ts-expect-error a tag or a class is sent, and no event
+export class SendsEvents extends Command.Class<SendsEvents>()("SendsEvents", { sends: [Joined] }) {}
 
 // Errors of building, and a scope for it
 const JoinBuild = Join.toLayer(
@@ -198,19 +223,22 @@ const WatchLive = Watch.toLayer((command, { collect }) => {
   check<Equals<typeof command, Watch>>()
   return Stream.fromEffect(Effect.as(collect(new Joined({ userId: "1" })), 1))
 })
-check<Equals<ProvidedBy<typeof WatchLive>, Command.Handler<"Watch">>>()
-const WatchServices = Watch.toLayer(() => Stream.fromEffect(Effect.as(Rooms, 1)))
+check<Equals<ProvidedBy<typeof WatchLive>, Command.CommandImplementation<"Watch">>>()
+const WatchServices = Watch.toLayer([Rooms], () => Stream.fromEffect(Effect.as(Rooms, 1)))
 check<Equals<ServicesOf<typeof WatchServices>, Rooms>>()
 
 // --- a handler does what its command says and nothing else ---
 
 // @ts-expect-error an error that the command does not declare
 Join.toLayer(() => Effect.fail(new Down()))
-// @ts-expect-error the same in a generator function
-Join.toLayer(Effect.fnUntraced(function*(command: Join) {
-  const rooms = yield* Rooms
-  return yield* rooms.joinUnsafe(command.userId)
-}))
+Join.toLayer(
+  [Rooms],
+  // @ts-expect-error the same in a generator function
+  Effect.fnUntraced(function*(command: Join) {
+    const rooms = yield* Rooms
+    return yield* rooms.joinUnsafe(command.userId)
+  })
+)
 // @ts-expect-error the same, from an Effect that gives the function
 Join.toLayer(Effect.succeed(() => Effect.fail(new Down())))
 // @ts-expect-error the same, written apart
@@ -274,7 +302,7 @@ export const streamCollects = Watch.toLayer((_, { collect }) =>
 
 class Rename extends Command.Class<Rename>()("Rename", { success: Schema.String, requires: [User] }) {}
 const rename = Mediator.send(new Rename())
-check<Equals<ServicesOf<typeof rename>, Mediator.Mediator | Command.Handler<"Rename"> | User>>()
+check<Equals<ServicesOf<typeof rename>, Command.CommandFlow<"Rename"> | User>>()
 const RenameLive = Rename.toLayer(() => Effect.map(User, (user) => user.name))
 check<Equals<ServicesOf<typeof RenameLive>, never>>()
 const RenameFn = Rename.toLayer(Effect.fnUntraced(function*() {
@@ -282,31 +310,35 @@ const RenameFn = Rename.toLayer(Effect.fnUntraced(function*() {
   return user.name
 }))
 check<Equals<ServicesOf<typeof RenameFn>, never>>()
-const RenameMore = Rename.toLayer(() => Effect.flatMap(Rooms, () => Effect.map(User, (user) => user.name)))
+const RenameMore = Rename.toLayer([Rooms], () => Effect.flatMap(Rooms, () => Effect.map(User, (user) => user.name)))
 check<Equals<ServicesOf<typeof RenameMore>, Rooms>>()
 class RenameBoth extends Command.Class<RenameBoth>()("RenameBoth", { requires: [User, Rooms] }) {}
 const both = Mediator.send(new RenameBoth())
-check<Equals<ServicesOf<typeof both>, Mediator.Mediator | Command.Handler<"RenameBoth"> | User | Rooms>>()
+check<Equals<ServicesOf<typeof both>, Command.CommandFlow<"RenameBoth"> | User | Rooms>>()
 
 class WatchUser
   extends Query.Class<WatchUser>()("WatchUser", { success: Schema.String, requires: [User], stream: true })
 {}
 const watchUser = Mediator.stream(new WatchUser())
-check<Equals<ServicesOf<typeof watchUser>, Mediator.Mediator | Command.Handler<"WatchUser"> | User>>()
+check<Equals<ServicesOf<typeof watchUser>, Command.CommandFlow<"WatchUser"> | User>>()
 const WatchUserLive = WatchUser.toLayer(() => Stream.fromEffect(Effect.map(User, (user) => user.name)))
 check<Equals<ServicesOf<typeof WatchUserLive>, never>>()
 
-// --- a handler that nobody provides does not compile ---
+// --- a flow that nobody provides, or that misses an implementation, does not compile ---
 
 declare const needsNothing: <A, E>(effect: Effect.Effect<A, E>) => void
-declare const MediatorLive: Layer.Layer<Mediator.Mediator>
-needsNothing(join.pipe(Effect.provide(JoinFn), Effect.provide(MediatorLive)))
-// @ts-expect-error the handler's layer is missing
-needsNothing(join.pipe(Effect.provide(MediatorLive)))
-// @ts-expect-error the mediator is missing
+class Meetings extends EventFlow.make("Meetings", { commands: [Join, Bare] }) {}
+const BareLive = Bare.toLayer(() => Effect.void)
+const meetings = Meetings.layer().pipe(Layer.provide([JoinFn, BareLive, Broker.layerNone]))
+needsNothing(join.pipe(Effect.provide(meetings)))
+// @ts-expect-error the flow is missing: the implementation alone is not sent to
 needsNothing(join.pipe(Effect.provide(JoinFn)))
-// @ts-expect-error the layer is that of another command
-needsNothing(join.pipe(Effect.provide([RenameLive, MediatorLive])))
+// @ts-expect-error a command that is in no flow
+needsNothing(quiet.pipe(Effect.provide(meetings)))
+// @ts-expect-error an implementation of the flow is missing
+needsNothing(join.pipe(Effect.provide(Meetings.layer().pipe(Layer.provide([JoinFn, Broker.layerNone])))))
+// @ts-expect-error no broker was chosen, and Join announces
+needsNothing(join.pipe(Effect.provide(Meetings.layer().pipe(Layer.provide([JoinFn, BareLive])))))
 
 // --- errors are handled by their tags ---
 

@@ -13,8 +13,8 @@ import {
   EventMap,
   EventProcessor,
   Mediator,
-  type MessageCodec,
-  NotificationEvent
+  NotificationEvent,
+  type Settings
 } from "@event-flow/core"
 import { Context, Effect, Layer, Schema } from "effect"
 import { check, type Equals, type ErrorOf, type ProvidedBy, type ServicesOf } from "./support.ts"
@@ -45,7 +45,7 @@ const GreetLive = Greet.toLayer((event, { collect }) => {
   collect(new GreetedTwice({ userId: "1" }))
   return collect(new Greeted({ userId: event.userId }))
 })
-check<Equals<ProvidedBy<typeof GreetLive>, EventHandler.Handler<"Greet">>>()
+check<Equals<ProvidedBy<typeof GreetLive>, EventHandler.EventHandlerImplementation<"Greet">>>()
 check<Equals<ServicesOf<typeof GreetLive>, never>>()
 
 const GreetGen = Greet.toLayer(Effect.gen(function*() {
@@ -65,22 +65,41 @@ const GreetFn = Greet.toLayer(Effect.fnUntraced(function*(event, { collectAll })
 check<Equals<ServicesOf<typeof GreetFn>, never>>()
 
 // Requirements surface, at build and at run
-const GreetServices = Greet.toLayer(Effect.gen(function*() {
-  yield* Clocks
-  return (event) => Effect.flatMap(Mails, (mails) => mails.send(event.userId))
-}))
+const GreetServices = Greet.toLayer(
+  [Mails],
+  Effect.gen(function*() {
+    yield* Clocks
+    return (event) => Effect.flatMap(Mails, (mails) => mails.send(event.userId))
+  })
+)
 check<Equals<ServicesOf<typeof GreetServices>, Mails | Clocks>>()
 const countHandler = Count.of((event) => Effect.flatMap(Mails, (mails) => mails.send(event.userId)))
-const CountApart = Count.toLayer(countHandler)
+const CountApart = Count.toLayer([Mails], countHandler)
 check<Equals<ServicesOf<typeof CountApart>, Mails>>()
-// A handler may send commands: the handlers of what it sends are required, the mediator is at hand
-const CountSends = Count.toLayer(() => Effect.orDie(Mediator.send(new Join())))
-check<Equals<ServicesOf<typeof CountSends>, Command.Handler<"Join">>>()
-const CountSendsGen = Count.toLayer(Effect.fnUntraced(function*(event) {
+// @ts-expect-error a service that the handler does not list
+Count.toLayer(countHandler)
+
+// A handler may send the commands that its definition declares: the flow gives them to it
+const Invite = EventHandler.make("Invite", { on: Joined, sends: [Join] })
+const InviteLive = Invite.toLayer(() => Effect.orDie(Mediator.send(new Join())))
+check<Equals<ServicesOf<typeof InviteLive>, never>>()
+const InviteGen = Invite.toLayer(Effect.fnUntraced(function*(event) {
   check<Equals<typeof event, Joined>>()
   yield* Effect.orDie(Mediator.send(new Join()))
 }))
-check<Equals<ServicesOf<typeof CountSendsGen>, Command.Handler<"Join">>>()
+check<Equals<ServicesOf<typeof InviteGen>, never>>()
+// @ts-expect-error a command that the handler does not declare
+Count.toLayer(() => Effect.orDie(Mediator.send(new Join())))
+
+// One handler of several events
+const Audit = EventHandler.make("Audit", { on: [Joined, Greeted, Announced] })
+export const AuditLive = Audit.toLayer((event) => {
+  check<Equals<typeof event, Joined | Greeted | Announced>>()
+  return Effect.void
+})
+// @ts-expect-error at least one event
+EventHandler.make("Wrong", { on: [] })
+
 const ReactLive = React.toLayer((event) => {
   check<Equals<typeof event, Announced>>()
   return Effect.void
@@ -100,57 +119,91 @@ EventHandler.make("Wrong", { on: Join })
 // @ts-expect-error a definition needs its event
 EventHandler.make("Wrong", {})
 
-// --- a map requires the services of exactly what it lists ---
+// --- a map requires the implementations of the handlers of domain events in its list ---
 
-const map = EventMap.layer(Greet, Count)
-check<Equals<ServicesOf<typeof map>, EventHandler.Handler<"Greet"> | EventHandler.Handler<"Count">>>()
+const map = EventMap.layer([Greet, Count, React])
+check<
+  Equals<
+    ServicesOf<typeof map>,
+    EventHandler.EventHandlerImplementation<"Greet"> | EventHandler.EventHandlerImplementation<"Count">
+  >
+>()
 check<Equals<ErrorOf<typeof map>, EventMap.DuplicateDefinition>>()
 check<Equals<ProvidedBy<typeof map>, EventMap.EventMap>>()
-const none = EventMap.layer()
-check<Equals<ServicesOf<typeof none>, never>>()
-const list = [Greet, Count]
-const dynamic = EventMap.layer(...list)
-check<Equals<ServicesOf<typeof dynamic>, EventHandler.Handler<"Greet"> | EventHandler.Handler<"Count">>>()
 // @ts-expect-error only handlers are listed
-EventMap.layer(Joined)
+EventMap.layer([Joined])
 // @ts-expect-error their definitions, and not their layers
-EventMap.layer(GreetLive)
+EventMap.layer([GreetLive])
 
-// --- so does a flow, and a broker ---
+// --- a flow requires what its members need, and provides what can be sent ---
 
-const flow = EventFlow.layer({ handlers: [Greet, Count, Log], concurrency: 8, onFailure: "accumulate", maxDepth: 9 })
+class Meetings extends EventFlow.make("Meetings", { commands: [Join], handlers: [Greet, Count, Log, React] }) {}
+const meetings = Meetings.layer({ concurrency: 8, onFailure: "accumulate", maxDepth: 9 })
 check<
   Equals<
-    ServicesOf<typeof flow>,
+    ServicesOf<typeof meetings>,
+    // Greet announces
     | Broker.Broker
-    | EventHandler.Handler<"Greet">
-    | EventHandler.Handler<"Count">
-    | EventHandler.Handler<"Log">
+    | Command.CommandImplementation<"Join">
+    | EventHandler.EventHandlerImplementation<"Greet">
+    | EventHandler.EventHandlerImplementation<"Count">
+    // And not that of React, which handles a notification event: it belongs to a consumer
+    | EventHandler.EventHandlerImplementation<"Log">
   >
 >()
+check<Equals<ProvidedBy<typeof meetings>, Command.CommandFlow<"Join"> | EventFlow.RunningFlow<"Meetings">>>()
+check<Equals<ErrorOf<typeof meetings>, EventMap.DuplicateDefinition | Settings.InvalidSetting>>()
+check<Equals<typeof Meetings.commands, ReadonlyArray<typeof Join>>>()
+
+// A flow that publishes nothing asks for no broker
+class Quiet extends EventFlow.make("Quiet", { commands: [Join], handlers: [Count] }) {}
 check<
   Equals<
-    ProvidedBy<typeof flow>,
-    Mediator.Mediator | EventProcessor.EventProcessor | EventEmitter.EventEmitter | EventMap.EventMap
+    ServicesOf<ReturnType<typeof Quiet.layer>>,
+    Command.CommandImplementation<"Join"> | EventHandler.EventHandlerImplementation<"Count">
   >
 >()
-check<Equals<ErrorOf<typeof flow>, EventMap.DuplicateDefinition>>()
-const quietFlow = EventFlow.layer({ handlers: [] })
-check<Equals<ServicesOf<typeof quietFlow>, Broker.Broker>>()
-const ownCodec = EventFlow.layerWithCodec({ handlers: [React] })
+class Empty extends EventFlow.make("Empty", {}) {}
+check<Equals<ServicesOf<ReturnType<typeof Empty.layer>>, never>>()
+check<Equals<ProvidedBy<ReturnType<typeof Empty.layer>>, EventFlow.RunningFlow<"Empty">>>()
+
+// What its members send and another flow lists is asked for
+class Charge extends Command.Class<Charge>()("Charge", {}) {}
+class Order extends Command.Class<Order>()("Order", { sends: [Charge, "Cancel"] }) {}
+class Cancel extends Command.Class<Cancel>()("Cancel", { sends: [Order] }) {}
+class Shop extends EventFlow.make("Shop", { commands: [Order, Cancel] }) {}
+const shop = Shop.layer()
 check<
   Equals<
-    ServicesOf<typeof ownCodec>,
-    Broker.Broker | MessageCodec.MessageCodec | EventHandler.Handler<"React">
+    ServicesOf<typeof shop>,
+    | Command.CommandImplementation<"Order">
+    | Command.CommandImplementation<"Cancel">
+    | Command.CommandFlow<"Charge">
   >
 >()
 
-// @ts-expect-error a flow lists its handlers, if only none
-EventFlow.layer({})
+// Flows are joined to one
+class Billing extends EventFlow.make("Billing", { commands: [Charge], handlers: [Count] }) {}
+class All extends EventFlow.make("All", { flows: [Shop, Billing], commands: [Join] }) {}
+check<
+  Equals<
+    ServicesOf<ReturnType<typeof All.layer>>,
+    | Command.CommandImplementation<"Order">
+    | Command.CommandImplementation<"Cancel">
+    | Command.CommandImplementation<"Charge">
+    | Command.CommandImplementation<"Join">
+    | EventHandler.EventHandlerImplementation<"Count">
+  >
+>()
+
+// @ts-expect-error commands are listed, and no events
+EventFlow.make("Wrong", { commands: [Joined] })
+// @ts-expect-error handlers are listed, and no layers
+EventFlow.make("Wrong", { handlers: [GreetLive] })
 // @ts-expect-error there is no such policy
-EventFlow.layer({ handlers: [], onFailure: "ignore" })
+Meetings.layer({ onFailure: "ignore" })
 // @ts-expect-error there is no such concurrency
-EventFlow.layer({ handlers: [], concurrency: "many" })
+Meetings.layer({ concurrency: "many" })
 
 // --- a program runs when nothing is missing ---
 
@@ -159,29 +212,36 @@ const CountLive = Count.toLayer(() => Effect.void)
 const handlers = Layer.mergeAll(GreetLive, CountLive, LogLive)
 declare const run: <A, E>(effect: Effect.Effect<A, E>) => void
 const send = Mediator.send(new Join())
-const base = flow.pipe(Layer.provideMerge(JoinLive), Layer.provide(handlers))
 
-run(send.pipe(Effect.provide(base.pipe(Layer.provide(Broker.layerNone)))))
+run(send.pipe(Effect.provide(meetings.pipe(Layer.provide([JoinLive, handlers, Broker.layerNone])))))
 // @ts-expect-error no broker was chosen
-run(send.pipe(Effect.provide(base)))
-// @ts-expect-error the handler of the command is missing
-run(send.pipe(Effect.provide(flow.pipe(Layer.provide([handlers, Broker.layerNone])))))
-const withoutLog = flow.pipe(Layer.provideMerge(JoinLive), Layer.provide([GreetLive, CountLive, Broker.layerNone]))
+run(send.pipe(Effect.provide(meetings.pipe(Layer.provide([JoinLive, handlers])))))
+// @ts-expect-error the implementation of the command is missing
+run(send.pipe(Effect.provide(meetings.pipe(Layer.provide([handlers, Broker.layerNone])))))
+const withoutLog = meetings.pipe(Layer.provide([JoinLive, GreetLive, CountLive, Broker.layerNone]))
 // @ts-expect-error the layer of an event handler is missing
 run(send.pipe(Effect.provide(withoutLog)))
-const needsMails = flow.pipe(
-  Layer.provideMerge(JoinLive),
-  Layer.provide([GreetGen, CountLive, LogLive, Broker.layerNone])
-)
+const needsMails = meetings.pipe(Layer.provide([JoinLive, GreetGen, CountLive, LogLive, Broker.layerNone]))
 // @ts-expect-error a handler of the flow needs a service
 run(send.pipe(Effect.provide(needsMails)))
+const withoutCharge = shop.pipe(
+  Layer.provide([Order.toLayer(() => Mediator.send(new Charge())), Cancel.toLayer(() => Effect.void)])
+)
+// @ts-expect-error a command that a member sends is in no flow that is provided
+run(Mediator.send(new Order()).pipe(Effect.provide(withoutCharge)))
+const billing = Billing.layer().pipe(Layer.provide([Charge.toLayer(() => Effect.void), CountLive]))
+run(Mediator.send(new Order()).pipe(Effect.provide(withoutCharge.pipe(Layer.provide(billing)))))
 export const unlisted = ReactLive
 
-// --- each part can be replaced ---
+// --- the parts can be replaced, and run in a dispatch alone ---
 
-const parts = Mediator.layer().pipe(
-  Layer.provideMerge(EventProcessor.layer({ concurrency: "unbounded" })),
-  Layer.provideMerge(EventEmitter.layer),
-  Layer.provideMerge(EventMap.layer(Greet))
+const parts = Meetings.layerNoDeps().pipe(
+  Layer.provide(EventProcessor.layer({ concurrency: "unbounded" })),
+  Layer.provide(EventEmitter.layer),
+  Layer.provide(EventMap.layer(Meetings.handlers))
 )
-check<Equals<ServicesOf<typeof parts>, Broker.Broker | MessageCodec.MessageCodec | EventHandler.Handler<"Greet">>>()
+check<Equals<ServicesOf<typeof parts>, ServicesOf<typeof meetings>>>()
+const emitting = EventEmitter.EventEmitter.use((emitter) => emitter.emit(new Joined({ userId: "1" })))
+check<Equals<ServicesOf<typeof emitting>, EventEmitter.EventEmitter | Mediator.Mediator>>()
+const processing = EventProcessor.EventProcessor.use((processor) => processor.process([]))
+check<Equals<ServicesOf<typeof processing>, EventProcessor.EventProcessor | Mediator.Mediator>>()

@@ -3,15 +3,7 @@
 // @effect-diagnostics missingEffectContext:off
 // @effect-diagnostics floatingEffect:off
 // @effect-diagnostics multipleEffectProvide:off
-import {
-  Command,
-  DomainEvent,
-  type EventFlowError,
-  type EventProcessor,
-  Mediator,
-  Middleware,
-  Query
-} from "@event-flow/core"
+import { Command, DomainEvent, type EventFlowError, Mediator, Middleware, Query } from "@event-flow/core"
 import { Context, Effect, Layer, Schedule, Schema } from "effect"
 import { check, type Equals, type ErrorOf, type ServicesOf } from "./support.ts"
 
@@ -22,9 +14,9 @@ class User extends Context.Service<User, { readonly name: string }>()("User") {}
 class Tenant extends Context.Service<Tenant, { readonly id: string }>()("Tenant") {}
 class Rooms extends Context.Service<Rooms, { readonly join: Effect.Effect<number, Full> }>()("Rooms") {}
 
-class Authenticate extends Middleware.Service<Authenticate, { provides: User }>()("Authenticate", { error: Denied }) {}
-class PerTenant extends Middleware.Service<PerTenant, { provides: Tenant; requires: User }>()("PerTenant") {}
-class Audit extends Middleware.Service<Audit, { requires: User }>()("Audit") {}
+class Authenticate extends Middleware.Service<Authenticate>()("Authenticate", { provides: [User], error: Denied }) {}
+class PerTenant extends Middleware.Service<PerTenant>()("PerTenant", { provides: [Tenant], requires: [User] }) {}
+class Audit extends Middleware.Service<Audit>()("Audit", { requires: [User] }) {}
 
 // --- what it provides, requires and may fail with ---
 
@@ -49,7 +41,7 @@ class Rename extends Command.Class<Rename>()("Rename", {
 
 const rename = Mediator.send(new Rename())
 check<Equals<ErrorOf<typeof rename>, Full | Denied | EventFlowError.EventFlowError>>()
-check<Equals<ServicesOf<typeof rename>, Mediator.Mediator | Command.Handler<"Rename">>>()
+check<Equals<ServicesOf<typeof rename>, Command.CommandFlow<"Rename">>>()
 
 // The handler may use what is provided; its layer requires the middleware instead
 const RenameLive = Rename.toLayer(() => Effect.flatMap(User, (user) => Effect.as(Tenant, user.name)))
@@ -61,7 +53,7 @@ const RenameFn = Rename.toLayer(Effect.fnUntraced(function*(command) {
   return user.name + tenant.id
 }))
 check<Equals<ServicesOf<typeof RenameFn>, Authenticate | PerTenant>>()
-const RenameMore = Rename.toLayer(() => Effect.flatMap(Rooms, (rooms) => Effect.map(rooms.join, String)))
+const RenameMore = Rename.toLayer([Rooms], () => Effect.flatMap(Rooms, (rooms) => Effect.map(rooms.join, String)))
 check<Equals<ServicesOf<typeof RenameMore>, Authenticate | PerTenant | Rooms>>()
 
 // A service that middleware requires and nobody provides surfaces in the layer
@@ -75,7 +67,7 @@ check<Equals<ServicesOf<typeof AuditedUserLive>, Audit>>()
 check<
   Equals<
     ServicesOf<ReturnType<typeof Mediator.send<AuditedUser>>>,
-    Mediator.Mediator | Command.Handler<"AuditedUser"> | User
+    Command.CommandFlow<"AuditedUser"> | User
   >
 >()
 
@@ -108,10 +100,16 @@ check<Equals<Middleware.Errors<readonly [typeof inline]>, never>>()
 check<Equals<Middleware.Services<readonly [typeof inline]>, never>>()
 const denying = Middleware.make(() => Effect.fail(new Denied()), { error: Denied })
 check<Equals<Middleware.Errors<readonly [typeof denying]>, Denied>>()
-const requiring = Middleware.make((effect) => Effect.andThen(User, effect))
+const requiring = Middleware.make((effect) => Effect.andThen(User, effect), { requires: [User] })
 check<Equals<typeof requiring["~requires"], User>>()
 // @ts-expect-error an error that is not declared
 Middleware.make(() => Effect.fail(new Denied()))
+const providing = Middleware.make((effect) => Effect.provideService(effect, User, { name: "Ada" }), {
+  provides: [User]
+})
+check<Equals<typeof providing["~provides"], User>>()
+// @ts-expect-error a service that it does not require
+Middleware.make((effect) => Effect.andThen(User, effect))
 // @ts-expect-error a forged result
 Middleware.make(() => Effect.succeed(1))
 
@@ -133,27 +131,31 @@ class AppMediator extends Mediator.Service<AppMediator>()("AppMediator", { middl
 class Greet extends Command.Class<Greet>()("Greet", { success: Schema.String, requires: [User, Tenant] }) {}
 class Watch extends Query.Class<Watch>()("Watch", { success: Schema.Int, requires: [User], stream: true }) {}
 
-// Its errors are everyone's; what it provides is no longer asked of the sender. The program's mediator is for what
-// handlers send themselves.
+// Its errors are everyone's; what it provides is no longer asked of the sender.
 const greet = AppMediator.send(new Greet())
 check<Equals<ErrorOf<typeof greet>, Denied>>()
-check<Equals<ServicesOf<typeof greet>, AppMediator | Mediator.Mediator | Command.Handler<"Greet"> | Tenant>>()
+check<Equals<ServicesOf<typeof greet>, AppMediator | Command.CommandFlow<"Greet"> | Tenant>>()
 const own = AppMediator.send(new Rename())
 check<Equals<ErrorOf<typeof own>, Full | Denied | EventFlowError.EventFlowError>>()
 const watch = AppMediator.stream(new Watch())
 check<Equals<ErrorOf<typeof watch>, Denied>>()
-check<Equals<ServicesOf<typeof watch>, AppMediator | Mediator.Mediator | Command.Handler<"Watch">>>()
+check<Equals<ServicesOf<typeof watch>, AppMediator | Command.CommandFlow<"Watch">>>()
 // @ts-expect-error a streaming query is not sent
 AppMediator.send(new Watch())
 // @ts-expect-error a single command has no stream
 AppMediator.stream(new Greet())
 
+const greetSettled = AppMediator.sendSettled(new Greet())
+check<Equals<ErrorOf<typeof greetSettled>, Denied>>()
+const greetFailure = AppMediator.failureSchema(Rename)
+check<Equals<typeof greetFailure.Type, Full | Denied | EventFlowError.EventFlowError>>()
+
 const layer = AppMediator.layer({ drainTimeout: "1 second" })
-check<Equals<ServicesOf<typeof layer>, EventProcessor.EventProcessor | Authenticate>>()
+check<Equals<ServicesOf<typeof layer>, Authenticate>>()
 class Audits extends Mediator.Service<Audits>()("Audits", { middleware: [Audit] }) {}
 const auditsLayer = Audits.layer()
-check<Equals<ServicesOf<typeof auditsLayer>, EventProcessor.EventProcessor | Audit | User>>()
+check<Equals<ServicesOf<typeof auditsLayer>, Audit | User>>()
 // The mediator without middleware adds nothing
 const plain = Mediator.send(new Greet())
 check<Equals<ErrorOf<typeof plain>, never>>()
-check<Equals<ServicesOf<typeof plain>, Mediator.Mediator | Command.Handler<"Greet"> | User | Tenant>>()
+check<Equals<ServicesOf<typeof plain>, Command.CommandFlow<"Greet"> | User | Tenant>>()

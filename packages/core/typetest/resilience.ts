@@ -2,6 +2,7 @@
  * What the types of `Resilience` promise: which errors are left, and that handlers keep their contextual types.
  * Checked by `tsc`, never run.
  */
+// @effect-diagnostics missingEffectContext:off
 // @effect-diagnostics missingEffectError:off
 import { Command, DomainEvent, EventHandler, NotificationEvent, Resilience } from "@event-flow/core"
 import { Context, Effect, type Exit, flow, type Layer, pipe, Schedule, Schema } from "effect"
@@ -46,14 +47,15 @@ type ServicesOf<H> = H extends (...args: infer _) => Effect.Effect<infer _A, inf
 // --- handlers keep their contextual types ---
 
 /** The form of the docs: the command and `collect` are typed by the definition. */
-export const JoinLive: Layer.Layer<Command.Handler<"JoinGuarded">, never, CircuitBreaker.CircuitBreaker> = JoinGuarded
-  .toLayer(Effect.gen(function*() {
-    const breaker = yield* CircuitBreaker.CircuitBreaker
-    return Resilience.circuitBreaker(
-      JoinGuarded.of((command, { collect }) => Effect.as(collect(new Joined({ userId: command.userId })), 1)),
-      breaker
-    )
-  }))
+export const JoinLive: Layer.Layer<Command.CommandImplementation<"JoinGuarded">, never, CircuitBreaker.CircuitBreaker> =
+  JoinGuarded
+    .toLayer(Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.CircuitBreaker
+      return Resilience.circuitBreaker(
+        JoinGuarded.of((command, { collect }) => Effect.as(collect(new Joined({ userId: command.userId })), 1)),
+        breaker
+      )
+    }))
 
 /** Without `of`: the types come from `toLayer`. */
 export const JoinInline = Join.toLayer(
@@ -90,7 +92,7 @@ check<Equals<ErrorOf<typeof open>, Full | Down | Slow>>()
 check<Equals<ServicesOf<typeof open>, Rooms>>()
 
 // @ts-expect-error Down and Slow are not declared by the command
-Join.toLayer(open)
+Join.toLayer([Rooms], open)
 
 // @ts-expect-error a handler of the command answers with a number
 Resilience.handler(Join)(() => Effect.succeed("one"))
@@ -154,10 +156,10 @@ check<Equals<ErrorOf<typeof some>, Full>>()
 check<Equals<ServicesOf<typeof some>, Rooms>>()
 
 /** What is left is what the command declares. */
-export const Fallen: Layer.Layer<Command.Handler<"Join">, never, Rooms> = Join.toLayer(some)
+export const Fallen: Layer.Layer<Command.CommandImplementation<"Join">, never, Rooms> = Join.toLayer([Rooms], some)
 
 // @ts-expect-error Slow is left
-Join.toLayer(Resilience.fallback(open, { on: ["Down"], to: () => Effect.succeed(0) }))
+Join.toLayer([Rooms], Resilience.fallback(open, { on: ["Down"], to: () => Effect.succeed(0) }))
 
 Resilience.fallback(open, {
   // @ts-expect-error the handler cannot fail with Gone
@@ -198,7 +200,7 @@ const elsewhere = Resilience.fallback(byUser, {
 })
 check<Equals<ErrorOf<typeof elsewhere>, Full>>()
 
-export const Guarded: Layer.Layer<Command.Handler<"Join">> = Join.toLayer(elsewhere)
+export const Guarded: Layer.Layer<Command.CommandImplementation<"Join">> = Join.toLayer(elsewhere)
 
 // @ts-expect-error the command does not declare CircuitBreakerError
 Join.toLayer(Resilience.circuitBreaker(Join.of(() => Effect.succeed(1)), breaker))
@@ -308,37 +310,50 @@ check<Equals<ErrorOf<typeof retryFallback>, Full>>()
 check<Equals<ServicesOf<typeof retryFallback>, Rooms>>()
 
 /** The same where the layer asks for the handler. */
-export const InLayer: Layer.Layer<Command.Handler<"Join">, never, Rooms> = Join.toLayer(pipe(
-  Resilience.handler(Join)(
-    Effect.fn("Join")(function*({ userId }) {
-      return yield* risky(userId)
+export const InLayer: Layer.Layer<Command.CommandImplementation<"Join">, never, Rooms> = Join.toLayer(
+  [Rooms],
+  pipe(
+    Resilience.handler(Join)(
+      Effect.fn("Join")(function*({ userId }) {
+        return yield* risky(userId)
+      })
+    ),
+    Resilience.retry({ schedule: Schedule.recurs(3), while: (error) => error._tag === "Slow" }),
+    Resilience.timeout("2 seconds"),
+    Resilience.fallback({ on: ["Down", "Slow", "HandlerTimeout"], to: ({ userId }) => Effect.succeed(userId.length) })
+  )
+)
+
+export const InEffect: Layer.Layer<
+  Command.CommandImplementation<"Join">,
+  never,
+  Rooms | CircuitBreaker.CircuitBreaker
+> = Join
+  .toLayer(
+    [Rooms],
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.CircuitBreaker
+      return pipe(
+        Resilience.handler(Join)((command) => risky(command.userId)),
+        Resilience.retry({ schedule: Schedule.recurs(3) }),
+        Resilience.circuitBreaker(breaker, { classify: () => CircuitBreaker.failure() }),
+        Resilience.fallback({ on: ["Down", "Slow", "CircuitBreakerError"], to: () => Effect.succeed(0) })
+      )
     })
-  ),
-  Resilience.retry({ schedule: Schedule.recurs(3), while: (error) => error._tag === "Slow" }),
-  Resilience.timeout("2 seconds"),
-  Resilience.fallback({ on: ["Down", "Slow", "HandlerTimeout"], to: ({ userId }) => Effect.succeed(userId.length) })
-))
+  )
 
-export const InEffect: Layer.Layer<Command.Handler<"Join">, never, Rooms | CircuitBreaker.CircuitBreaker> = Join
-  .toLayer(Effect.gen(function*() {
-    const breaker = yield* CircuitBreaker.CircuitBreaker
-    return pipe(
-      Resilience.handler(Join)((command) => risky(command.userId)),
-      Resilience.retry({ schedule: Schedule.recurs(3) }),
-      Resilience.circuitBreaker(breaker, { classify: () => CircuitBreaker.failure() }),
-      Resilience.fallback({ on: ["Down", "Slow", "CircuitBreakerError"], to: () => Effect.succeed(0) })
-    )
-  }))
-
-export const OfEvent: Layer.Layer<EventHandler.Handler<"Greet">, never, Rooms> = Greet.toLayer(pipe(
-  openEvent,
-  Resilience.retry({ schedule: Schedule.recurs(3) }),
-  Resilience.timeout("2 seconds"),
-  Resilience.fallback({
-    on: ["Down", "Slow", "HandlerTimeout"],
-    to: (event, { collect }) => collect(new Announced({ id: event.userId }))
-  })
-))
+export const OfEvent: Layer.Layer<EventHandler.EventHandlerImplementation<"Greet">, never, Rooms> = Greet.toLayer(
+  [Rooms],
+  pipe(
+    openEvent,
+    Resilience.retry({ schedule: Schedule.recurs(3) }),
+    Resilience.timeout("2 seconds"),
+    Resilience.fallback({
+      on: ["Down", "Slow", "HandlerTimeout"],
+      to: (event, { collect }) => collect(new Announced({ id: event.userId }))
+    })
+  )
+)
 
 const slowEvent = pipe(
   openEvent,
@@ -346,7 +361,7 @@ const slowEvent = pipe(
   Resilience.fallback({ on: ["Down"], to: () => Effect.void })
 )
 // @ts-expect-error the event handler does not declare Slow
-Greet.toLayer(slowEvent)
+Greet.toLayer([Rooms], slowEvent)
 
 pipe(
   byFunction,
@@ -362,7 +377,7 @@ pipe(
 declare const cached: (command: { readonly userId: string }) => Effect.Effect<number>
 const toCache = pipe(byFunction, Resilience.retry({ schedule }), Resilience.fallback({ to: cached }))
 check<Equals<ErrorOf<typeof toCache>, never>>()
-Join.toLayer(toCache)
+Join.toLayer([Rooms], toCache)
 
 declare const keyOf: (command: { readonly userId: string }) => string
 const keyed = pipe(byFunction, Resilience.retry({ schedule }), Resilience.circuitBreaker(breaker, { key: keyOf }))
@@ -403,10 +418,13 @@ const nested = Resilience.fallback(
 check<Equals<ErrorOf<typeof nested>, Full | Slow>>()
 check<Equals<ServicesOf<typeof nested>, Rooms>>()
 
-export const NestedInLayer: Layer.Layer<Command.Handler<"Join">, never, Rooms> = Join.toLayer(Resilience.fallback(
-  Resilience.handler(Join)((command) => risky(command.userId)),
-  { on: ["Down", "Slow"], to: (command) => Effect.succeed(command.userId.length) }
-))
+export const NestedInLayer: Layer.Layer<Command.CommandImplementation<"Join">, never, Rooms> = Join.toLayer(
+  [Rooms],
+  Resilience.fallback(
+    Resilience.handler(Join)((command) => risky(command.userId)),
+    { on: ["Down", "Slow"], to: (command) => Effect.succeed(command.userId.length) }
+  )
+)
 
 const notNested = Resilience.fallback(
   Resilience.handler(Join)((command) => risky(command.userId)),
@@ -414,7 +432,7 @@ const notNested = Resilience.fallback(
   { on: ["Gone"], to: (command) => Effect.succeed(command.userId.length) }
 )
 // @ts-expect-error so nothing is taken away
-Join.toLayer(notNested)
+Join.toLayer([Rooms], notNested)
 
 // --- one policy for many handlers ---
 

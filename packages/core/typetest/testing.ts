@@ -11,7 +11,7 @@ import {
   NotificationEvent,
   type Subscriber
 } from "@event-flow/core"
-import { Expect, FailingBroker, type Flow, RecordingBroker, Tracker } from "@event-flow/core/testing"
+import { BrokerSuite, Expect, FailingBroker, type Flow, RecordingBroker, Tracker } from "@event-flow/core/testing"
 import { type Effect, Layer, Schema } from "effect"
 
 class Full extends Schema.TaggedError<Full>()("Full", {}) {}
@@ -60,11 +60,11 @@ Expect.where(Announced, (event) => event.userId === "u")
 export const tracked: Effect.Effect<
   Tracker.Tracked<number, Full>,
   never,
-  Tracker.Tracker | Mediator.Mediator | Command.Handler<"Join">
+  Tracker.Tracker | Command.CommandFlow<"Join">
 > = Tracker.run(Mediator.send(new Join({ userId: "u" })))
 
 // @ts-expect-error the tracker is missing
-export const untracked: Effect.Effect<unknown, unknown, Mediator.Mediator | Command.Handler<"Join">> = Tracker.run(
+export const untracked: Effect.Effect<unknown, unknown, Command.CommandFlow<"Join">> = Tracker.run(
   Mediator.send(new Join({ userId: "u" }))
 )
 
@@ -93,6 +93,28 @@ export const around: Layer.Layer<Broker.Broker | FailingBroker.FailingBroker | R
 
 // @ts-expect-error no way to fail
 FailingBroker.nth(1, new Full())
+
+// --- BrokerSuite ---
+
+declare const pair: Layer.Layer<Broker.Broker | Subscriber.Subscriber>
+declare const publisher: Layer.Layer<Broker.Broker>
+
+const features: BrokerSuite.Features = { persistentTopics: true, ephemeralGroups: false }
+
+export const cases: ReadonlyArray<BrokerSuite.Case> = BrokerSuite.make("pair", pair, features).cases
+
+// @ts-expect-error a broker without a subscriber is no pair
+BrokerSuite.make("publisher", publisher)
+// @ts-expect-error no such promise
+BrokerSuite.make("pair", pair, { exactlyOnce: true })
+
+// --- MemoryBroker ---
+
+declare const memory: MemoryBroker.MemoryBroker["Service"]
+
+export const unsubscribed: Effect.Effect<void, MemoryBroker.GroupInUse> = memory.unsubscribe("group")
+// @ts-expect-error a group that is in use stays
+export const always: Effect.Effect<void> = memory.unsubscribe("group")
 
 // --- FlowGraph ---
 

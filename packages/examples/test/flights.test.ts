@@ -1,20 +1,22 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, it, vi } from "@effect/vitest"
-import { Broker, EventConsumer, MemoryBroker, Message, MessageCodec } from "@event-flow/core"
+import { Broker, EventConsumer, Mediator, MemoryBroker, Message, MessageCodec } from "@event-flow/core"
+import { Flow, Tracker } from "@event-flow/core/testing"
 import { Cause, Console, Deferred, Effect, Exit, Fiber, FileSystem, Layer, Sink, Stdio, Stream } from "effect"
 import { TerminalCapabilities } from "effect/cli"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { DelayBoard, DelayBoardFlow } from "../src/flights/board.ts"
+import { BoardLive, DelayBoard } from "../src/flights/board.ts"
 import { FlowCounts } from "../src/flights/counts.ts"
-import { LongDelay } from "../src/flights/domain.ts"
+import { LongDelay, RecordFlight } from "../src/flights/domain.ts"
+import { FlightsLive } from "../src/flights/handlers.ts"
 import { withProgress } from "../src/flights/progress.ts"
 import { run as runFlights } from "../src/flights/run.ts"
 import { fixture, realFlights, run, start } from "./support.ts"
 
 // Each test starts a process or more, all at once.
-vi.setConfig({ testTimeout: 60_000 })
+vi.setConfig({ testTimeout: 180_000 })
 
 const flights = (...args: ReadonlyArray<string>) => run("flights/main.ts", args)
 
@@ -347,7 +349,29 @@ it.live("the delay board drops duplicates, and dead-letters what it cannot read"
     assert.strictEqual(dead?.headers["dead-letter-reason"], "Undecodable")
     assert.strictEqual((yield* EventConsumer.EventConsumer).group, "delay-board")
   }).pipe(Effect.provide(
-    DelayBoardFlow.pipe(Layer.provideMerge([MemoryBroker.layer(), FlowCounts.layer, MessageCodec.layer]))
+    BoardLive.pipe(Layer.provideMerge([MemoryBroker.layer(), FlowCounts.layer]))
+  )))
+
+it.effect("both flows are tracked as one, and counted beside that", () =>
+  Effect.gen(function*() {
+    const late = { date: "2001/01/01 08:00", delay: 90, distance: 300, origin: "AAA", destination: "BBB" }
+    const { flow } = yield* Tracker.run(Mediator.send(new RecordFlight(late)))
+    const fields = JSON.stringify(late)
+    assert.deepStrictEqual(Flow.toTree(flow).split("\n"), [
+      `✓ RecordFlight ${fields}`,
+      `└─ • FlightRecorded ${fields}`,
+      "   ├─ ✓ UpdateStatistics",
+      "   └─ ✓ FindLongDelays",
+      `      └─ • LongDelay ${fields}`,
+      "         └─ ✓ published to \"flights.long-delays\" with key \"AAA\"",
+      "            └─ ✓ delivered to \"delay-board\": handled",
+      "               └─ ✓ ShowDelay"
+    ])
+    const { commands, messages } = yield* (yield* FlowCounts).get
+    assert.deepStrictEqual(commands.get("RecordFlight"), { sent: 1, succeeded: 1, failed: 0 })
+    assert.strictEqual(messages.get("LongDelay.v1")?.consumed, 1)
+  }).pipe(Effect.provide(
+    FlightsLive.pipe(Layer.provideMerge(BoardLive), Layer.provideMerge([Tracker.layerMemoryBroker(), FlowCounts.layer]))
   )))
 
 it.effect("the progress bar is drawn on a terminal, and taken away at the end", () =>

@@ -3,11 +3,11 @@ import { Broker, MemoryBroker } from "@event-flow/core"
 import { Effect, Layer } from "effect"
 import { HttpServer } from "effect/http"
 import { request } from "node:http"
-import { AnnouncementsFlow } from "../src/http/meetings.ts"
+import { AnnouncementsLive } from "../src/http/meetings.ts"
 import { layer } from "../src/http/server.ts"
 import { start } from "./support.ts"
 
-vi.setConfig({ testTimeout: 60_000 })
+vi.setConfig({ testTimeout: 180_000 })
 
 const postJson = (url: string, body: unknown, headers: Record<string, string> = {}) =>
   fetch(url, {
@@ -54,6 +54,11 @@ it.live("http answers with the commands' responses, and their errors as status c
     assert.deepStrictEqual(await status(await fetch(`${url}/meetings/1`)), {
       status: 200,
       body: { id: "1", title: "Effect days", seats: 1, users: ["Ada"] }
+    })
+    // Its error is declared by `Command.failureSchema`
+    assert.deepStrictEqual(await status(await fetch(`${url}/meetings/2`)), {
+      status: 404,
+      body: { _tag: "MeetingNotFound", meetingId: "2" }
     })
     for (const body of [{ user: 7 }, { user: "" }, {}, "{\"us"]) {
       const { body: problem, status: code } = await status(await join("1", body))
@@ -123,7 +128,7 @@ it.live("http announces through the broker under the correlation id of the reque
     // The announcement has been consumed.
     yield* broker.awaitIdle
   }).pipe(Effect.provide(
-    Layer.merge(layer({ port: 0 }), AnnouncementsFlow).pipe(Layer.provideMerge(MemoryBroker.layer()))
+    Layer.merge(layer({ port: 0 }), AnnouncementsLive).pipe(Layer.provideMerge(MemoryBroker.layer()))
   )))
 
 it("http finishes a request in flight on SIGTERM, and takes no new ones", async () => {

@@ -1,7 +1,7 @@
 import { assert, it, vi } from "@effect/vitest"
 import { run } from "./support.ts"
 
-vi.setConfig({ testTimeout: 60_000 })
+vi.setConfig({ testTimeout: 180_000 })
 
 it("meetings prints what happened, in the order in which it happened", async () => {
   const { code, stderr, stdout } = await run("meetings/main.ts")

@@ -1,33 +1,151 @@
 /**
- * How to reach a Kafka cluster, how to publish and how to consume. Every
- * setting can be given in code or read from a `ConfigProvider`; a wrong one
- * fails when the layer is built, with the name of the field.
+ * How to reach a Kafka cluster, how to publish and how to consume. Settings are
+ * given in code or read from the environment; a wrong one fails with
+ * `Settings.InvalidSetting` when the layer is built, with the name of the field.
  *
  * @stability unstable
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
-import type * as Duration from "effect/Duration"
-import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
+import * as Settings from "@event-flow/core/Settings"
 import * as Schema from "effect/Schema"
 
-/**
- * A setting is wrong.
- *
- * @stability unstable
- * @category errors
- * @since 0.1.0
- */
-export class KafkaConfigError
-  extends Schema.TaggedError<KafkaConfigError>("@event-flow/kafka-layer/KafkaConfig/KafkaConfigError")(
-    "KafkaConfigError",
-    { field: Schema.String, detail: Schema.String }
-  )
-{
-  override get message(): string {
-    return `Kafka configuration: ${this.field}: ${this.detail}`
-  }
+const tlsFields = {
+  /** PEM text of the authority that signed the brokers' certificates. Default: those of the system. */
+  ca: Schema.optional(Schema.String),
+  /** PEM text of this client's certificate, for mutual TLS. Needs `key`. */
+  certificate: Schema.optional(Schema.String),
+  /** PEM text of the key of `certificate`. */
+  key: Schema.optional(Schema.Redacted(Schema.String)),
+  /** The name that the broker's certificate must bear. Default: the host that is connected to. */
+  serverName: Schema.optional(Schema.String)
+}
+
+const saslFields = {
+  /** How to prove who this client is. */
+  mechanism: Schema.Literals(["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]),
+  /** The name of the user. */
+  username: Schema.String.check(Schema.isNonEmpty({ expected: "a name" })),
+  /** The password of the user. */
+  password: Schema.Redacted(Schema.String)
+}
+
+const isHostAndPort = (server: string): boolean => {
+  const port = Number(/^(?:[^:\s]+|\[[0-9a-fA-F:.]+\]):(\d+)$/.exec(server)?.[1])
+  return port > 0 && port < 65_536
+}
+
+const connectionFields = {
+  /** `host:port` of one or more brokers; the client learns the others from them. */
+  bootstrapServers: Schema.Array(Schema.Trim.check(Schema.makeFilter(isHostAndPort, { expected: "host:port" })))
+    .check(Schema.isNonEmpty({ expected: "at least one host:port" })),
+  /** Names this program in the brokers' logs and quotas. Default: "event-flow". */
+  clientId: Settings.withDefault(
+    Schema.String.check(Schema.isPattern(/^\S+$/, { expected: "a name without white space" })),
+    "event-flow"
+  ),
+  /** TLS: true for the certificates of the system, or details. Default: none. */
+  tls: Schema.optional(Schema.Union([
+    Schema.Boolean,
+    Schema.Struct(tlsFields).check(
+      Schema.makeFilter(({ certificate, key }) =>
+        (certificate === undefined) === (key === undefined)
+          ? undefined
+          : { path: [key === undefined ? "key" : "certificate"], issue: "certificate and key belong together" }
+      )
+    )
+  ])),
+  /** SASL credentials. Default: none. */
+  sasl: Schema.optional(Schema.Struct(saslFields)),
+  /** How long connecting to a broker may take. Default: 5 seconds. */
+  connectTimeout: Settings.withDefault(Settings.duration(), "5 seconds"),
+  /** How long a broker may take to answer one request. Default: 10 seconds. */
+  requestTimeout: Settings.withDefault(Settings.duration(), "10 seconds"),
+  /** How old the knowledge of topics and leaders may become while nothing contradicts it. Default: 1 minute. */
+  metadataMaxAge: Settings.withDefault(Settings.duration(), "1 minute")
+}
+
+const publishingFields = {
+  /**
+   * How long a message waits for others to share its request while no request of
+   * its partition is in flight. With 0 it waits for what is published in the same
+   * turn of the event loop. Behind a request in flight, messages gather anyway.
+   * Default: 0.
+   */
+  linger: Settings.withDefault(Settings.duration({ minimum: 0 }), 0),
+  /** The most messages in one request. Default: 500. */
+  maxBatchMessages: Settings.withDefault(Settings.wholeNumber(), 500),
+  /** The most bytes of one partition in one request; below the broker's `message.max.bytes`. Default: 524288. */
+  maxBatchBytes: Settings.withDefault(Settings.wholeNumber(), 512 * 1024),
+  /** The most requests in flight to one broker; never two of one partition. Default: 5. */
+  maxInFlight: Settings.withDefault(Settings.wholeNumber(), 5),
+  /** How many messages may wait for their acknowledgement; further publishes wait for room. Default: 10000. */
+  maxBufferedMessages: Settings.withDefault(Settings.wholeNumber(), 10_000),
+  /** How many bytes may wait for their acknowledgement. Default: 33554432. */
+  maxBufferedBytes: Settings.withDefault(Settings.wholeNumber(), 32 * 1024 * 1024),
+  /**
+   * `"all"`: a publish succeeds when the in-sync replicas have the message.
+   * `"leader"`: when the leader has it; it is lost if the leader dies before the
+   * others copied it. Default: "all".
+   */
+  acks: Settings.withDefault(Schema.Literals(["all", "leader"]), "all"),
+  /** The broker drops repetitions that a retry made. Needs `acks: "all"`. Default: true with `acks: "all"`. */
+  idempotent: Schema.optional(Schema.Boolean),
+  /** How requests are compressed. Default: "none". */
+  compression: Settings.withDefault(Schema.Literals(["none", "gzip", "snappy", "lz4", "zstd"]), "none"),
+  /**
+   * How long a publish may take, retries included, before it fails: the
+   * `delivery.timeout.ms` of Kafka's own clients. Default: 30 seconds.
+   */
+  publishTimeout: Settings.withDefault(Settings.duration(), "30 seconds"),
+  /** The wait before the first retry of a request; it doubles up to 1 second. Default: 100 millis. */
+  retryDelay: Settings.withDefault(Settings.duration(), "100 millis"),
+  /** How long closing waits for messages that are not acknowledged. Default: 10 seconds. */
+  drainTimeout: Settings.withDefault(Settings.duration({ minimum: 0 }), "10 seconds"),
+  /** Let the broker create topics that do not exist, where it is willing to. Default: false. */
+  createTopics: Settings.withDefault(Schema.Boolean, false)
+}
+
+const consumingFields = {
+  /** Where a group without a committed offset begins. `"earliest"` skips nothing. Default: "earliest". */
+  startFrom: Settings.withDefault(Schema.Literals(["earliest", "latest"]), "earliest"),
+  /** A consumer without a heartbeat for so long counts as dead. Default: 30 seconds. */
+  sessionTimeout: Settings.withDefault(Settings.duration(), "30 seconds"),
+  /** The time between two heartbeats. Shorter than `sessionTimeout`. Default: 3 seconds. */
+  heartbeatInterval: Settings.withDefault(Settings.duration(), "3 seconds"),
+  /** How long the members of the group may take to join again. At least `sessionTimeout`. Default: 60 seconds. */
+  rebalanceTimeout: Settings.withDefault(Settings.duration(), "60 seconds"),
+  /**
+   * How long running handlers may go on when partitions are taken away, before
+   * they are interrupted. Shorter than `sessionTimeout`. Default: 10 seconds, or
+   * half of `sessionTimeout` where that is less.
+   */
+  revokeTimeout: Schema.optional(Settings.duration({ minimum: 0 })),
+  /**
+   * How long closing a subscription waits until it has left its group. What is
+   * acknowledged is committed before. Default: 10 seconds.
+   */
+  drainTimeout: Settings.withDefault(Settings.duration({ minimum: 0 }), "10 seconds"),
+  /** The longest time between two commits while there is something to commit. Default: 1 second. */
+  commitInterval: Settings.withDefault(Settings.duration(), "1 second"),
+  /** Commit after so many acknowledgements as well. Default: 5000. */
+  commitCount: Settings.withDefault(Settings.wholeNumber(), 5_000),
+  /** The most bytes fetched of one partition at once. Default: 262144. */
+  maxBytesPerPartition: Settings.withDefault(Settings.wholeNumber(), 256 * 1024),
+  /** How many messages of a partition may wait in memory before no more of it is fetched. Default: 500. */
+  maxBufferedPerPartition: Settings.withDefault(Settings.wholeNumber(), 500),
+  /**
+   * How many messages the oldest unacknowledged message of a partition may lie
+   * behind the newest acknowledged one. Default: 10000.
+   */
+  maxUncommittedPerPartition: Settings.withDefault(Settings.wholeNumber(), 10_000),
+  /** How long a broker may hold back an answer while it has no messages. Default: 500 millis. */
+  fetchWait: Settings.withDefault(Settings.duration(), "500 millis"),
+  /** The wait before a message that was given back is delivered again. Default: 100 millis. */
+  redeliveryDelay: Settings.withDefault(Settings.duration({ minimum: 0 }), "100 millis"),
+  /** The wait before the first attempt to connect again; it doubles up to 10 seconds. Default: 250 millis. */
+  reconnectDelay: Settings.withDefault(Settings.duration(), "250 millis"),
+  /** How long subscribing tries to reach a broker before it fails. Default: 30 seconds. */
+  subscribeTimeout: Settings.withDefault(Settings.duration(), "30 seconds")
 }
 
 /**
@@ -37,15 +155,7 @@ export class KafkaConfigError
  * @category models
  * @since 0.1.0
  */
-export interface Tls {
-  /** The authority that signed the brokers' certificates. Default: those of the system. */
-  readonly ca?: string | undefined
-  /** This client's certificate, for mutual TLS. */
-  readonly certificate?: string | undefined
-  readonly key?: Redacted.Redacted | undefined
-  /** The name that the broker's certificate must bear. Default: the host connected to. */
-  readonly serverName?: string | undefined
-}
+export interface Tls extends Schema.Struct.Encoded<typeof tlsFields> {}
 
 /**
  * SASL credentials.
@@ -54,34 +164,16 @@ export interface Tls {
  * @category models
  * @since 0.1.0
  */
-export interface Sasl {
-  readonly mechanism: "PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512"
-  readonly username: string
-  readonly password: Redacted.Redacted
-}
+export interface Sasl extends Schema.Struct.Encoded<typeof saslFields> {}
 
 /**
- * How to reach the cluster.
+ * How to reach the cluster: the options of `KafkaTopics`.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface Connection {
-  /** `host:port` of one or more brokers; the others are learnt from them. */
-  readonly bootstrapServers: ReadonlyArray<string>
-  /** Names this program in the brokers' logs and quotas. Default: `"event-flow"`. */
-  readonly clientId?: string | undefined
-  /** Default: false. */
-  readonly tls?: boolean | Tls | undefined
-  readonly sasl?: Sasl | undefined
-  /** How long connecting to a broker may take. Default: 5 seconds. */
-  readonly connectTimeout?: Duration.Input | undefined
-  /** How long a broker may take to answer one request. Default: 10 seconds. */
-  readonly requestTimeout?: Duration.Input | undefined
-  /** How old the knowledge of topics and leaders may grow without cause to doubt it. Default: 1 minute. */
-  readonly metadataMaxAge?: Duration.Input | undefined
-}
+export interface Connection extends Schema.Struct.Encoded<typeof connectionFields> {}
 
 /**
  * How to publish.
@@ -90,42 +182,7 @@ export interface Connection {
  * @category models
  * @since 0.1.0
  */
-export interface Publishing {
-  /**
-   * How long a message waits for others to share its request, while none of its
-   * partition is on its way. With 0 it waits for what is published in the same
-   * turn of the event loop. Behind a request on its way, messages gather
-   * anyway. Default: 0.
-   */
-  readonly linger?: Duration.Input | undefined
-  /** The most messages in one request. Default: 500. */
-  readonly maxBatchMessages?: number | undefined
-  /** The most bytes of one partition in one request; below the broker's `message.max.bytes`. Default: 512 KiB. */
-  readonly maxBatchBytes?: number | undefined
-  /** The most requests on their way to one broker; never two of one partition. Default: 5. */
-  readonly maxInFlight?: number | undefined
-  /** How many messages may wait for their acknowledgement; further publishes wait for room. Default: 10,000. */
-  readonly maxBufferedMessages?: number | undefined
-  /** The same in bytes. Default: 32 MiB. */
-  readonly maxBufferedBytes?: number | undefined
-  /**
-   * `"all"`: in-sync replicas have it. `"leader"`: the leader has it; it is lost
-   * if that one dies before the others copied it. Default: `"all"`.
-   */
-  readonly acks?: "all" | "leader" | undefined
-  /** The broker drops a repetition that a retry made. Needs `acks: "all"`. Default: true, with `acks: "all"`. */
-  readonly idempotent?: boolean | undefined
-  /** Default: `"none"`. */
-  readonly compression?: "none" | "gzip" | "snappy" | "lz4" | "zstd" | undefined
-  /** How long a publish may take, retries included, before it fails. Default: 30 seconds. */
-  readonly deliveryTimeout?: Duration.Input | undefined
-  /** The wait before a retry. Default: 100 milliseconds. */
-  readonly retryDelay?: Duration.Input | undefined
-  /** How long closing waits for messages on their way. Default: 10 seconds. */
-  readonly closeTimeout?: Duration.Input | undefined
-  /** Let the broker create topics that do not exist, where it is willing to. Default: false. */
-  readonly createTopics?: boolean | undefined
-}
+export interface Publishing extends Schema.Struct.Encoded<typeof publishingFields> {}
 
 /**
  * How to consume.
@@ -134,47 +191,10 @@ export interface Publishing {
  * @category models
  * @since 0.1.0
  */
-export interface Consuming {
-  /** Where a group without a committed offset begins. Default: `"earliest"`, which skips nothing. */
-  readonly startFrom?: "earliest" | "latest" | undefined
-  /** Without a heartbeat for so long, a consumer is taken for dead. Default: 30 seconds. */
-  readonly sessionTimeout?: Duration.Input | undefined
-  /** Default: 3 seconds. */
-  readonly heartbeatInterval?: Duration.Input | undefined
-  /** How long the members of the group may take to join again. Default: 60 seconds; at least `sessionTimeout`. */
-  readonly rebalanceTimeout?: Duration.Input | undefined
-  /**
-   * How long running handlers may go on when partitions are taken away, before
-   * they are interrupted. Shorter than `sessionTimeout`. Default: 10 seconds.
-   */
-  readonly revokeTimeout?: Duration.Input | undefined
-  /** How long closing a subscription waits for deliveries that are out. Default: 10 seconds. */
-  readonly closeTimeout?: Duration.Input | undefined
-  /** Commit at least so often while there is something to commit. Default: 1 second. */
-  readonly commitInterval?: Duration.Input | undefined
-  /** Commit after so many acknowledgements, too. Default: 5,000. */
-  readonly commitCount?: number | undefined
-  /** The most bytes fetched of one partition at once. Default: 256 KiB. */
-  readonly maxBytesPerPartition?: number | undefined
-  /** How many messages of a partition may wait in memory before no more of it is fetched. Default: 500. */
-  readonly maxBufferedPerPartition?: number | undefined
-  /**
-   * How far behind the newest acknowledged message of a partition the oldest
-   * unacknowledged one may lie, in messages. Default: 10,000.
-   */
-  readonly maxUncommittedPerPartition?: number | undefined
-  /** How long a broker may hold back an answer while it has nothing. Default: 500 milliseconds. */
-  readonly fetchWait?: Duration.Input | undefined
-  /** The wait before a message that was given back is delivered again. Default: 100 milliseconds. */
-  readonly redeliveryDelay?: Duration.Input | undefined
-  /** The first wait before connecting again; it doubles up to 10 seconds. Default: 250 milliseconds. */
-  readonly reconnectDelay?: Duration.Input | undefined
-  /** How long subscribing tries to reach a broker before it fails. Default: 30 seconds. */
-  readonly subscribeTimeout?: Duration.Input | undefined
-}
+export interface Consuming extends Schema.Struct.Encoded<typeof consumingFields> {}
 
 /**
- * All that a publisher is told.
+ * Options of `KafkaBroker`.
  *
  * @stability unstable
  * @category models
@@ -183,7 +203,7 @@ export interface Consuming {
 export interface Publisher extends Connection, Publishing {}
 
 /**
- * All that a consumer is told.
+ * Options of `KafkaSubscriber`.
  *
  * @stability unstable
  * @category models
@@ -191,104 +211,58 @@ export interface Publisher extends Connection, Publishing {}
  */
 export interface Consumer extends Connection, Consuming {}
 
-// --- internal ---
+/**
+ * The settings of `Connection`. `connection.config` reads `KAFKA_BOOTSTRAP_SERVERS`
+ * (a list separated by commas), `KAFKA_TLS` (a boolean), `KAFKA_TLS_CA`,
+ * `KAFKA_SASL_MECHANISM`, `KAFKA_SASL_USERNAME`, `KAFKA_SASL_PASSWORD` and so on.
+ *
+ * @stability unstable
+ * @category configuration
+ * @since 0.1.0
+ */
+export const connection = Settings.make("KafkaTopics", { prefix: "KAFKA", schema: Schema.Struct(connectionFields) })
 
-const optional = <A>(config: Config.Config<A>): Config.Config<A | undefined> =>
-  Config.map(Config.option(config), Option.getOrUndefined)
+/**
+ * The settings of `Publisher`, with the names of `connection` and those of the
+ * other fields, such as `KAFKA_MAX_BATCH_MESSAGES`.
+ *
+ * @stability unstable
+ * @category configuration
+ * @since 0.1.0
+ */
+export const publisher = Settings.make("KafkaBroker", {
+  prefix: "KAFKA",
+  schema: Schema.Struct({ ...connectionFields, ...publishingFields }).check(
+    Schema.makeFilter(({ acks, idempotent }) =>
+      idempotent === true && acks !== "all"
+        ? { path: ["idempotent"], issue: `it needs acks "all", not "${acks}"` }
+        : undefined
+    )
+  )
+})
 
-const tlsConfig: Config.Config<boolean | Tls | undefined> = Config.map(
-  Config.all({
-    on: optional(Config.Boolean("tls")),
-    ca: optional(Config.String("tlsCa")),
-    certificate: optional(Config.String("tlsCertificate")),
-    key: optional(Config.Redacted("tlsKey")),
-    serverName: optional(Config.String("tlsServerName"))
-  }),
-  ({ on, ...details }) => on === false || Object.values(details).every((detail) => detail === undefined) ? on : details
-)
-
-const saslConfig: Config.Config<Sasl | undefined> = Config.flatMap(
-  optional(Config.Literals(["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], "saslMechanism")),
-  (mechanism): Config.Config<Sasl | undefined> =>
-    mechanism === undefined ? Config.succeed(undefined) : Config.all({
-      mechanism: Config.succeed(mechanism),
-      username: Config.String("saslUsername"),
-      password: Config.Redacted("saslPassword")
+/**
+ * The settings of `Consumer`, with the names of `connection` and those of the
+ * other fields, such as `KAFKA_SESSION_TIMEOUT`.
+ *
+ * @stability unstable
+ * @category configuration
+ * @since 0.1.0
+ */
+export const consumer = Settings.make("KafkaSubscriber", {
+  prefix: "KAFKA",
+  schema: Schema.Struct({ ...connectionFields, ...consumingFields }).check(
+    Schema.makeFilter(({ heartbeatInterval, rebalanceTimeout, revokeTimeout, sessionTimeout }) => {
+      const session = `sessionTimeout (${sessionTimeout} ms)`
+      if (heartbeatInterval >= sessionTimeout) {
+        return { path: ["heartbeatInterval"], issue: `it must be shorter than ${session}` }
+      }
+      if (rebalanceTimeout < sessionTimeout) {
+        return { path: ["rebalanceTimeout"], issue: `it must be at least ${session}` }
+      }
+      return revokeTimeout !== undefined && revokeTimeout >= sessionTimeout
+        ? { path: ["revokeTimeout"], issue: `it must be shorter than ${session}` }
+        : undefined
     })
-)
-
-const connectionFields = {
-  bootstrapServers: Config.Array(Schema.Trim, "bootstrapServers"),
-  clientId: optional(Config.String("clientId")),
-  tls: tlsConfig,
-  sasl: saslConfig,
-  connectTimeout: optional(Config.Duration("connectTimeout")),
-  requestTimeout: optional(Config.Duration("requestTimeout")),
-  metadataMaxAge: optional(Config.Duration("metadataMaxAge"))
-}
-
-// --- configuration, below what it is made of ---
-
-/**
- * `Connection` from a `ConfigProvider`: `kafka.bootstrapServers` (a list
- * separated by commas), `kafka.clientId`, `kafka.tls` (a boolean),
- * `kafka.tlsCa`, `kafka.tlsCertificate`, `kafka.tlsKey`, `kafka.tlsServerName`,
- * `kafka.saslMechanism`, `kafka.saslUsername`, `kafka.saslPassword` and the
- * rest by the names of their fields. With `ConfigProvider.constantCase` they
- * are `KAFKA_BOOTSTRAP_SERVERS` and so on.
- *
- * @stability unstable
- * @category configuration
- * @since 0.1.0
- */
-export const connection: Config.Config<Connection> = Config.all(connectionFields).pipe(Config.nested("kafka"))
-
-/**
- * `Publisher` from a `ConfigProvider`, as `connection`.
- *
- * @stability unstable
- * @category configuration
- * @since 0.1.0
- */
-export const publisher: Config.Config<Publisher> = Config.all({
-  ...connectionFields,
-  linger: optional(Config.Duration("linger")),
-  maxBatchMessages: optional(Config.Int("maxBatchMessages")),
-  maxBatchBytes: optional(Config.Int("maxBatchBytes")),
-  maxInFlight: optional(Config.Int("maxInFlight")),
-  maxBufferedMessages: optional(Config.Int("maxBufferedMessages")),
-  maxBufferedBytes: optional(Config.Int("maxBufferedBytes")),
-  acks: optional(Config.Literals(["all", "leader"], "acks")),
-  idempotent: optional(Config.Boolean("idempotent")),
-  compression: optional(Config.Literals(["none", "gzip", "snappy", "lz4", "zstd"], "compression")),
-  deliveryTimeout: optional(Config.Duration("deliveryTimeout")),
-  retryDelay: optional(Config.Duration("retryDelay")),
-  closeTimeout: optional(Config.Duration("closeTimeout")),
-  createTopics: optional(Config.Boolean("createTopics"))
-}).pipe(Config.nested("kafka"))
-
-/**
- * `Consumer` from a `ConfigProvider`, as `connection`.
- *
- * @stability unstable
- * @category configuration
- * @since 0.1.0
- */
-export const consumer: Config.Config<Consumer> = Config.all({
-  ...connectionFields,
-  startFrom: optional(Config.Literals(["earliest", "latest"], "startFrom")),
-  sessionTimeout: optional(Config.Duration("sessionTimeout")),
-  heartbeatInterval: optional(Config.Duration("heartbeatInterval")),
-  rebalanceTimeout: optional(Config.Duration("rebalanceTimeout")),
-  revokeTimeout: optional(Config.Duration("revokeTimeout")),
-  closeTimeout: optional(Config.Duration("closeTimeout")),
-  commitInterval: optional(Config.Duration("commitInterval")),
-  commitCount: optional(Config.Int("commitCount")),
-  maxBytesPerPartition: optional(Config.Int("maxBytesPerPartition")),
-  maxBufferedPerPartition: optional(Config.Int("maxBufferedPerPartition")),
-  maxUncommittedPerPartition: optional(Config.Int("maxUncommittedPerPartition")),
-  fetchWait: optional(Config.Duration("fetchWait")),
-  redeliveryDelay: optional(Config.Duration("redeliveryDelay")),
-  reconnectDelay: optional(Config.Duration("reconnectDelay")),
-  subscribeTimeout: optional(Config.Duration("subscribeTimeout"))
-}).pipe(Config.nested("kafka"))
+  )
+})

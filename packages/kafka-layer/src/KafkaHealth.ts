@@ -1,5 +1,5 @@
 /**
- * How the subscriptions of a program fare.
+ * Health of the subscriptions of a program.
  *
  * @stability unstable
  * @since 0.1.0
@@ -8,9 +8,11 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 
 /**
- * - `"joining"`: on the way into its group, for the first time or after a rebalance.
- * - `"stable"`: member of its group.
- * - `"disconnected"`: no broker can be reached, or the group took it for dead; it connects again by itself.
+ * The state of a subscription in its consumer group:
+ *
+ * - `"joining"`: it joins its group, for the first time or after a rebalance.
+ * - `"stable"`: it is a member of its group.
+ * - `"disconnected"`: no broker can be reached, or the group has removed it; it connects again by itself.
  *
  * @stability unstable
  * @category models
@@ -19,6 +21,8 @@ import type * as Effect from "effect/Effect"
 export type State = "joining" | "stable" | "disconnected"
 
 /**
+ * The progress of a consumer in one partition.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
@@ -26,11 +30,11 @@ export type State = "joining" | "stable" | "disconnected"
 export interface PartitionHealth {
   readonly topic: string
   readonly partition: number
-  /** The offset that the group goes on from. */
+  /** The offset at which the group continues. */
   readonly committed: number
-  /** Messages that are out and not acknowledged. */
+  /** Messages that were delivered and are not acknowledged. */
   readonly inFlight: number
-  /** In a retry topic, when the next message is due that waits: milliseconds since 1970. */
+  /** In a retry topic: when the next message is due, in milliseconds since 1970. */
   readonly heldUntil: number | undefined
   /** The end of the partition as of the last fetch; undefined before the first. */
   readonly end: number | undefined
@@ -39,6 +43,8 @@ export interface PartitionHealth {
 }
 
 /**
+ * The health of one subscription.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
@@ -56,12 +62,15 @@ export interface SubscriptionHealth {
 }
 
 /**
- * Tells how the subscriptions of a `KafkaSubscriber` fare, from memory: asking
+ * Gives the health of the subscriptions of a `KafkaSubscriber` from memory: asking
  * costs nothing and works without a broker.
  *
  * **Example** (A readiness check)
  *
  * ```ts
+ * import { KafkaHealth } from "@event-flow/kafka-layer"
+ * import { Effect } from "effect"
+ *
  * const isReady = Effect.map(
  *   KafkaHealth.KafkaHealth.use((health) => health.subscriptions),
  *   (subscriptions) => subscriptions.every((subscription) => subscription.isConnected)

@@ -1,7 +1,7 @@
 /**
- * Metrics of this layer beyond those of `Telemetry` in core, which counts and
- * times what is published and handled. Updated below `Telemetry.layer({
- * metrics: true })` only.
+ * Metrics of this layer, beside those of core's `Telemetry`, which counts and
+ * times messages that are published and handled. They are updated only below
+ * `Telemetry.layer({ metrics: true })`.
  *
  * @stability unstable
  * @since 0.1.0

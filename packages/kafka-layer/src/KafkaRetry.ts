@@ -1,36 +1,36 @@
 /**
  * Delayed retries through topics: a message that failed waits in a retry topic
- * of its consumer group and comes again when its delay is over. Nothing waits
- * behind it meanwhile.
+ * of its consumer group and is delivered again when its delay is over. No other
+ * message waits for it.
  *
  * **Order is lost**: while a message waits, later messages of its key are
- * handled. Where the order of a key matters, retry in place, which has them wait
+ * handled. Where the order of a key matters, retry in place, which makes them wait
  * (`ConsumerPolicy.retry`, the default policy), and use no retry topics.
  *
  * @stability unstable
  * @since 0.1.0
  */
+import * as Broker from "@event-flow/core/Broker"
+import { decodeRetry } from "@event-flow/core/BrokerLayer"
 import * as ConsumerPolicy from "@event-flow/core/ConsumerPolicy"
 import * as EventConsumer from "@event-flow/core/EventConsumer"
-import type * as MessageCodec from "@event-flow/core/MessageCodec"
 import type * as NotificationEvent from "@event-flow/core/NotificationEvent"
-import * as Postponed from "@event-flow/core/Postponed"
+import * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
-import type * as Arr from "effect/Array"
+import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { KafkaConfigError } from "./KafkaConfig.ts"
 import type { TopicSpec } from "./KafkaTopics.ts"
 
 const TypeId = "~@event-flow/kafka-layer/KafkaRetry"
 
 /**
- * A retry topic is named for these.
+ * The parts from which the name of a retry topic is made.
  *
  * @stability unstable
  * @category models
@@ -46,39 +46,41 @@ export interface Step {
 }
 
 /**
+ * Options of the delayed retries of a consumer group.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
 export interface Options {
-  /** The consumer group, whose failures are retried by itself alone. */
+  /** The consumer group. Its failures are delivered to this group only. */
   readonly group: string
   /**
-   * How long a message waits before each retry. The retry topic of a delay that
-   * is taken away later is not consumed any more: empty it before.
+   * How long a message waits before each retry. When a delay is removed later, its
+   * retry topic is no longer consumed: wait until it is empty.
    */
   readonly delays: Arr.NonEmptyReadonlyArray<Duration.Input>
   /**
-   * Retries in place before each delay: later messages of the key wait for
-   * those. Should be short. Default: none.
+   * Retries in place before each delay. Later messages of the key wait for them,
+   * so they should be short. Default: none.
    */
   readonly inPlace?: Schedule.Schedule<unknown, ConsumerPolicy.Failure> | undefined
   /**
-   * When the message has failed after the last delay too, and for what no delay
-   * can mend. Default: dead-letter it, to the topic that it was first published
-   * to with `.dead-letter`.
+   * What to do when the message has failed after the last delay, and with failures
+   * that no delay can mend. Default: dead-letter the message, to its first topic
+   * with `.dead-letter`.
    */
   readonly otherwise?: ConsumerPolicy.Final | undefined
   /**
-   * The retry topic of a step. Topics and groups may share one, steps may not.
+   * The retry topic of a step. Topics and groups may share a retry topic, steps may not.
    * Default: `defaultTopicName`.
    */
   readonly topicName?: ((step: Step) => string) | undefined
 }
 
 /**
- * How a consumer group retries: what its consumer and the creation of its
- * topics are made from.
+ * How a consumer group retries: the value from which its consumer and its topics
+ * are made.
  *
  * @stability unstable
  * @category models
@@ -88,7 +90,7 @@ export interface KafkaRetry {
   readonly [TypeId]: typeof TypeId
   readonly group: string
   readonly delays: Arr.NonEmptyReadonlyArray<Duration.Duration>
-  /** For `layer`: with a consumer that reads no retry topics, what this puts there would stay there. */
+  /** For `layer`: with a consumer that does not read retry topics, messages would stay in them. */
   readonly "~policy": ConsumerPolicy.ConsumerPolicy
   /** The retry topics of a topic, one for each delay. */
   readonly topicsOf: (topic: string) => ReadonlyArray<RetryTopic>
@@ -110,7 +112,7 @@ export interface RetryTopic {
 }
 
 /**
- * What a subscription to topics and their retry topics is told.
+ * Options of a subscription to topics and their retry topics.
  *
  * @stability unstable
  * @category models
@@ -126,7 +128,7 @@ export interface SubscribeOptions extends Subscriber.SubscribeOptions {
  * **Details**
  *
  * Deliveries of a retry topic look like those of the topic that they come from:
- * `message.topic` and `origin` are those of the first time. Until it is due, a
+ * `message.topic` and `origin` are those of the first delivery. Until it is due, a
  * message is neither delivered nor counted by `maxInFlight`.
  *
  * @stability unstable
@@ -142,7 +144,7 @@ export class RetrySubscriber extends Context.Service<RetrySubscriber, {
 /**
  * `<topic>.<group>.retry.<step>`, with `_` for characters that Kafka does not
  * take. Two groups whose names only differ in such characters share their retry
- * topics; each passes over the messages of the other.
+ * topics; each skips the messages of the other.
  *
  * @stability unstable
  * @category getters
@@ -153,26 +155,38 @@ export const defaultTopicName = ({ group, step, topic }: Step): string =>
 
 /**
  * Says how a group retries typed failures; undecodable messages and defects
- * are not retried. Throws a `KafkaConfigError` for a delay that is not above 0,
- * or endless.
+ * are not retried. Throws `Settings.InvalidSetting` for an empty name of a group, a
+ * delay below 1 millisecond, or one that never ends.
  *
  * **Example** (Retries after 5 seconds and after another minute)
  *
  * ```ts
+ * import { EventHandler, NotificationEvent } from "@event-flow/core"
+ * import { KafkaBroker, KafkaRetry, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
+ * import { Effect, Layer } from "effect"
+ *
+ * class Announced extends NotificationEvent.Class<Announced>()("Announced", {}, { topic: "meetings" }) {}
+ * const Show = EventHandler.make("Show", { on: Announced })
+ *
+ * const connection = { bootstrapServers: ["127.0.0.1:9092"] }
  * const retry = KafkaRetry.make({ group: "board", delays: ["5 seconds", "1 minute"] })
  *
- * const Board = KafkaRetry.layer(retry, { concurrency: 16 }).pipe(
- *   Layer.provide(EventFlow.layer({ handlers: [Show] })),
+ * // In place of EventConsumer.layer
+ * const Board = KafkaRetry.layer(retry, [Show], { concurrency: 16 }).pipe(
+ *   Layer.provide(Show.toLayer(() => Effect.log("announced"))),
  *   Layer.provide([KafkaBroker.layer(connection), KafkaSubscriber.layer(connection)])
  * )
  * const ensureTopics = KafkaTopics.KafkaTopics.use((topics) =>
- *   topics.ensure(KafkaRetry.specs(retry, [MeetingAnnounced], { partitions: 4 }))
+ *   topics.ensure(KafkaRetry.specs(retry, [Announced], { partitions: 4 }))
  * )
  * ```
  *
  * **Example** (Two quick retries in place before each delay)
  *
  * ```ts
+ * import { KafkaRetry } from "@event-flow/kafka-layer"
+ * import { Schedule } from "effect"
+ *
  * const retry = KafkaRetry.make({
  *   group: "board",
  *   delays: ["1 minute"],
@@ -185,9 +199,9 @@ export const defaultTopicName = ({ group, step, topic }: Step): string =>
  * @since 0.1.0
  */
 export const make = (options: Options): KafkaRetry => {
-  const { group, inPlace } = options
-  const [first, ...rest] = options.delays
-  const delays = [readDelay(first, 0), ...rest.map((delay, i) => readDelay(delay, i + 1))] as const
+  const { inPlace } = options
+  const { delays: millis, group } = settings.checkUnsafe({ group: options.group, delays: options.delays })
+  const delays = Arr.map(millis, (delay) => Duration.millis(delay))
   const otherwise = options.otherwise ?? ConsumerPolicy.deadLetter()
   const topicName = options.topicName ?? defaultTopicName
   return {
@@ -197,7 +211,7 @@ export const make = (options: Options): KafkaRetry => {
     "~policy": (failure) => {
       if (failure._tag !== "HandlerFailed") return otherwise
       const { message } = failure
-      const step = (Postponed.read(message, group)?.step ?? 0) + 1
+      const step = (decodeRetry(message, group)?.step ?? 0) + 1
       const delay = delays[step - 1]
       const last = delay === undefined ? otherwise : ConsumerPolicy.postpone({
         topic: topicName({ group, topic: message.topic, step, delay }),
@@ -216,10 +230,10 @@ export const make = (options: Options): KafkaRetry => {
 }
 
 /**
- * The retry topics of topics, or of the topics of notification events, for
- * `KafkaTopics`. They delete old messages by age and never by key; a `retention`
- * below twice the delay is raised to that. Without one, the broker's default
- * must be longer than the delay.
+ * The specs for `KafkaTopics` of the retry topics of topics, or of the topics of
+ * notification events. Retry topics delete messages by age and never by key. A
+ * `retention` below twice the delay is raised to that; without one, the broker's
+ * default must be longer than the delay.
  *
  * @stability unstable
  * @category constructors
@@ -248,7 +262,7 @@ export const specs = (
 }
 
 /**
- * The options of the consumer, of which the retry decides group and policy.
+ * Options of the consumer; its group and policy come from the retry.
  *
  * @stability unstable
  * @category models
@@ -258,23 +272,23 @@ export interface ConsumerOptions<Dedupe extends boolean = boolean>
   extends Omit<EventConsumer.Options<Dedupe>, "group" | "policy">
 {
   /**
-   * The policy, made from that of the retry: `ConsumerPolicy.ignoreUnknownTypes`,
-   * or one that dead-letters at once what another time will not mend. Default:
-   * that of the retry.
+   * Makes the policy from that of the retry: `ConsumerPolicy.ignoreUnknownTypes`,
+   * or one that dead-letters at once what no retry can mend. Default: the policy of
+   * the retry.
    */
   readonly policy?: ((retry: ConsumerPolicy.ConsumerPolicy) => ConsumerPolicy.ConsumerPolicy) | undefined
 }
 
 /**
- * What such a consumer requires: a `RetrySubscriber` in place of a `Subscriber`,
- * so that it does not compile with one that leaves retry topics alone.
+ * The requirements of a consumer with retries: a `RetrySubscriber` in place of a
+ * `Subscriber`, so that it does not compile with a subscriber without retry topics.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export type Requirements<Dedupe extends boolean> =
-  | Exclude<EventConsumer.Requirements<Dedupe>, Subscriber.Subscriber>
+export type Requirements<S extends EventConsumer.Source, Dedupe extends boolean> =
+  | Exclude<EventConsumer.Requirements<S, Dedupe>, Subscriber.Subscriber>
   | RetrySubscriber
 
 /**
@@ -282,54 +296,36 @@ export type Requirements<Dedupe extends boolean> =
  *
  * **Details**
  *
- * A message whose handling failed with a typed failure is published to the retry
+ * A message whose handler failed with a typed error is published to the retry
  * topic of the next delay and acknowledged when the brokers have it: a crash in
- * between makes a duplicate and loses nothing. It keeps its id, attributes, key
- * and body, so an `Inbox` and partitions by key do their work; the headers of
- * `Postponed` say where it comes from, what happened and when it is due. The
- * group's consumer reads its retry topics beside the others, and a policy sees
- * the message there under its first topic.
+ * between makes a duplicate and loses nothing. The message keeps its id,
+ * attributes, key and body, so `Inbox` and partitioning by key work as before. The
+ * headers of the retry (`BrokerLayer.RetryHeaders`) say where it comes from, what happened and when it is
+ * due. The consumer reads the retry topics beside its topics, and its policy sees
+ * a retried message under its first topic.
  *
- * A partition of a retry topic holds back what was fetched until the first of it
- * is due: no worker, none of `maxInFlight`, and at most
- * `maxBufferedPerPartition` messages and a fetch in memory; nothing is committed
- * beyond what waits, so that it outlasts restarts and rebalances.
+ * A partition of a retry topic holds its messages back until the first one is due.
+ * They use no worker and none of `maxInFlight`; at most `maxBufferedPerPartition`
+ * of them, and one fetch, are in memory. Offsets are not committed beyond a
+ * message that waits, so it survives restarts and rebalances.
  *
  * **Gotchas**
  *
- * The order of a key is lost for what is retried: what came after it is handled
- * first. Retry topics must exist: subscribing fails with `UnknownTopic`, and says
- * which are missing. Two machines whose clocks differ disagree about due times
- * by as much.
+ * A retried message loses the order of its key: later messages are handled first.
+ * Retry topics must exist: subscribing fails with `UnknownTopic` and names those
+ * that are missing. When the clocks of two machines differ, their due times differ
+ * as much.
  *
  * @stability unstable
  * @category layers
  * @since 0.1.0
  */
-export const layer = <const Dedupe extends boolean = false>(
+export const layer = <const S extends EventConsumer.Source, const Dedupe extends boolean = false>(
   retry: KafkaRetry,
+  source: S,
   options?: ConsumerOptions<Dedupe>
-): Layer.Layer<
-  EventConsumer.EventConsumer,
-  Subscriber.SubscribeError | EventConsumer.NothingToConsume,
-  Requirements<Dedupe>
-> => Layer.provide(EventConsumer.layer(consumerOptions(retry, options)), layerSubscriber(retry))
-
-/**
- * The same with a `MessageCodec` of your own.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerWithCodec = <const Dedupe extends boolean = false>(
-  retry: KafkaRetry,
-  options?: ConsumerOptions<Dedupe>
-): Layer.Layer<
-  EventConsumer.EventConsumer,
-  Subscriber.SubscribeError | EventConsumer.NothingToConsume,
-  Requirements<Dedupe> | MessageCodec.MessageCodec
-> => Layer.provide(EventConsumer.layerWithCodec(consumerOptions(retry, options)), layerSubscriber(retry))
+): Layer.Layer<EventConsumer.EventConsumer, EventConsumer.StartError, Requirements<S, Dedupe>> =>
+  Layer.provide(EventConsumer.layer(source, consumerOptions(retry, options)), layerSubscriber(retry))
 
 /**
  * `EventConsumer.run` with retry topics; see `layer`.
@@ -338,39 +334,22 @@ export const layerWithCodec = <const Dedupe extends boolean = false>(
  * @category running
  * @since 0.1.0
  */
-export const run = <const Dedupe extends boolean = false>(
+export const run = <const S extends EventConsumer.Source, const Dedupe extends boolean = false>(
   retry: KafkaRetry,
+  source: S,
   options?: ConsumerOptions<Dedupe>
-): Effect.Effect<never, EventConsumer.ConsumerError | EventConsumer.NothingToConsume, Requirements<Dedupe>> =>
-  Effect.provide(EventConsumer.run(consumerOptions(retry, options)), layerSubscriber(retry))
-
-/**
- * The same with a `MessageCodec` of your own.
- *
- * @stability unstable
- * @category running
- * @since 0.1.0
- */
-export const runWithCodec = <const Dedupe extends boolean = false>(
-  retry: KafkaRetry,
-  options?: ConsumerOptions<Dedupe>
-): Effect.Effect<
-  never,
-  EventConsumer.ConsumerError | EventConsumer.NothingToConsume,
-  Requirements<Dedupe> | MessageCodec.MessageCodec
-> => Effect.provide(EventConsumer.runWithCodec(consumerOptions(retry, options)), layerSubscriber(retry))
+): Effect.Effect<never, EventConsumer.ConsumerError | EventConsumer.StartError, Requirements<S, Dedupe>> =>
+  Effect.provide(EventConsumer.run(source, consumerOptions(retry, options)), layerSubscriber(retry))
 
 // --- internal ---
 
-const readDelay = (input: Duration.Input, i: number): Duration.Duration => {
-  const delay = Option.getOrUndefined(Duration.fromInput(input))
-  const millis = delay === undefined ? Number.NaN : Duration.toMillis(delay)
-  if (delay !== undefined && Number.isFinite(millis) && millis > 0) return delay
-  throw new KafkaConfigError({
-    field: `retry.delays[${i}]`,
-    detail: `${String(input)} is not a duration above 0 that ends`
+const settings = Settings.make("KafkaRetry", {
+  prefix: "KAFKA_RETRY",
+  schema: Schema.Struct({
+    group: Schema.String.check(Schema.isNonEmpty({ expected: "the name of a consumer group" })),
+    delays: Schema.NonEmptyArray(Settings.duration())
   })
-}
+})
 
 const consumerOptions = <Dedupe extends boolean>(
   retry: KafkaRetry,
@@ -381,7 +360,7 @@ const consumerOptions = <Dedupe extends boolean>(
   policy: options?.policy === undefined ? retry["~policy"] : options.policy(retry["~policy"])
 })
 
-/** The consumer's `Subscriber`, which adds the retry topics to whatever it subscribes to. */
+/** The consumer's `Subscriber`, which adds the retry topics to the topics of a subscription. */
 const layerSubscriber = (retry: KafkaRetry): Layer.Layer<Subscriber.Subscriber, never, RetrySubscriber> =>
   Layer.effect(
     Subscriber.Subscriber,
@@ -392,19 +371,12 @@ const layerSubscriber = (retry: KafkaRetry): Layer.Layer<Subscriber.Subscriber, 
           const retryTopics = topicsFor(retry, options.topics)
           return typeof retryTopics !== "string"
             ? kafka.subscribe({ ...options, retryTopics })
-            : Effect.fail(
-              new Subscriber.SubscribeError({
-                topics: options.topics,
-                group: options.group,
-                reason: "Other",
-                detail: retryTopics
-              })
-            )
+            : Effect.fail(Subscriber.subscribeError(options, new Broker.Rejected({ detail: retryTopics })))
         }
       }))
   )
 
-/** The retry topics of all topics, each once; a text says what is wrong with them. */
+/** The retry topics of all topics, each once, or what is wrong with them. */
 const topicsFor = (retry: KafkaRetry, topics: ReadonlyArray<string>): ReadonlyArray<RetryTopic> | string => {
   const found = new Map<string, { readonly step: number; readonly retryTopic: RetryTopic }>()
   for (const source of topics) {

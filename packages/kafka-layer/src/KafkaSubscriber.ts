@@ -4,20 +4,21 @@
  * @stability unstable
  * @since 0.1.0
  */
+import type * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import * as Telemetry from "@event-flow/core/Telemetry"
-import type * as Config from "effect/Config"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Subscription from "./internal/consume/subscription.ts"
 import { consumerSettings } from "./internal/settings.ts"
-import * as Subscription from "./internal/subscription.ts"
 import * as KafkaConfig from "./KafkaConfig.ts"
 import * as KafkaHealth from "./KafkaHealth.ts"
 import * as KafkaRetry from "./KafkaRetry.ts"
 
 /**
- * What the layers provide.
+ * The services that the layers provide.
  *
  * @stability unstable
  * @category services
@@ -26,33 +27,35 @@ import * as KafkaRetry from "./KafkaRetry.ts"
 export type Services = Subscriber.Subscriber | KafkaHealth.KafkaHealth | KafkaRetry.RetrySubscriber
 
 /**
- * A `Subscriber` on Kafka's consumer groups, and its `KafkaHealth`; with the
+ * A `Subscriber` on Kafka's consumer groups, its `KafkaHealth`, and the
  * `RetrySubscriber` that `KafkaRetry` builds on.
  *
  * **Details**
  *
- * At least once: an offset is committed when it and everything before it in its
- * partition is acknowledged. Partitions go in parallel, and keys within a
- * partition too: the lane of a delivery is its topic, partition and key.
+ * At least once: an offset is committed when its message and all before it in the
+ * partition are acknowledged. Partitions are handled in parallel, and so are the
+ * keys of a partition: the lane of a delivery is its topic, partition and key.
  * Messages without a key have no lane.
  *
  * Memory is bounded whatever the lag: a partition is fetched only while few of
- * its messages wait. Commits are batched by count and time, and name the
- * generation of the group in which the messages were handled: a broker refuses
+ * its messages wait. Commits are batched by count and time. They name the
+ * generation of the group in which the messages were handled, so a broker refuses
  * them once the partition has gone to another consumer.
  *
- * When partitions are taken away, nothing more of them is delivered; what is out
- * may end within `revokeTimeout`, is interrupted after that, and what is done is
- * committed before the group goes on. When brokers are away, or the group took
- * this consumer for dead, it joins again by itself.
+ * When partitions are taken away, nothing more of them is delivered. Handlers that
+ * run may end within `revokeTimeout` and are interrupted after that; what is done
+ * is committed before the group goes on. When brokers cannot be reached, or the
+ * group has removed this consumer, it joins again by itself.
  *
- * `nack` delivers again from memory, after `redeliveryDelay`, together with what
- * came after it in its lane.
+ * `nack` delivers the message again from memory, after `redeliveryDelay`, together
+ * with later messages of its lane.
  *
  * **Gotchas**
  *
  * A handler that takes longer than `revokeTimeout` while the group rebalances is
- * interrupted, and its message handled again by another consumer.
+ * interrupted, and another consumer handles its message again.
+ *
+ * Kafka has no ephemeral groups: `subscribe` fails for `ephemeral`.
  *
  * @stability unstable
  * @category layers
@@ -60,7 +63,32 @@ export type Services = Subscriber.Subscriber | KafkaHealth.KafkaHealth | KafkaRe
  */
 export const layer = (
   options: KafkaConfig.Consumer
-): Layer.Layer<Services, KafkaConfig.KafkaConfigError> => Layer.effectContext(make(options))
+): Layer.Layer<Services, Settings.InvalidSetting> => Layer.effectContext(make(options))
+
+/**
+ * The same with options from `Config`s of your own: one for each option, or one
+ * for all of them.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<KafkaConfig.Consumer>
+): Layer.Layer<Services, Settings.InvalidSetting | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * The same with options from the environment, or whatever the `ConfigProvider`
+ * reads: `KAFKA_BOOTSTRAP_SERVERS` and so on; see `KafkaConfig.consumer`.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromEnv: Layer.Layer<Services, Settings.InvalidSetting | Config.ConfigError> = layerConfig(
+  KafkaConfig.consumer.config
+)
 
 // --- internal ---
 
@@ -90,17 +118,3 @@ const make = Effect.fnUntraced(function*(options: KafkaConfig.Consumer) {
     Context.add(KafkaRetry.RetrySubscriber, retrySubscriber)
   )
 })
-
-// --- layers, below what they are made of ---
-
-/**
- * The same with everything read from the `ConfigProvider`; see
- * `KafkaConfig.consumer` for the names.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerConfig: Layer.Layer<Services, KafkaConfig.KafkaConfigError | Config.ConfigError> = Layer.unwrap(
-  Effect.map(KafkaConfig.consumer, layer)
-)

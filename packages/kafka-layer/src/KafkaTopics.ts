@@ -4,21 +4,23 @@
  * @stability unstable
  * @since 0.1.0
  */
+import * as Broker from "@event-flow/core/Broker"
 import type * as NotificationEvent from "@event-flow/core/NotificationEvent"
+import type * as Settings from "@event-flow/core/Settings"
 import { Admin, ConfigResourceTypes } from "@platformatic/kafka"
-import type * as Config from "effect/Config"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { baseOptions, promise } from "./internal/client.ts"
-import * as KafkaError from "./internal/kafkaError.ts"
+import * as KafkaError from "./internal/errors.ts"
 import { connectionSettings } from "./internal/settings.ts"
 import * as KafkaConfig from "./KafkaConfig.ts"
 
 /**
- * What a topic should be like. What is left out is the broker's choice.
+ * How a topic should be. The broker chooses what is left out.
  *
  * @stability unstable
  * @category models
@@ -50,7 +52,7 @@ export interface Difference {
 }
 
 /**
- * What `ensure` did and found.
+ * What `ensure` created, and what differs.
  *
  * @stability unstable
  * @category models
@@ -58,12 +60,14 @@ export interface Difference {
  */
 export interface Report {
   readonly created: ReadonlyArray<string>
-  /** Topics that existed and are not as wanted: nothing was changed about them. */
+  /** How topics that existed differ from their specs. They were not changed. */
   readonly differences: ReadonlyArray<Difference>
 }
 
 /**
- * Topics could not be created or looked up.
+ * Topics could not be created or looked up. The reasons are those of
+ * `PublishError`; take them apart with
+ * `Effect.catchReason("KafkaTopicsError", "Unreachable", ...)`.
  *
  * @stability unstable
  * @category errors
@@ -74,14 +78,19 @@ export class KafkaTopicsError
     "KafkaTopicsError",
     {
       topics: Schema.Array(Schema.String),
-      reason: Schema.Literals(["Unreachable", "NotAuthorised", "Other"]),
-      detail: Schema.String,
-      cause: Schema.optionalKey(Schema.Defect())
+      reason: Schema.Union([Broker.Unreachable, Broker.UnknownTopic, Broker.NotAuthorised, Broker.Rejected])
     }
   )
 {
+  override readonly cause = this.reason
+
   override get message(): string {
-    return `Topics ${this.topics.join(", ")}: ${this.reason}: ${this.detail}`
+    return `Topics ${this.topics.join(", ")}: ${this.reason._tag}: ${this.reason.detail}`
+  }
+
+  /** Whether the same call may succeed later. */
+  get isRetryable(): boolean {
+    return this.reason.isRetryable
   }
 }
 
@@ -93,7 +102,7 @@ export class KafkaTopicsError
  * @since 0.1.0
  */
 export class KafkaTopics extends Context.Service<KafkaTopics, {
-  /** Says what differs, changes nothing. */
+  /** Says what differs, and changes nothing. */
   readonly check: (specs: ReadonlyArray<TopicSpec>) => Effect.Effect<ReadonlyArray<Difference>, KafkaTopicsError>
   /**
    * Creates what is missing and says what differs. Topics that exist are never
@@ -108,9 +117,14 @@ export class KafkaTopics extends Context.Service<KafkaTopics, {
  * **Example** (Topics at the start of a program)
  *
  * ```ts
- * const topics = yield* KafkaTopics.KafkaTopics
- * const report = yield* topics.ensure(
- *   KafkaTopics.specs([MeetingAnnounced, SeatTaken], { partitions: 12, retention: "7 days" })
+ * import { NotificationEvent } from "@event-flow/core"
+ * import { KafkaTopics } from "@event-flow/kafka-layer"
+ * import { Schema } from "effect"
+ *
+ * class SeatTaken extends NotificationEvent.Class<SeatTaken>()("SeatTaken", { seat: Schema.Int }, { topic: "seats" }) {}
+ *
+ * const ensureTopics = KafkaTopics.KafkaTopics.use((topics) =>
+ *   topics.ensure(KafkaTopics.specs([SeatTaken], { partitions: 12, retention: "7 days" }))
  * )
  * ```
  *
@@ -125,13 +139,40 @@ export const specs = (
   Array.from(new Set(definitions.map((definition) => definition.route.topic)), (topic) => ({ topic, ...options }))
 
 /**
+ * A `KafkaTopics` with an admin client of its own. It is built without a broker.
+ *
  * @stability unstable
  * @category layers
  * @since 0.1.0
  */
 export const layer = (
   options: KafkaConfig.Connection
-): Layer.Layer<KafkaTopics, KafkaConfig.KafkaConfigError> => Layer.effect(KafkaTopics, make(options))
+): Layer.Layer<KafkaTopics, Settings.InvalidSetting> => Layer.effect(KafkaTopics, make(options))
+
+/**
+ * The same with options from `Config`s of your own: one for each option, or one
+ * for all of them.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<KafkaConfig.Connection>
+): Layer.Layer<KafkaTopics, Settings.InvalidSetting | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * The same with options from the environment, or whatever the `ConfigProvider`
+ * reads: `KAFKA_BOOTSTRAP_SERVERS` and so on; see `KafkaConfig.connection`.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromEnv: Layer.Layer<KafkaTopics, Settings.InvalidSetting | Config.ConfigError> = layerConfig(
+  KafkaConfig.connection.config
+)
 
 // --- internal ---
 
@@ -224,25 +265,7 @@ const kafkaSettings = (spec: TopicSpec): Readonly<Record<string, string>> => ({
 const topicsError = (specs: ReadonlyArray<TopicSpec>, failure: KafkaError.Failure): KafkaTopicsError =>
   new KafkaTopicsError({
     topics: specs.map(({ topic }) => topic),
-    reason: failure.kind === "unauthorised"
-      ? "NotAuthorised"
-      : KafkaError.isRetryable(failure.kind)
-      ? "Unreachable"
-      : "Other",
-    detail: failure.detail,
-    cause: failure.cause
+    reason: KafkaError.isRetryable(failure.kind)
+      ? new Broker.Unreachable(KafkaError.reasonFields(failure))
+      : KafkaError.refusalReason(failure)
   })
-
-// --- layers, below what they are made of ---
-
-/**
- * The same with everything read from the `ConfigProvider`; see
- * `KafkaConfig.connection` for the names.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerConfig: Layer.Layer<KafkaTopics, KafkaConfig.KafkaConfigError | Config.ConfigError> = Layer.unwrap(
-  Effect.map(KafkaConfig.connection, layer)
-)

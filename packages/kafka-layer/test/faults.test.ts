@@ -7,7 +7,6 @@ import {
   Broker,
   ConsumerPolicy,
   EventConsumer,
-  EventFlow,
   EventHandler,
   Message,
   NotificationEvent,
@@ -15,6 +14,10 @@ import {
 } from "@event-flow/core"
 import { KafkaBroker, KafkaHealth, KafkaSubscriber } from "@event-flow/kafka-layer"
 import type { KafkaConfig } from "@event-flow/kafka-layer"
+import { findOwnSource, startKafka } from "@event-flow/test-support/kafkaServer"
+import type { KafkaServer } from "@event-flow/test-support/kafkaServer"
+import { startProxy } from "@event-flow/test-support/proxy"
+import type { Proxy } from "@event-flow/test-support/proxy"
 import { Effect, Fiber, Layer, Schedule, Schema } from "effect"
 import { spawn } from "node:child_process"
 import type { ChildProcess } from "node:child_process"
@@ -34,10 +37,6 @@ import {
   unique,
   withAdmin
 } from "./support/kafka.ts"
-import { findOwnSource, startKafka } from "./support/kafkaServer.ts"
-import type { KafkaServer } from "./support/kafkaServer.ts"
-import { startProxy } from "./support/proxy.ts"
-import type { Proxy } from "./support/proxy.ts"
 
 const source = findOwnSource()
 let server: KafkaServer
@@ -46,7 +45,7 @@ let proxy: Proxy
 const broker = (options: Partial<KafkaConfig.Publisher> = {}) =>
   Layer.unwrap(
     Effect.sync(() =>
-      KafkaBroker.layer({ bootstrapServers: server.bootstrapServers, deliveryTimeout: "90 seconds", ...options })
+      KafkaBroker.layer({ bootstrapServers: server.bootstrapServers, publishTimeout: "90 seconds", ...options })
     )
   )
 
@@ -203,7 +202,7 @@ describe.skipIf(source.kind === "none")("faults", () => {
           ? Effect.fail("poison")
           : Effect.sync(() => tally.addNumber(i, `key-${i % 20}`))
       )
-      const consumer = EventConsumer.layer({
+      const consumer = EventConsumer.layer([Count], {
         group: unique("poison"),
         concurrency: 8,
         policy: (failure) =>
@@ -211,7 +210,6 @@ describe.skipIf(source.kind === "none")("faults", () => {
             ? ConsumerPolicy.retry(Schedule.spaced("10 millis").pipe(Schedule.upTo({ times: 2 })))
             : ConsumerPolicy.deadLetter()
       }).pipe(
-        Layer.provide(EventFlow.layer({ handlers: [Count] })),
         Layer.provide(CountLive)
       )
       const sent = 1_000
@@ -263,7 +261,7 @@ describe.skipIf(source.kind === "none")("faults", () => {
       yield* withAdmin(server.bootstrapServers, (admin) =>
         admin.deleteTopics({ topics: [topic] }))
       const error = yield* Effect.flip(consumer.failed)
-      assert.strictEqual(error.reason, "UnknownTopic")
+      assert.strictEqual(error.reason._tag, "UnknownTopic")
       const service = yield* Broker.Broker
       const failure = yield* Effect.flip(service.publish([numbered(topic, 1)]))
       assert.isTrue(failure._tag === "PublishError" && failure.reason._tag === "UnknownTopic")
@@ -295,7 +293,7 @@ describe.skipIf(source.kind === "none")("faults", () => {
         Layer.unwrap(Effect.sync(() =>
           KafkaBroker.layer({
             bootstrapServers: [`127.0.0.1:${proxy.port}`],
-            deliveryTimeout: "2 seconds",
+            publishTimeout: "2 seconds",
             requestTimeout: "5 seconds"
           })
         )),

@@ -1,10 +1,10 @@
 /** Kafka's own Java client reads what we write, and we read what it writes; so does kcat where it is installed. */
 import { assert } from "@effect/vitest"
 import { Broker, Message, Subscriber } from "@event-flow/core"
-import { Murmur2 } from "@event-flow/kafka-layer"
 import { Effect } from "effect"
 import { spawnSync } from "node:child_process"
 import { describe } from "vitest"
+import { partitionOf } from "../src/internal/publish/murmur2.ts"
 import { java, noJava } from "./support/java.ts"
 import { broker, createTopic, describeKafka, live, servers, subscriber, unique } from "./support/kafka.ts"
 
@@ -46,7 +46,7 @@ interop("interoperability with Java", () => {
       const service = yield* Broker.Broker
       yield* service.publish([message(topic)])
       const [partition, key, headers, body] = java("consume", servers.join(), topic, "1")[0]!.split(" ")
-      assert.strictEqual(Number(partition), Murmur2.partition(Buffer.from("käse-1"), 5))
+      assert.strictEqual(Number(partition), partitionOf(Buffer.from("käse-1"), 5))
       assert.strictEqual(text(key!), "käse-1")
       assert.strictEqual(text(body!), `{"title":"Grüße"}`)
       const read = headers!.split(";").filter((header) => header !== "").map((header) => header.split(":"))
@@ -63,7 +63,7 @@ interop("interoperability with Java", () => {
       const [delivery] = yield* subscription.take
       const original = message(topic)
       assert.strictEqual(delivery.origin["partition"], partition)
-      assert.strictEqual(Number(partition), Murmur2.partition(Buffer.from("käse-1"), 5))
+      assert.strictEqual(Number(partition), partitionOf(Buffer.from("käse-1"), 5))
       assert.strictEqual(delivery.message.key, original.key)
       assert.deepStrictEqual({ ...delivery.message.attributes }, original.attributes)
       assert.deepStrictEqual({ ...delivery.message.headers }, original.headers)
@@ -75,7 +75,7 @@ interop("interoperability with Java", () => {
       const keys = Array.from({ length: 200 }, (_, i) => `key-${i * 7919}-ä`)
       const partitions = java("partitions", "13", ...keys)
       for (const [i, key] of keys.entries()) {
-        assert.strictEqual(Murmur2.partition(Buffer.from(key), 13), Number(partitions[i]), key)
+        assert.strictEqual(partitionOf(Buffer.from(key), 13), Number(partitions[i]), key)
       }
     }))
 })

@@ -38,6 +38,6 @@ describeKafka("KafkaTopics", () => {
   live("says Unreachable without a broker", () =>
     Effect.gen(function*() {
       const error = yield* KafkaTopics.KafkaTopics.use((topics) => Effect.flip(topics.check([{ topic: "t" }])))
-      assert.strictEqual(error.reason, "Unreachable")
+      assert.strictEqual(error.reason._tag, "Unreachable")
     }).pipe(Effect.provide(KafkaTopics.layer({ bootstrapServers: ["127.0.0.1:1"] }))))
 })

@@ -4,19 +4,20 @@ import {
   type Broker,
   ConsumerPolicy,
   EventConsumer,
-  type EventMap,
-  type EventProcessor,
+  EventHandler,
   type Inbox,
-  type Mediator,
   MemoryBroker,
-  type MessageCodec,
+  NotificationEvent,
+  type Settings,
   type Subscriber
 } from "@event-flow/core"
 
-import { type KafkaConfig, type KafkaHealth, KafkaRetry, KafkaSubscriber } from "@event-flow/kafka-layer"
+import { type KafkaHealth, KafkaRetry, KafkaSubscriber } from "@event-flow/kafka-layer"
 import { Layer, Schedule } from "effect"
 import { check, type Equals, type ErrorOf, type ProvidedBy, type ServicesOf } from "../../core/typetest/support.ts"
 
+class News extends NotificationEvent.Class<News>()("News", {}, { topic: "news" }) {}
+const Handle = EventHandler.make("Handle", { on: News })
 const retry = KafkaRetry.make({ group: "g", delays: ["1 second"], inPlace: Schedule.recurs(2) })
 
 // --- a retry ---
@@ -37,35 +38,27 @@ const forged: KafkaRetry.KafkaRetry = { group: "g", delays: retry.delays, topics
 // --- its consumer ---
 
 // @ts-expect-error: the retry says which group
-KafkaRetry.layer(retry, { group: "another" })
+KafkaRetry.layer(retry, [Handle], { group: "another" })
 // @ts-expect-error: a policy is made from that of the retry, or nothing would be retried
-KafkaRetry.layer(retry, { policy: ConsumerPolicy.defaultPolicy })
-KafkaRetry.layer(retry, { policy: ConsumerPolicy.ignoreUnknownTypes })
+KafkaRetry.layer(retry, [Handle], { policy: ConsumerPolicy.defaultPolicy })
+KafkaRetry.layer(retry, [Handle], { policy: ConsumerPolicy.ignoreUnknownTypes })
 
-type Flow = EventProcessor.EventProcessor | EventMap.EventMap | Mediator.Mediator | Broker.Broker
+type Needs = EventHandler.EventHandlerImplementation<"Handle"> | Broker.Broker
 
-const consumer = KafkaRetry.layer(retry)
+const consumer = KafkaRetry.layer(retry, [Handle])
 check<Equals<ProvidedBy<typeof consumer>, EventConsumer.EventConsumer>>()
-check<Equals<ErrorOf<typeof consumer>, Subscriber.SubscribeError | EventConsumer.NothingToConsume>>()
-check<Equals<ServicesOf<typeof consumer>, Flow | KafkaRetry.RetrySubscriber>>()
+check<Equals<ErrorOf<typeof consumer>, EventConsumer.StartError>>()
+check<Equals<ServicesOf<typeof consumer>, Needs | KafkaRetry.RetrySubscriber>>()
 
-const deduping = KafkaRetry.layer(retry, { dedupe: true })
-check<Equals<ServicesOf<typeof deduping>, Flow | KafkaRetry.RetrySubscriber | Inbox.Inbox>>()
+const deduping = KafkaRetry.layer(retry, [Handle], { dedupe: true })
+check<Equals<ServicesOf<typeof deduping>, Needs | KafkaRetry.RetrySubscriber | Inbox.Inbox>>()
 
-const withCodec = KafkaRetry.layerWithCodec(retry)
-check<Equals<ServicesOf<typeof withCodec>, Flow | KafkaRetry.RetrySubscriber | MessageCodec.MessageCodec>>()
+const running = KafkaRetry.run(retry, [Handle], { concurrency: 2 })
+check<Equals<ErrorOf<typeof running>, EventConsumer.StartError | EventConsumer.ConsumerError>>()
+check<Equals<ServicesOf<typeof running>, Needs | KafkaRetry.RetrySubscriber>>()
 
-const running = KafkaRetry.run(retry, { concurrency: 2 })
-check<Equals<ErrorOf<typeof running>, EventConsumer.ConsumerError | EventConsumer.NothingToConsume>>()
-check<Equals<ServicesOf<typeof running>, Flow | KafkaRetry.RetrySubscriber>>()
-
-const runningWithCodec = KafkaRetry.runWithCodec(retry, { dedupe: true })
-check<
-  Equals<
-    ServicesOf<typeof runningWithCodec>,
-    Flow | KafkaRetry.RetrySubscriber | MessageCodec.MessageCodec | Inbox.Inbox
-  >
->()
+const dedupingRun = KafkaRetry.run(retry, [Handle], { dedupe: true })
+check<Equals<ServicesOf<typeof dedupingRun>, Needs | KafkaRetry.RetrySubscriber | Inbox.Inbox>>()
 
 // --- and the subscriber that it needs ---
 
@@ -73,16 +66,16 @@ const kafka = KafkaSubscriber.layer({ bootstrapServers: ["127.0.0.1:9092"] })
 check<
   Equals<ProvidedBy<typeof kafka>, Subscriber.Subscriber | KafkaHealth.KafkaHealth | KafkaRetry.RetrySubscriber>
 >()
-check<Equals<ErrorOf<typeof kafka>, KafkaConfig.KafkaConfigError>>()
+check<Equals<ErrorOf<typeof kafka>, Settings.InvalidSetting>>()
 
 const onKafka = consumer.pipe(Layer.provide(kafka))
-check<Equals<ServicesOf<typeof onKafka>, Flow>>()
+check<Equals<ServicesOf<typeof onKafka>, Needs>>()
 
 // One that knows no retry topics is not enough
 const onMemory = consumer.pipe(Layer.provide(MemoryBroker.layer()))
-check<Equals<ServicesOf<typeof onMemory>, Exclude<Flow, Broker.Broker> | KafkaRetry.RetrySubscriber>>()
+check<Equals<ServicesOf<typeof onMemory>, Exclude<Needs, Broker.Broker> | KafkaRetry.RetrySubscriber>>()
 
 // @ts-expect-error: nobody reads retry topics there
-EventConsumer.layer({ group: "g", policy: retry.policy })
+EventConsumer.layer([Handle], { group: "g", policy: retry.policy })
 
 export const unused = forged

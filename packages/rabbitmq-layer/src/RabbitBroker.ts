@@ -5,7 +5,8 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
-import type * as Config from "effect/Config"
+import type * as Settings from "@event-flow/core/Settings"
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Binding from "./internal/binding.ts"
@@ -20,26 +21,28 @@ import * as RabbitConfig from "./RabbitConfig.ts"
  *
  * **Details**
  *
- * `publish` succeeds when the server has confirmed every message: written to the
- * disks of a majority of a quorum queue's replicas. Messages are persistent and
- * mandatory: one that no queue is bound for fails with `UnknownTopic`. Messages
- * of one key keep their order, over reconnecting too.
+ * `publish` succeeds when the server has confirmed every message: a majority of
+ * a quorum queue's replicas has written it to disk. Messages are persistent and
+ * mandatory: a message that no queue is bound for fails with `UnknownTopic`.
+ * Messages of one key keep their order, also when the layer reconnects.
  *
- * The layer connects in the background and is built without a server. When the
- * connection drops, what is not confirmed is sent again under the same id; a
- * publish ends at the latest after `publishTimeout`: with `Unreachable` when it
- * never left, with `Timeout` when nobody knows. While the server blocks
- * publishers, for want of memory or disk, publishes wait likewise. A publish
- * that is interrupted is not sent if it had not left.
+ * The layer connects in the background, so it is built even if there is no
+ * server. When the connection is lost, unconfirmed messages are sent again with
+ * the same id. A publish ends after `publishTimeout` at the latest: with
+ * `Unreachable` if the message was never sent, with `Timeout` if it was sent and
+ * may have arrived. A server that is short of memory or disk blocks publishers;
+ * publishes wait then too. An interrupted publish is not sent later.
  *
  * **Gotchas**
  *
- * At least once: what is sent again may have arrived. Consumers drop
- * duplicates by the message's id, with an `Inbox`.
+ * Delivery is at least once: a message that is sent again may have arrived the
+ * first time. Consumers drop duplicates by the message's id, with an `Inbox`.
  *
  * **Example** (A broker)
  *
  * ```ts
+ * import { RabbitBroker } from "@event-flow/rabbitmq-layer"
+ *
  * const Live = RabbitBroker.layer({ url: "amqp://guest:guest@127.0.0.1:5672" })
  * ```
  *
@@ -49,7 +52,32 @@ import * as RabbitConfig from "./RabbitConfig.ts"
  */
 export const layer = (
   options: RabbitConfig.Publisher
-): Layer.Layer<Broker.Broker, RabbitConfig.RabbitConfigError> => Layer.effect(Broker.Broker, make(options))
+): Layer.Layer<Broker.Broker, Settings.InvalidSetting> => Layer.effect(Broker.Broker, make(options))
+
+/**
+ * The same with options from `Config`s of your own: one for each option, or one
+ * for all of them.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<RabbitConfig.Publisher>
+): Layer.Layer<Broker.Broker, Settings.InvalidSetting | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * The same with options from the environment, or whatever the `ConfigProvider`
+ * reads: `RABBITMQ_URL` and so on; see `RabbitConfig.publisher`.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromEnv: Layer.Layer<Broker.Broker, Settings.InvalidSetting | Config.ConfigError> = layerConfig(
+  RabbitConfig.publisher.config
+)
 
 // --- internal ---
 
@@ -57,7 +85,9 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Publisher) {
   const settings = yield* publisherSettings(options)
   const connection = yield* Connection.make(settings)
   const { publish } = yield* Publisher.make(settings, connection, {
-    declare: (channel) => Declare.exchange(channel, settings),
+    declare: async (channel) => {
+      if (settings.declare) await Declare.declareExchange(channel, settings)
+    },
     toOutgoing: (message) => {
       const { exchange, routingKey } = settings.route(message.topic)
       return {
@@ -71,16 +101,3 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Publisher) {
   })
   return Broker.Broker.of({ name: "rabbitmq", publish })
 })
-
-// --- layers, below what they are made of ---
-
-/**
- * The same with everything read from the `ConfigProvider`; see
- * `RabbitConfig.publisher` for the names.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerConfig: Layer.Layer<Broker.Broker, RabbitConfig.RabbitConfigError | Config.ConfigError> = Layer
-  .unwrap(Effect.map(RabbitConfig.publisher, layer))

@@ -1,91 +1,17 @@
 /**
  * How to reach a RabbitMQ server, how topics map to exchanges and queues, how
- * to publish and how to consume. Every setting can be given in code, and all
- * but the functions read from a `ConfigProvider`; a wrong one fails when the
- * layer is built, with the name of the field.
+ * to publish and how to consume. Settings are given in code or read from the
+ * environment; a wrong one fails with `Settings.InvalidSetting` when the layer is
+ * built, with the name of the field.
  *
  * @stability unstable
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
-import type * as Duration from "effect/Duration"
-import * as Option from "effect/Option"
-import type * as Redacted from "effect/Redacted"
+import * as Settings from "@event-flow/core/Settings"
+import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-
-/**
- * A setting is wrong.
- *
- * @stability unstable
- * @category errors
- * @since 0.1.0
- */
-export class RabbitConfigError
-  extends Schema.TaggedError<RabbitConfigError>("@event-flow/rabbitmq-layer/RabbitConfig/RabbitConfigError")(
-    "RabbitConfigError",
-    { field: Schema.String, detail: Schema.String }
-  )
-{
-  override get message(): string {
-    return `RabbitMQ configuration: ${this.field}: ${this.detail}`
-  }
-}
-
-/**
- * TLS. All certificates are PEM text.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Tls {
-  /** The authority that signed the server's certificate. Default: those of the system. */
-  readonly ca?: string | undefined
-  /** This client's certificate, for mutual TLS. */
-  readonly certificate?: string | undefined
-  readonly key?: Redacted.Redacted | undefined
-  /** The name that the server's certificate must bear. Default: the host connected to. */
-  readonly serverName?: string | undefined
-}
-
-/**
- * How to reach the server, and the exchange that topics live in.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Connection {
-  /** `amqp://user:password@host:port/vhost`, or `amqps:` for TLS. Parts are percent-encoded. */
-  readonly url: string | Redacted.Redacted
-  /** Instead of the one in the URL. */
-  readonly username?: string | undefined
-  /** Instead of the one in the URL. */
-  readonly password?: Redacted.Redacted | undefined
-  /** With an `amqps:` URL. */
-  readonly tls?: Tls | undefined
-  /** Names this program in the server's list of connections. Default: `"event-flow"`. */
-  readonly connectionName?: string | undefined
-  /** A connection that is silent for twice as long is taken for dead. At least a second. Default: 10 seconds. */
-  readonly heartbeat?: Duration.Input | undefined
-  /** How long connecting may take, and an answer to what the layer asks the server. Default: 10 seconds. */
-  readonly connectTimeout?: Duration.Input | undefined
-  /** The first wait before connecting again; it doubles, with jitter. Default: 100 milliseconds. */
-  readonly reconnectDelay?: Duration.Input | undefined
-  /** What that wait grows to. Default: 10 seconds. */
-  readonly maxReconnectDelay?: Duration.Input | undefined
-  /** How long each step of closing waits: for what is on its way, for the channel, for the connection. Default: 10 seconds. */
-  readonly closeTimeout?: Duration.Input | undefined
-  /** The exchange of all topics: a durable topic exchange. Default: `"event-flow"`. */
-  readonly exchange?: string | undefined
-  /** Where a topic's messages go instead. Default: to `exchange`, with the topic as routing key. */
-  readonly route?: ((topic: string) => Route) | undefined
-  /**
-   * Whether to declare exchanges, queues and bindings. Without it they must be
-   * there, made as `RabbitTopology` says. Default: true.
-   */
-  readonly declare?: boolean | undefined
-}
+import { fits } from "./internal/names.ts"
+import * as Url from "./internal/url.ts"
 
 /**
  * Where the messages of a topic go.
@@ -99,6 +25,129 @@ export interface Route {
   readonly routingKey: string
 }
 
+const tlsFields = {
+  /** PEM text of the authority that signed the server's certificate. Default: those of the system. */
+  ca: Schema.optional(Schema.String),
+  /** PEM text of this client's certificate, for mutual TLS. Needs `key`. */
+  certificate: Schema.optional(Schema.String),
+  /** PEM text of the key of `certificate`. */
+  key: Schema.optional(Schema.Redacted(Schema.String)),
+  /** The name that the server's certificate must bear. Default: the host that is connected to. */
+  serverName: Schema.optional(Schema.String)
+}
+
+const connectionFields = {
+  /** `amqp://user:password@host:port/vhost`, or `amqps:` for TLS. The parts are percent-encoded. */
+  url: Schema.Union([Schema.Redacted(Schema.String), Schema.String]),
+  /** The name of the user. Default: the one of the URL. */
+  username: Schema.optional(Schema.String),
+  /** The password of the user. Default: the one of the URL. */
+  password: Schema.optional(Schema.Redacted(Schema.String)),
+  /** Details of TLS, with an `amqps:` URL. Default: the certificates of the system. */
+  tls: Schema.optional(
+    Schema.Struct(tlsFields).check(
+      Schema.makeFilter(({ certificate, key }) =>
+        (certificate === undefined) === (key === undefined)
+          ? undefined
+          : { path: [key === undefined ? "key" : "certificate"], issue: "certificate and key belong together" }
+      )
+    )
+  ),
+  /** Names this program in the server's list of connections. Default: "event-flow". */
+  connectionName: Settings.withDefault(Schema.String, "event-flow"),
+  /** A connection that is silent for twice as long counts as lost. At least a second. Default: 10 seconds. */
+  heartbeat: Settings.withDefault(Settings.duration({ minimum: "1 second" }), "10 seconds"),
+  /** How long connecting may take. Default: 10 seconds. */
+  connectTimeout: Settings.withDefault(Settings.duration(), "10 seconds"),
+  /** The wait before the first attempt to connect again; it doubles, with jitter. Default: 100 millis. */
+  reconnectDelay: Settings.withDefault(Settings.duration(), "100 millis"),
+  /** The longest wait before an attempt to connect again. Default: 10 seconds. */
+  maxReconnectDelay: Settings.withDefault(Settings.duration(), "10 seconds"),
+  /**
+   * How long each step of closing waits: for messages that are not confirmed, for
+   * the channel, for the connection. Default: 10 seconds.
+   */
+  drainTimeout: Settings.withDefault(Settings.duration({ minimum: 0 }), "10 seconds"),
+  /** The exchange of all topics: a durable topic exchange. Default: "event-flow". */
+  exchange: Settings.withDefault(
+    Schema.String.check(
+      Schema.makeFilter((name) => name !== "" && fits(name), { expected: "a name of 1 to 255 bytes" })
+    ),
+    "event-flow"
+  ),
+  /** Where a topic's messages go. Default: to `exchange`, with the topic as routing key. */
+  route: Schema.optional(Settings.code<(topic: string) => Route>()),
+  /** Declare exchanges, queues and bindings. With false, `RabbitTopology` or somebody else does. Default: true. */
+  declare: Settings.withDefault(Schema.Boolean, true)
+}
+
+const publishingFields = {
+  /** How many messages may be sent and not confirmed; more wait for room. Default: 1000. */
+  maxInFlight: Settings.withDefault(Settings.wholeNumber(), 1_000),
+  /**
+   * The number of channels that messages are spread over. Messages of one key
+   * share a channel and keep their order; with one channel, all messages do.
+   * Default: 1.
+   */
+  channels: Settings.withDefault(Settings.wholeNumber({ maximum: 100 }), 1),
+  /** How long a publish may take, reconnecting included, before it fails. Default: 30 seconds. */
+  publishTimeout: Settings.withDefault(Settings.duration({ infinite: true }), "30 seconds"),
+  /**
+   * What becomes of a message that no queue is bound for: `"fail"` with
+   * `UnknownTopic`, or `"drop"` it, as a broadcast to whoever listens. Default: "fail".
+   */
+  unroutable: Settings.withDefault(Schema.Literals(["fail", "drop"]), "fail")
+}
+
+const queueFields = {
+  /** Quorum queues are replicated and count redeliveries; classic ones do neither. Default: "quorum". */
+  queueType: Settings.withDefault(Schema.Literals(["quorum", "classic"]), "quorum"),
+  /** The name of a group's queue for a topic. Default: `RabbitTopology.queueName`. */
+  queueName: Schema.optional(Settings.code<(group: string, topic: string) => string>()),
+  /**
+   * One consumer of the group at a time reads a queue, the others stand by. This
+   * keeps the order of keys over several consumers. Default: false.
+   */
+  singleActiveConsumer: Settings.withDefault(Schema.Boolean, false),
+  /**
+   * Declare a dead-letter queue for each topic, `<topic>.dead-letter`, for the dead
+   * letters of an `EventConsumer` and those of the server. Default: true.
+   */
+  deadLetter: Settings.withDefault(Schema.Boolean, true),
+  /** After how many redeliveries the server dead-letters a message. Quorum queues only. Default: never. */
+  deliveryLimit: Schema.optional(Settings.wholeNumber())
+}
+
+const consumingFields = {
+  /**
+   * How many unacknowledged messages of one queue the server sends ahead.
+   * Default: the `maxInFlight` of the subscription.
+   */
+  prefetch: Schema.optional(Settings.wholeNumber({ maximum: 65_535 })),
+  /** How long the handlers of lost deliveries may take to end before the layer consumes again. Default: 10 seconds. */
+  revokeTimeout: Settings.withDefault(Settings.duration(), "10 seconds"),
+  /** How long subscribing tries to reach the server before it fails. Default: 30 seconds. */
+  subscribeTimeout: Settings.withDefault(Settings.duration(), "30 seconds")
+}
+
+/**
+ * TLS. All certificates are PEM text.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Tls extends Schema.Struct.Encoded<typeof tlsFields> {}
+
+/**
+ * How to reach the server, and the exchange that topics live in.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Connection extends Schema.Struct.Encoded<typeof connectionFields> {}
+
 /**
  * How to publish.
  *
@@ -106,22 +155,16 @@ export interface Route {
  * @category models
  * @since 0.1.0
  */
-export interface Publishing {
-  /** How many messages may be on their way, sent and not confirmed; more wait for room. Default: 1,000. */
-  readonly maxInFlight?: number | undefined
-  /**
-   * Over how many channels they go. Messages of one key share a channel and keep
-   * their order; with one channel, all messages do. Default: 1.
-   */
-  readonly channels?: number | undefined
-  /** How long a publish may take, reconnecting included, before it fails. Default: 30 seconds. */
-  readonly publishTimeout?: Duration.Input | undefined
-  /**
-   * A message that no queue is bound for: `"fail"` with `UnknownTopic`, or
-   * `"drop"` it, as a broker of broadcasts would. Default: `"fail"`.
-   */
-  readonly unroutable?: "fail" | "drop" | undefined
-}
+export interface Publishing extends Schema.Struct.Encoded<typeof publishingFields> {}
+
+/**
+ * The queues of consumer groups.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Queues extends Schema.Struct.Encoded<typeof queueFields> {}
 
 /**
  * How to consume.
@@ -130,41 +173,10 @@ export interface Publishing {
  * @category models
  * @since 0.1.0
  */
-export interface Consuming {
-  /** Quorum queues are replicated and count redeliveries; classic ones are neither. Default: `"quorum"`. */
-  readonly queueType?: "quorum" | "classic" | undefined
-  /** The name of a group's queue for a topic. Default: `RabbitTopology.queueName`. */
-  readonly queueName?: ((group: string, topic: string) => string) | undefined
-  /**
-   * How many unacknowledged messages of one queue the server sends ahead.
-   * Default: the `maxInFlight` of the subscription.
-   */
-  readonly prefetch?: number | undefined
-  /**
-   * One consumer of the group at a time reads a queue, the others stand by.
-   * It keeps the order of keys over several consumers. Default: false.
-   */
-  readonly singleActiveConsumer?: boolean | undefined
-  /**
-   * Declare a dead-letter queue for each topic, `<topic>.dead-letter`, for the
-   * dead letters of an `EventConsumer` and for those of the server. Default: true.
-   */
-  readonly deadLetter?: boolean | undefined
-  /** After how many redeliveries the server dead-letters a message. Quorum queues only. Default: never. */
-  readonly deliveryLimit?: number | undefined
-  /**
-   * Declare queues in which messages wait for so long before they come again:
-   * for `RabbitRetry.policy`. Default: none.
-   */
-  readonly retryDelays?: ReadonlyArray<Duration.Input> | undefined
-  /** How long the listeners of lost deliveries may take before the layer consumes again. Default: 10 seconds. */
-  readonly revokeTimeout?: Duration.Input | undefined
-  /** How long subscribing tries to reach the server before it fails. Default: 30 seconds. */
-  readonly subscribeTimeout?: Duration.Input | undefined
-}
+export interface Consuming extends Schema.Struct.Encoded<typeof consumingFields> {}
 
 /**
- * All that a publisher is told.
+ * Options of `RabbitBroker`.
  *
  * @stability unstable
  * @category models
@@ -173,81 +185,105 @@ export interface Consuming {
 export interface Publisher extends Connection, Publishing {}
 
 /**
- * All that a consumer is told.
+ * Options of `RabbitTopology`.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface Consumer extends Connection, Consuming {}
+export interface Topology extends Connection, Queues {}
 
-// --- internal ---
+/**
+ * Options of `RabbitSubscriber`.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Consumer extends Topology, Consuming {}
 
-const optional = <A>(config: Config.Config<A>): Config.Config<A | undefined> =>
-  Config.map(Config.option(config), Option.getOrUndefined)
+// --- checks of several fields ---
 
-const tlsConfig: Config.Config<Tls | undefined> = Config.map(
-  Config.all({
-    ca: optional(Config.String("tlsCa")),
-    certificate: optional(Config.String("tlsCertificate")),
-    key: optional(Config.Redacted("tlsKey")),
-    serverName: optional(Config.String("tlsServerName"))
-  }),
-  (details) => Object.values(details).every((detail) => detail === undefined) ? undefined : details
-)
-
-const connectionFields = {
-  url: Config.Redacted("url"),
-  username: optional(Config.String("username")),
-  password: optional(Config.Redacted("password")),
-  tls: tlsConfig,
-  connectionName: optional(Config.String("connectionName")),
-  heartbeat: optional(Config.Duration("heartbeat")),
-  connectTimeout: optional(Config.Duration("connectTimeout")),
-  reconnectDelay: optional(Config.Duration("reconnectDelay")),
-  maxReconnectDelay: optional(Config.Duration("maxReconnectDelay")),
-  closeTimeout: optional(Config.Duration("closeTimeout")),
-  exchange: optional(Config.String("exchange")),
-  declare: optional(Config.Boolean("declare"))
+const checkConnection = ({ tls, url }: Pick<Connection, "tls" | "url">) => {
+  const parsed = Url.parse(Redacted.isRedacted(url) ? Redacted.value(url) : url)
+  if (typeof parsed === "string") return { path: ["url"], issue: parsed }
+  return tls !== undefined && parsed.protocol !== "amqps"
+    ? { path: ["tls"], issue: "it needs a url that begins with amqps:" }
+    : undefined
 }
 
-// --- configuration, below what it is made of ---
+const checkQueues = ({ deadLetter, deliveryLimit, queueType }: Queues) => {
+  if (deliveryLimit === undefined) return undefined
+  if (queueType === "classic") {
+    return { path: ["deliveryLimit"], issue: "it needs quorum queues: classic ones count no redeliveries" }
+  }
+  return deadLetter === false
+    ? { path: ["deliveryLimit"], issue: "it needs deadLetter: without dead letters the server would drop messages" }
+    : undefined
+}
+
+// --- settings ---
 
 /**
- * `Publisher` from a `ConfigProvider`: `rabbitmq.url`, `rabbitmq.username`,
- * `rabbitmq.password`, `rabbitmq.tlsCa`, `rabbitmq.tlsCertificate`,
- * `rabbitmq.tlsKey`, `rabbitmq.tlsServerName` and the rest by the names of
- * their fields. With `ConfigProvider.constantCase` they are `RABBITMQ_URL` and
- * so on.
+ * The settings of `Connection`, for a client of your own. `connection.config`
+ * reads `RABBITMQ_URL`, `RABBITMQ_USERNAME`, `RABBITMQ_PASSWORD`, `RABBITMQ_TLS_CA`
+ * and so on.
  *
  * @stability unstable
  * @category configuration
  * @since 0.1.0
  */
-export const publisher: Config.Config<Publisher> = Config.all({
-  ...connectionFields,
-  maxInFlight: optional(Config.Int("maxInFlight")),
-  channels: optional(Config.Int("channels")),
-  publishTimeout: optional(Config.Duration("publishTimeout")),
-  unroutable: optional(Config.Literals(["fail", "drop"], "unroutable"))
-}).pipe(Config.nested("rabbitmq"))
+export const connection = Settings.make("RabbitMQ", {
+  prefix: "RABBITMQ",
+  schema: Schema.Struct(connectionFields).check(Schema.makeFilter(checkConnection))
+})
 
 /**
- * `Consumer` from a `ConfigProvider`, as `publisher`; `rabbitmq.retryDelays` is
- * a list separated by commas.
+ * The settings of `Publisher`, with the names of `connection` and those of the
+ * other fields, such as `RABBITMQ_MAX_IN_FLIGHT`.
  *
  * @stability unstable
  * @category configuration
  * @since 0.1.0
  */
-export const consumer: Config.Config<Consumer> = Config.all({
-  ...connectionFields,
-  queueType: optional(Config.Literals(["quorum", "classic"], "queueType")),
-  prefetch: optional(Config.Int("prefetch")),
-  singleActiveConsumer: optional(Config.Boolean("singleActiveConsumer")),
-  deadLetter: optional(Config.Boolean("deadLetter")),
-  deliveryLimit: optional(Config.Int("deliveryLimit")),
-  retryDelays: optional(Config.Array(Schema.DurationFromString, "retryDelays")),
-  revokeTimeout: optional(Config.Duration("revokeTimeout")),
-  subscribeTimeout: optional(Config.Duration("subscribeTimeout"))
-}).pipe(Config.nested("rabbitmq"))
+export const publisher = Settings.make("RabbitBroker", {
+  prefix: "RABBITMQ",
+  schema: Schema.Struct({ ...connectionFields, ...publishingFields }).check(
+    Schema.makeFilter(checkConnection),
+    Schema.makeFilter(({ channels, maxInFlight }) =>
+      channels > maxInFlight ? { path: ["channels"], issue: `more than maxInFlight (${maxInFlight})` } : undefined
+    )
+  )
+})
+
+/**
+ * The settings of `Topology`, with the names of `connection` and those of the
+ * other fields, such as `RABBITMQ_QUEUE_TYPE`.
+ *
+ * @stability unstable
+ * @category configuration
+ * @since 0.1.0
+ */
+export const topology = Settings.make("RabbitTopology", {
+  prefix: "RABBITMQ",
+  schema: Schema.Struct({ ...connectionFields, ...queueFields }).check(
+    Schema.makeFilter(checkConnection),
+    Schema.makeFilter(checkQueues)
+  )
+})
+
+/**
+ * The settings of `Consumer`, with the names of `topology` and those of the
+ * other fields, such as `RABBITMQ_PREFETCH`.
+ *
+ * @stability unstable
+ * @category configuration
+ * @since 0.1.0
+ */
+export const consumer = Settings.make("RabbitSubscriber", {
+  prefix: "RABBITMQ",
+  schema: Schema.Struct({ ...connectionFields, ...queueFields, ...consumingFields }).check(
+    Schema.makeFilter(checkConnection),
+    Schema.makeFilter(checkQueues)
+  )
+})

@@ -4,46 +4,69 @@
  * @stability unstable
  * @since 0.1.0
  */
+import * as Broker from "@event-flow/core/Broker"
+import type * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
-import type * as Config from "effect/Config"
+import * as Config from "effect/Config"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import * as Scheduler from "effect/Scheduler"
+import type { SchedulerDispatcher } from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import { type AmqpFailure, ask, detailOf, ReplyCode } from "./internal/amqpError.ts"
 import { openChannel } from "./internal/channel.ts"
 import * as Connection from "./internal/connection.ts"
 import { Deliveries } from "./internal/deliveries.ts"
+import { reasonOf } from "./internal/reason.ts"
 import { type ConsumerSettings, consumerSettings } from "./internal/settings.ts"
-import { subscribeError } from "./internal/subscribeError.ts"
 import * as Declare from "./internal/topology.ts"
 import * as RabbitConfig from "./RabbitConfig.ts"
+import * as RabbitRetry from "./RabbitRetry.ts"
 
 /**
- * A `Subscriber` on RabbitMQ.
+ * What the layers provide.
+ *
+ * @stability unstable
+ * @category services
+ * @since 0.1.0
+ */
+export type Services = Subscriber.Subscriber | RabbitRetry.RetrySubscriber
+
+/**
+ * A `Subscriber` on RabbitMQ, with the `RetrySubscriber` that `RabbitRetry` builds
+ * on.
  *
  * **Details**
  *
  * A group has one queue for each topic, a durable quorum queue by default (see
- * `RabbitTopology`); its consumers share the messages of the queue. A message
- * leaves its queue when it is acknowledged. The server sends at most `prefetch`
- * messages of a queue ahead, `take` gives out at most `maxInFlight`.
+ * `RabbitTopology`). The consumers of the group share the messages of the queue.
+ * A message leaves its queue when it is acknowledged. The server sends at most
+ * `prefetch` messages of a queue ahead, and `take` gives out at most
+ * `maxInFlight`.
  *
- * When the connection is lost, all deliveries are revoked; the layer connects,
- * declares and consumes again, and the server delivers again what was not
- * acknowledged. Closing a subscription tells the server what was acknowledged, and
- * gives the rest back to the queue, before the next consumer gets what is behind it.
+ * When the connection is lost, all deliveries are revoked. The layer connects,
+ * declares and consumes again, and the server delivers unacknowledged messages
+ * again. Closing a subscription sends the outstanding acknowledgements and then
+ * gives the other messages back to the queue, so that the next consumer gets them
+ * before later ones.
  *
  * **Gotchas**
  *
- * The order of a key holds where one consumer reads the queue: a group of one
- * consumer, or `singleActiveConsumer`. Several consumers of a queue get its
- * messages in turns, and handle messages of one key side by side. After a
- * redelivery to another consumer, a quorum queue may deliver messages behind it
- * first.
+ * The order of a key holds only while one consumer reads the queue: a group with
+ * one consumer, or `singleActiveConsumer`. Several consumers get messages in
+ * turns, and handle messages of one key at the same time. When a message is
+ * redelivered to another consumer, a quorum queue may deliver later messages
+ * before it.
  *
- * A topic's messages from before a group's first subscription are not for it:
- * there was no queue. `RabbitTopology.declare` makes it beforehand.
+ * The queue of an ephemeral group is a classic queue, which the server deletes
+ * with its last consumer. Such a group cannot use `RabbitRetry`. After a lost
+ * connection it starts at the end again.
+ *
+ * A group misses messages that were published before its first subscription,
+ * because it had no queue. Create the queue earlier with `RabbitTopology`.
  *
  * @stability unstable
  * @category layers
@@ -51,14 +74,39 @@ import * as RabbitConfig from "./RabbitConfig.ts"
  */
 export const layer = (
   options: RabbitConfig.Consumer
-): Layer.Layer<Subscriber.Subscriber, RabbitConfig.RabbitConfigError> =>
-  Layer.effect(Subscriber.Subscriber, make(options))
+): Layer.Layer<Services, Settings.InvalidSetting> => Layer.effectContext(make(options))
+
+/**
+ * The same with options from `Config`s of your own: one for each option, or one
+ * for all of them.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<RabbitConfig.Consumer>
+): Layer.Layer<Services, Settings.InvalidSetting | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * The same with options from the environment, or whatever the `ConfigProvider`
+ * reads: `RABBITMQ_URL` and so on; see `RabbitConfig.consumer`.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromEnv: Layer.Layer<Services, Settings.InvalidSetting | Config.ConfigError> = layerConfig(
+  RabbitConfig.consumer.config
+)
 
 // --- internal ---
 
 const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
   const settings = yield* consumerSettings(options)
   const connection = yield* Connection.make(settings)
+  const dispatcher = (yield* Scheduler.Scheduler).makeDispatcher()
   const open = new Set<Subscription>()
   let isClosed = false
   yield* Effect.addFinalizer(() =>
@@ -67,19 +115,21 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
       return Effect.forEach(open, (subscription) => subscription.close, { concurrency: "unbounded", discard: true })
     })
   )
-  return Subscriber.Subscriber.of({
-    name: "rabbitmq",
+  const retrySubscriber = RabbitRetry.RetrySubscriber.of({
+    queueName: settings.queueName,
     subscribe: Effect.fnUntraced(function*(options) {
-      const closed = new Subscriber.SubscribeError({
-        topics: options.topics,
-        group: options.group,
-        reason: "Closed",
-        detail: "the layer of the RabbitMQ subscriber is closed"
-      })
-      if (isClosed) return yield* closed
-      const subscription = new Subscription(settings, connection, options, closed)
+      const closed = Subscriber.subscribeError(
+        options,
+        new Broker.Closed({ detail: "the layer of the RabbitMQ subscriber is closed" })
+      )
+      const problem = refusalOf(settings, options)
+      if (problem !== undefined) {
+        return yield* Subscriber.subscribeError(options, new Broker.Rejected({ detail: problem }))
+      }
+      const subscription = new Subscription(settings, connection, options, dispatcher, closed)
       yield* Effect.acquireRelease(
-        Effect.sync(() => open.add(subscription)),
+        // In one step with the question whether it is closed: closing the layer closes what is in the set
+        Effect.suspend(() => isClosed ? Effect.fail(closed) : Effect.succeed(open.add(subscription))),
         () => Effect.andThen(subscription.close, Effect.sync(() => open.delete(subscription)))
       )
       yield* subscription.run.pipe(
@@ -90,13 +140,31 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
       return { take: subscription.deliveries.take, onRevoked: subscription.onRevoked }
     })
   })
+  const subscriber = Subscriber.Subscriber.of({
+    name: "rabbitmq",
+    subscribe: (options) => retrySubscriber.subscribe({ ...options, retryDelays: [] })
+  })
+  return Context.make(Subscriber.Subscriber, subscriber).pipe(
+    Context.add(RabbitRetry.RetrySubscriber, retrySubscriber)
+  )
 })
+
+/** Why an ephemeral group cannot be as it is asked for. */
+const refusalOf = (settings: ConsumerSettings, options: RabbitRetry.SubscribeOptions): string | undefined => {
+  if (options.ephemeral !== true) return undefined
+  if (!settings.declare) {
+    return "the queues of an ephemeral group must be declared by the layer: leave out `declare: false`"
+  }
+  return options.retryDelays.length > 0
+    ? "an ephemeral group has no queues for retries, which nobody would delete: use ConsumerPolicy.retry"
+    : undefined
+}
 
 class Subscription {
   readonly deliveries: Deliveries
   readonly #settings: ConsumerSettings
   readonly #connection: Connection.Connection
-  readonly #options: Subscriber.SubscribeOptions
+  readonly #options: RabbitRetry.SubscribeOptions
   readonly #closed: Subscriber.SubscribeError
   readonly #ready = Deferred.makeUnsafe<void, Subscriber.SubscribeError>()
   readonly #closing = Deferred.makeUnsafe<void>()
@@ -107,29 +175,30 @@ class Subscription {
   constructor(
     settings: ConsumerSettings,
     connection: Connection.Connection,
-    options: Subscriber.SubscribeOptions,
+    options: RabbitRetry.SubscribeOptions,
+    dispatcher: SchedulerDispatcher,
     closed: Subscriber.SubscribeError
   ) {
     this.#settings = settings
     this.#connection = connection
     this.#options = options
     this.#closed = closed
-    this.deliveries = new Deliveries(options.maxInFlight)
+    this.deliveries = new Deliveries(options, dispatcher)
   }
 
-  /** Ends when it consumes for the first time. */
+  /** Waits until it consumes for the first time. */
   get ready(): Effect.Effect<void, Subscriber.SubscribeError> {
     const { subscribeTimeout } = this.#settings
     return Deferred.await(this.#ready).pipe(Effect.timeoutOrElse({
       duration: subscribeTimeout,
       orElse: () =>
         Effect.fail(
-          new Subscriber.SubscribeError({
-            topics: this.#options.topics,
-            group: this.#options.group,
-            reason: "Unreachable",
-            detail: this.#connection.problem() ?? `no answer within ${subscribeTimeout} ms`
-          })
+          Subscriber.subscribeError(
+            this.#options,
+            new Broker.Unreachable({
+              detail: this.#connection.problem() ?? `no answer within ${subscribeTimeout} ms`
+            })
+          )
         )
     }))
   }
@@ -170,33 +239,34 @@ class Subscription {
         Effect.flatMap(this.#connection.link, (link) => this.#session(link, () => failures = 0))
       )
       yield* this.#revoked()
-      if (ended._tag === "Success") {
+      if (Result.isSuccess(ended)) {
         yield* Effect.logWarning(`The consumer was interrupted, deliveries are taken back: ${ended.success}`)
         continue
       }
-      const error = subscribeError(this.#options, ended.failure)
+      const error = Subscriber.subscribeError(this.#options, reasonOf(ended.failure))
       if (this.#isFinal(ended.failure, error)) {
         yield* Effect.logError(error.message)
         this.deliveries.fail(error)
         Deferred.doneUnsafe(this.#ready, Effect.fail(error))
         return
       }
-      yield* Effect.logWarning(`Cannot consume: ${error.detail}`)
+      yield* Effect.logWarning(`Cannot consume: ${error.reason.detail}`)
       yield* Connection.backoff(this.#settings, failures++)
     }
   })
 
   /**
-   * Whether trying again is in vain. What has once worked is tried again, unless
-   * the server refuses it: it may be on its way up, without its queues' leaders.
+   * Whether trying again cannot help. A subscription that has once worked is
+   * tried again unless the server refuses it: the server may be starting, and its
+   * queues may have no leaders yet.
    */
   #isFinal({ code, detail }: AmqpFailure, error: Subscriber.SubscribeError): boolean {
-    if (!Deferred.isDoneUnsafe(this.#ready)) return error.reason !== "Unreachable"
+    if (!Deferred.isDoneUnsafe(this.#ready)) return error.reason._tag !== "Unreachable"
     if (code === ReplyCode.notFound) return !this.#settings.declare && !detail.includes("home node")
     return code === ReplyCode.accessRefused || code === ReplyCode.preconditionFailed
   }
 
-  /** One channel from its opening to its end, the reason of which it gives. */
+  /** Uses one channel until it ends, and gives the reason. */
   readonly #session = Effect.fnUntraced(function*(this: Subscription, link: Connection.Link, onOpen: () => void) {
     const { topics } = this.#options
     const ended = yield* Deferred.make<string>()
@@ -209,11 +279,11 @@ class Subscription {
       end(problem)
     })
     const { accept } = this.deliveries.begin(channel, link.gather)
-    // Before the channel closes, which gives the rest back. The consumers are not cancelled before: the queue would
-    // go on to its next consumer with messages behind those
+    // Before the channel closes, which gives the rest back. Consumers are not cancelled first: the queue would send
+    // later messages to its next consumer
     yield* Effect.addFinalizer(() => Effect.sync(() => this.deliveries.end()))
     yield* ask(async () => {
-      await Declare.consumer(channel, this.#settings, this.#options)
+      if (this.#settings.declare) await Declare.declareConsumed(channel, this.#settings, this.#options)
       await channel.prefetch(this.#settings.prefetch ?? Math.min(this.#options.maxInFlight, 65_535))
       for (const topic of topics) {
         const queue = this.#settings.queueName(this.#options.group, topic)
@@ -228,7 +298,7 @@ class Subscription {
     return yield* Effect.raceFirst(Deferred.await(ended), Deferred.await(link.lost))
   }, Effect.scoped)
 
-  /** Has the handlers of revoked deliveries ended, within the bound. */
+  /** Ends the handlers of revoked deliveries, and waits for at most `revokeTimeout`. */
   #revoked(): Effect.Effect<void> {
     const { revokeTimeout } = this.#settings
     return Effect.forEach(this.#listeners, (listener) => Effect.exit(listener), {
@@ -242,16 +312,3 @@ class Subscription {
     )
   }
 }
-
-// --- layers, below what they are made of ---
-
-/**
- * The same with everything read from the `ConfigProvider`; see
- * `RabbitConfig.consumer` for the names.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layerConfig: Layer.Layer<Subscriber.Subscriber, RabbitConfig.RabbitConfigError | Config.ConfigError> =
-  Layer.unwrap(Effect.map(RabbitConfig.consumer, layer))

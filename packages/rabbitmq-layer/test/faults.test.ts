@@ -2,17 +2,17 @@
 import { assert, it } from "@effect/vitest"
 import * as Broker from "@event-flow/core/Broker"
 import * as EventConsumer from "@event-flow/core/EventConsumer"
-import * as EventFlow from "@event-flow/core/EventFlow"
 import * as EventHandler from "@event-flow/core/EventHandler"
 import * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import { RabbitTopology } from "@event-flow/rabbitmq-layer"
+import { startProxy } from "@event-flow/test-support/proxy"
 import { Effect, Fiber, Layer, Schedule, Schema } from "effect"
 import { spawn } from "node:child_process"
 import { join } from "node:path"
 import { afterAll, beforeAll } from "vitest"
-import { startProxy } from "./support/proxy.ts"
 import {
+  ensureQueue,
   eventually,
   layers,
   message,
@@ -129,7 +129,7 @@ withOwnServer("faults", () => {
     Effect.gen(function*() {
       const topic = unique("topic")
       const account: Account = { sent: [], handled: [] }
-      yield* RabbitTopology.declare({ url: server.url }, { group: "group", topics: [topic] })
+      yield* ensureQueue(topic, server.url)
       yield* send(topic, numbers(1_000), account.sent)
       const child = yield* Effect.acquireRelease(
         Effect.sync(() =>
@@ -189,7 +189,7 @@ withOwnServer("faults", () => {
       })
       yield* throughout(topic, account, stall).pipe(
         Effect.scoped,
-        Effect.provide(ports({ url: proxy.url, connectTimeout: "1 second", closeTimeout: "1 second" }))
+        Effect.provide(ports({ url: proxy.url, connectTimeout: "1 second", drainTimeout: "1 second" }))
       )
       settle("the network stalls for 4 s, heartbeat 1 s", account)
     }).pipe(Effect.scoped))
@@ -203,8 +203,7 @@ withOwnServer("faults", () => {
         key: ({ n }) => `key-${n % 10}`
       }) {}
       const Handle = EventHandler.make("Handle", { on: Note })
-      const consumer = EventConsumer.layer({ group: "group", concurrency: 4 }).pipe(
-        Layer.provide(EventFlow.layer({ handlers: [Handle] })),
+      const consumer = EventConsumer.layer([Handle], { group: "group", concurrency: 4 }).pipe(
         Layer.provide(Handle.toLayer(({ n }) =>
           n % 100 === 1 ? Effect.die(new Error("poison")) : Effect.sync(() => {
             account.handled.push(String(n))

@@ -2,17 +2,18 @@ import { assert, it } from "@effect/vitest"
 import * as Broker from "@event-flow/core/Broker"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import { RabbitBroker, RabbitTopology } from "@event-flow/rabbitmq-layer"
+import { startProxy } from "@event-flow/test-support/proxy"
+import { maxMessageSize } from "@event-flow/test-support/rabbitServer"
 import { Effect, Exit, Fiber, Layer, Scope } from "effect"
 import { afterAll, beforeAll } from "vitest"
-import { startProxy } from "./support/proxy.ts"
 import {
+  ensureQueue,
   eventually,
   layers,
   message,
   numbers,
   type OwnServer,
   publish,
-  quick,
   rawChannel,
   silently,
   startOwn,
@@ -22,7 +23,6 @@ import {
   withOwnServer,
   withServer
 } from "./support/rabbit.ts"
-import { maxMessageSize } from "./support/rabbitServer.ts"
 
 const reasonOf = <A, R>(effect: Effect.Effect<A, Broker.BrokerNotFound | Broker.PublishError, R>) =>
   Effect.map(Effect.flip(effect), (error) => error._tag === "PublishError" ? error.reason : error)
@@ -30,7 +30,7 @@ const reasonOf = <A, R>(effect: Effect.Effect<A, Broker.BrokerNotFound | Broker.
 /** A topic with a queue, so that it is routable. */
 const topicWithQueue = Effect.gen(function*() {
   const topic = unique("topic")
-  yield* RabbitTopology.declare({ url, ...quick }, { group: "group", topics: [topic] })
+  yield* ensureQueue(topic)
   return topic
 })
 
@@ -153,7 +153,7 @@ withServer("publish", () => {
         Effect.promise(() => startProxy(url)),
         (proxy) => Effect.promise(proxy.close)
       )
-      const layer = layers({ url: proxy.url, publishTimeout: "1 second", heartbeat: "1 minute", closeTimeout: 0 })
+      const layer = layers({ url: proxy.url, publishTimeout: "1 second", heartbeat: "1 minute", drainTimeout: 0 })
       const { publish } = yield* Effect.provide(Broker.Broker, yield* Layer.build(layer))
       yield* publish([message(topic, "before")])
       proxy.stall()

@@ -1,5 +1,6 @@
 /**
- * The tables of outbox and inbox: versioned, run by effect's `Migrator`.
+ * The migrations that create the tables of outbox and inbox. Effect's
+ * `Migrator` runs them.
  *
  * @stability unstable
  * @since 0.1.0
@@ -13,13 +14,13 @@ import { statements as pgStatements } from "./internal/schema.ts"
 import * as Tables from "./Tables.ts"
 
 /**
- * Runs the migrations that have not run yet, and gives them. Safe to run from
- * many processes at once, and at every start: the others wait.
+ * Runs the migrations that have not run yet, and returns them. Many processes
+ * may run it at once, and at every start: one migrates, the others wait.
  *
  * **Gotchas**
  *
- * The names of `Tables` are those to create: to rename a table later is to
- * rename it in the database too. A schema in a name must exist.
+ * The tables get the names of `Tables`. To change a name later, rename the
+ * table in the database too. A schema in a name must exist.
  *
  * @stability unstable
  * @category running
@@ -49,7 +50,13 @@ export const run: Effect.Effect<
  * **Example** (Before everything that needs the tables)
  *
  * ```ts
- * const Database = Migrations.layer.pipe(Layer.provideMerge(PgClient.layerConfig({ url: Config.Redacted("DATABASE_URL") })))
+ * import { PgClient } from "@effect/sql-pg"
+ * import { Migrations } from "@event-flow/sql-layer"
+ * import { Config, Layer } from "effect"
+ *
+ * const Database = Migrations.layer.pipe(
+ *   Layer.provideMerge(PgClient.layerConfig({ url: Config.Redacted("DATABASE_URL") }))
+ * )
  * ```
  *
  * @stability unstable
@@ -61,8 +68,8 @@ export const layer: Layer.Layer<never, Migrator.MigrationError | SqlError, SqlCl
 )
 
 /**
- * The same as SQL, for those who have a tool of their own for migrations: each
- * with its name, in order. Names of tables default to those of `Tables`.
+ * The migrations as SQL, each with its name, in order, for another migration
+ * tool. Names of tables default to those of `Tables`.
  *
  * @stability unstable
  * @category getters

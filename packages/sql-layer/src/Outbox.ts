@@ -1,15 +1,18 @@
 /**
- * A `Broker` that is a table: what a command announces is in the same
- * transaction as what it changes. `OutboxRelay` publishes it.
+ * A `Broker` that is a table: a command writes its messages in the transaction
+ * that holds its changes. `OutboxRelay` publishes them.
  *
  * @stability unstable
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
+import * as Settings from "@event-flow/core/Settings"
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Dialect from "./internal/dialect.ts"
@@ -27,51 +30,77 @@ import * as Tables from "./Tables.ts"
  */
 export const name = "outbox"
 
+const fields = {
+  /**
+   * Whether messages may be published outside a transaction. Such messages stay
+   * in the outbox even if the rest fails. With false, publishing them fails with
+   * `TransactionRequired`. Default: false.
+   */
+  allowOutsideTransaction: Settings.withDefault(Schema.Boolean, false),
+  /**
+   * Whether to notify relays after a commit, so that they need not wait for
+   * their next poll. Default: true.
+   */
+  notify: Settings.withDefault(Schema.Boolean, true)
+}
+
 /**
+ * Options of the outbox.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface Options {
-  /**
-   * Whether messages may be published outside of a transaction: they are in the
-   * outbox at once, whatever becomes of the rest. Default: false, which fails
-   * with `TransactionRequired`.
-   */
-  readonly allowOutsideTransaction?: boolean | undefined
-  /**
-   * Whether relays are told of a commit, so that they need not wait for their
-   * next look. Default: true.
-   */
-  readonly notify?: boolean | undefined
-}
+export interface Options extends Schema.Struct.Encoded<typeof fields> {}
 
 /**
- * A `Broker` whose messages become rows of the outbox, in the transaction that is
- * open in the fiber that publishes: `Transactional` opens it, `Inbox.layer` does,
- * and `sql.withTransaction`.
+ * The settings of the outbox. `settings.config` reads
+ * `OUTBOX_ALLOW_OUTSIDE_TRANSACTION` and `OUTBOX_NOTIFY`.
+ *
+ * @stability unstable
+ * @category configuration
+ * @since 0.1.0
+ */
+export const settings = Settings.make("Outbox", { prefix: "OUTBOX", schema: Schema.Struct(fields) })
+
+/**
+ * A `Broker` that inserts messages into the outbox, in the transaction of the
+ * publishing fiber. `Transactional`, `Inbox.layer` and `sql.withTransaction`
+ * open one.
  *
  * **Details**
  *
- * The messages of one publish are one `INSERT`. Fails with a `PublishError`:
- * `TransactionRequired` outside of a transaction, `Unreachable`, `Timeout`,
- * `NotAuthorised`, `UnknownTopic` where the table is missing, `MessageTooLarge`
- * for a row that the client could not read again (`maxMessageSize` of `PgClient`,
- * 16 MiB), `Rejected` for anything else that the database says.
+ * The messages of one publish are one `INSERT`. It fails with a `PublishError`:
+ * `TransactionRequired` outside a transaction, `Unreachable`, `Timeout`,
+ * `NotAuthorised`, `UnknownTopic` when the table is missing, `MessageTooLarge`
+ * for a row that the client could not read back (`maxMessageSize` of
+ * `PgClient`, 16 MiB), `Rejected` for any other error of the database.
  *
- * After a commit the relays are told by `NOTIFY`, over another connection and
- * once for all commits of a moment: a `NOTIFY` within the transaction would
- * have all commits of the database wait for each other.
+ * After a commit the layer sends `NOTIFY` to the relays, over another
+ * connection and once for several commits. A `NOTIFY` inside the transaction
+ * would make all commits of the database wait for each other.
  *
  * **Gotchas**
  *
- * Provide it to the flow, and a real broker to the relay: they are two parts of
- * a program that need two different brokers.
+ * Provide the outbox to the flow, and a real broker to the relay. A program
+ * with both has two brokers.
  *
  * **Example** (State and events cannot disagree)
  *
  * ```ts
- * const Shop = EventFlow.layer({ handlers: [] }).pipe(Layer.provide(Outbox.layer()))
+ * import { Command, EventFlow, NotificationEvent } from "@event-flow/core"
+ * import { KafkaBroker } from "@event-flow/kafka-layer"
+ * import { Outbox, OutboxRelay, Transactional } from "@event-flow/sql-layer"
+ * import { Layer } from "effect"
+ *
+ * class Sold extends NotificationEvent.Class<Sold>()("Sold", {}, { topic: "sales" }) {}
+ * class Sell extends Command.Class<Sell>()("Sell", { emits: [Sold], middleware: [Transactional.make()] }) {}
+ * class Shop extends EventFlow.make("Shop", { commands: [Sell] }) {}
+ *
+ * const ShopLive = Shop.layer().pipe(
+ *   Layer.provide(Sell.toLayer((_, { collect }) => collect(new Sold()))),
+ *   Layer.provide(Outbox.layer())
+ * )
  * const Relay = OutboxRelay.layer().pipe(Layer.provide(KafkaBroker.layer({ bootstrapServers: ["127.0.0.1:9092"] })))
  * ```
  *
@@ -79,21 +108,23 @@ export interface Options {
  * @category layers
  * @since 0.1.0
  */
-export const layer = (options?: Options): Layer.Layer<Broker.Broker, never, SqlClient.SqlClient> =>
+export const layer = (
+  options: Options = {}
+): Layer.Layer<Broker.Broker, Settings.InvalidSetting, SqlClient.SqlClient> =>
   Layer.effect(
     Broker.Broker,
     Effect.gen(function*() {
+      const { allowOutsideTransaction, notify } = yield* settings.check(options)
       const sql = yield* SqlClient.SqlClient
       const dialect = Dialect.make(sql, yield* Tables.Tables)
-      const isAllowed = options?.allowOutsideTransaction ?? false
       const maxRowSize = maxMessageSizeOf(sql)
-      const committed = options?.notify === false ? undefined : yield* notifier(dialect.notify)
+      const committed = notify ? yield* notifier(dialect.notify) : undefined
 
       return Broker.Broker.of({
         name,
         publish: (messages) =>
           Effect.withFiber((fiber) => {
-            if (!isAllowed && !isInTransaction(sql, fiber.context)) {
+            if (!allowOutsideTransaction && !isInTransaction(sql, fiber.context)) {
               return Effect.fail(Broker.publishError(messages[0], outsideTransaction))
             }
             const inserted = Effect.suspend(() => {
@@ -115,6 +146,33 @@ export const layer = (options?: Options): Layer.Layer<Broker.Broker, never, SqlC
     })
   )
 
+/**
+ * The same with options from `Config`s of your own: one for each option, or one
+ * for all of them.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<Options>
+): Layer.Layer<Broker.Broker, Settings.InvalidSetting | Config.ConfigError, SqlClient.SqlClient> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * The same with options from the environment, or whatever the `ConfigProvider`
+ * reads; see `settings` for the names.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromEnv: Layer.Layer<
+  Broker.Broker,
+  Settings.InvalidSetting | Config.ConfigError,
+  SqlClient.SqlClient
+> = layerConfig(settings.config)
+
 // --- internal ---
 
 const outsideTransaction = new Broker.TransactionRequired({
@@ -123,8 +181,8 @@ const outsideTransaction = new Broker.TransactionRequired({
 })
 
 /**
- * How large a row a relay can read: `maxMessageSize` of `PgClient`, its default
- * where it is not known. A larger one would be in the way of all others for ever.
+ * The largest row that a relay can read: `maxMessageSize` of `PgClient`, or its
+ * default. A larger row would block all other rows forever.
  */
 const maxMessageSizeOf = (sql: SqlClient.SqlClient & { readonly config?: unknown }): number =>
   Predicate.hasProperty(sql.config, "maxMessageSize") && typeof sql.config.maxMessageSize === "number"
@@ -138,8 +196,9 @@ const messageTooLarge = (row: NewRow, bound: number) =>
   })
 
 /**
- * How long a notification is followed by none, in milliseconds: each costs about as much as a
- * statement of a command, and relays are not done with the last one so soon.
+ * The minimum time between two notifications, in milliseconds. Each costs about
+ * as much as a statement of a command, and relays are still busy with the last
+ * one.
  */
 const notifyPause = 10
 
@@ -150,8 +209,8 @@ const pause = Effect.callback<void>((resume) => {
 })
 
 /**
- * Runs `notify` after a signal; signals that come while it runs, and shortly
- * after, are one. Lost ones do no harm, relays look by themselves.
+ * Runs `notify` after a signal. Signals that come while it runs, and shortly
+ * after, count as one. A lost signal does no harm: relays poll.
  */
 const notifier = Effect.fnUntraced(function*(notify: Effect.Effect<void, SqlError>) {
   const latch = Latch.makeUnsafe(false)

@@ -1,5 +1,5 @@
 /**
- * What an operator does with the outbox: look, redrive what is dead, prune.
+ * Operations on the outbox: list rows, redrive dead ones, prune.
  *
  * @stability unstable
  * @since 0.1.0
@@ -12,8 +12,9 @@ import * as Dialect from "./internal/dialect.ts"
 import * as Tables from "./Tables.ts"
 
 /**
- * `pending`: to be published, at once or when its next attempt is due.
- * `published`: kept for the relay's `retention`. `dead`: given up.
+ * The state of a row. `pending`: it will be published, now or when its next
+ * attempt is due. `published`: it is kept for the relay's `retention`. `dead`:
+ * no more attempts are made.
  *
  * @stability unstable
  * @category models
@@ -29,13 +30,13 @@ export type State = "pending" | "published" | "dead"
  * @since 0.1.0
  */
 export interface Row {
-  /** Of the row; larger is later. */
+  /** The id of the row. A later row has a larger one. */
   readonly id: bigint
-  /** Of the message. */
+  /** The id of the message. */
   readonly messageId: string | undefined
   readonly messageType: string | undefined
   readonly topic: string
-  /** A key of bytes is in its hexadecimal form. */
+  /** A key of bytes is written in hexadecimal. */
   readonly key: string | undefined
   readonly state: State
   readonly attempts: number
@@ -47,13 +48,15 @@ export interface Row {
 }
 
 /**
+ * The number of rows in each state, and the lag.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
 export interface Status {
   readonly pending: number
-  /** Of the pending ones, those that failed and wait for their next attempt. */
+  /** Pending rows that have failed and wait for their next attempt. */
   readonly retrying: number
   readonly dead: number
   readonly published: number
@@ -129,8 +132,8 @@ export const list = (options?: {
   })
 
 /**
- * Has dead rows published again, at once and with all their attempts before
- * them; gives their number.
+ * Makes dead rows pending again, due now and with all their attempts before
+ * them. Returns their number.
  *
  * **Gotchas**
  *
@@ -160,8 +163,8 @@ export const redrive = (
   })
 
 /**
- * Deletes rows that were published longer ago than that, or dead ones that are
- * as old; gives their number.
+ * Deletes rows that were published longer ago than `olderThan`, or dead rows of
+ * that age. Returns their number.
  *
  * @stability unstable
  * @category running
@@ -169,7 +172,7 @@ export const redrive = (
  */
 export const prune = (options: {
   readonly olderThan: Duration.Input
-  /** Default: `"published"`. Dead rows are messages that nobody has got: deleting them loses them. */
+  /** Default: `"published"`. Dead rows are messages that nobody has received: deleting them loses them. */
   readonly state?: "published" | "dead" | undefined
 }): Effect.Effect<number, SqlError, SqlClient.SqlClient> =>
   Effect.gen(function*() {

@@ -1,6 +1,6 @@
 /**
- * The command line of an operator of the outbox: `event-flow-outbox`, as a
- * value, for those who build it into a program of their own.
+ * The command line `event-flow-outbox` as a value, to build it into another
+ * program.
  *
  * @stability unstable
  * @since 0.1.0
@@ -190,13 +190,16 @@ const prune = Command.make(
  *
  * **Details**
  *
- * Fails with a `UserError` that says what is wrong: `Command.run` prints it, and
- * `NodeRuntime.runMain` ends with the exit code 1.
+ * It fails with a `UserError` that says what is wrong. `Command.run` prints it,
+ * and `NodeRuntime.runMain` exits with code 1.
  *
  * **Example** (In a program with other commands)
  *
  * ```ts
- * const app = Command.make("shop").pipe(Command.withSubcommands([serve, OutboxCli.command]))
+ * import * as OutboxCli from "@event-flow/sql-layer/OutboxCli"
+ * import { Command } from "effect/cli"
+ *
+ * const app = Command.make("shop").pipe(Command.withSubcommands([OutboxCli.command]))
  * ```
  *
  * @stability unstable

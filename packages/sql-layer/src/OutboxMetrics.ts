@@ -20,7 +20,7 @@ export const published = Metric.counter("event_flow.outbox.published", {
 })
 
 /**
- * Attempts to publish a row that failed, those that made it dead included.
+ * Failed attempts to publish a row, including those that made it dead.
  * Attribute: `messaging.system`.
  *
  * @stability unstable
@@ -44,7 +44,7 @@ export const pending = Metric.gauge("event_flow.outbox.pending", {
 })
 
 /**
- * Rows that were given up.
+ * Rows that are dead: no more attempts are made.
  *
  * @stability unstable
  * @category metrics
@@ -53,7 +53,7 @@ export const pending = Metric.gauge("event_flow.outbox.pending", {
 export const dead = Metric.gauge("event_flow.outbox.dead", { description: "Rows of the outbox that were given up" })
 
 /**
- * How long the oldest row that waits has been there, in seconds; 0 for none.
+ * The age of the oldest pending row, in seconds; 0 for none.
  *
  * @stability unstable
  * @category metrics

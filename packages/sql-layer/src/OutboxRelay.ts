@@ -5,91 +5,86 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
+import * as Settings from "@event-flow/core/Settings"
 import * as Telemetry from "@event-flow/core/Telemetry"
-import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
-import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import { age } from "./internal/age.ts"
 import * as Dialect from "./internal/dialect.ts"
 import * as Periodically from "./internal/periodically.ts"
 import * as Publishing from "./internal/publishing.ts"
+import * as Workers from "./internal/relayWorkers.ts"
 import { slots } from "./internal/slot.ts"
 import * as Outbox from "./Outbox.ts"
 import * as OutboxAdmin from "./OutboxAdmin.ts"
 import * as OutboxMetrics from "./OutboxMetrics.ts"
 import * as Tables from "./Tables.ts"
 
+const fields = {
+  /** The maximum number of rows of a batch. Default: 500. */
+  batchSize: Settings.withDefault(Settings.wholeNumber(), 500),
+  /**
+   * How many batches, of different keys, are published at the same time. Each
+   * holds a connection of the client's pool. Default: 1.
+   */
+  concurrency: Settings.withDefault(Settings.wholeNumber(), 1),
+  /** How often a relay looks for rows without being notified. Default: 1 second. */
+  pollInterval: Settings.withDefault(Settings.duration(), "1 second"),
+  /** How long one publish may take. Default: 1 minute. */
+  publishTimeout: Settings.withDefault(Settings.duration(), "1 minute"),
+  /**
+   * The number of attempts after which a row is dead, if its last failure is
+   * not retryable (`PublishError.isRetryable`). Default: 10.
+   */
+  maxAttempts: Settings.withDefault(Settings.wholeNumber(), 10),
+  /**
+   * The delay before the next attempt, given how many attempts have failed.
+   * Default: 1, 2, 4 ... seconds, at most 5 minutes.
+   */
+  retryDelay: Schema.optional(Settings.code<(attempts: number) => Duration.Input>()),
+  /**
+   * What happens to later rows of a key when a row of that key is dead: they
+   * are published (`"continue"`), or they wait until the dead row is redriven
+   * or pruned (`"hold"`). Default: "continue".
+   */
+  afterDead: Settings.withDefault(Schema.Literals(["continue", "hold"]), "continue"),
+  /** How long published rows are kept. With 0 they are deleted when they are published. Default: 0. */
+  retention: Settings.withDefault(age({ infinite: true }), 0),
+  /** How long closing waits for batches that are being published, before it interrupts them. Default: 30 seconds. */
+  drainTimeout: Settings.withDefault(Settings.duration({ minimum: 0 }), "30 seconds"),
+  /** How often the gauges of `OutboxMetrics` are read from the table, when metrics are on. Default: 15 seconds. */
+  metricsInterval: Settings.withDefault(Settings.duration(), "15 seconds")
+}
+
 /**
+ * Options of a relay.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface Options {
-  /** How many rows are published at once, at most. A whole number from 1. Default: 500. */
-  readonly batchSize?: number | undefined
-  /**
-   * How many batches are published at the same time, of different keys; each
-   * holds a connection of the client's pool. A whole number from 1. Default: 1.
-   */
-  readonly concurrency?: number | undefined
-  /** How long a relay that nobody tells of new rows, or of those that are due again, waits until it looks. Default: 1 second. */
-  readonly pollInterval?: Duration.Input | undefined
-  /** How long one publish may take. Default: 1 minute. */
-  readonly publishTimeout?: Duration.Input | undefined
-  /**
-   * After how many attempts a row is dead whose last failure is none that trying
-   * again mends (`PublishError.isRetryable`). A whole number from 1. Default: 10.
-   */
-  readonly maxAttempts?: number | undefined
-  /**
-   * How long a row waits after its so many-th failed attempt. Default: 1, 2, 4
-   * ... seconds, at most 5 minutes.
-   */
-  readonly retryDelay?: ((attempts: number) => Duration.Input) | undefined
-  /**
-   * What becomes of the later rows of a key when one of it is dead: they are
-   * published, or wait until it is redriven or pruned. Default: `"continue"`.
-   */
-  readonly afterDead?: "continue" | "hold" | undefined
-  /** How long published rows are kept. Default: 0, they are deleted when they are published. */
-  readonly retention?: Duration.Input | undefined
-  /** How long closing waits for batches that are being published, before it interrupts them. Default: 30 seconds. */
-  readonly drainTimeout?: Duration.Input | undefined
-  /** How often the gauges of `OutboxMetrics` are read from the table, when metrics are on. Default: 15 seconds. */
-  readonly metricsInterval?: Duration.Input | undefined
-}
+export interface Options extends Schema.Struct.Encoded<typeof fields> {}
 
 /**
- * A relay was wired or configured so that it cannot work.
+ * The settings of a relay. `settings.config` reads `OUTBOX_RELAY_BATCH_SIZE` and so
+ * on.
  *
  * @stability unstable
- * @category errors
+ * @category configuration
  * @since 0.1.0
  */
-export class RelayConfigError
-  extends Schema.TaggedError<RelayConfigError>("@event-flow/sql-layer/OutboxRelay/RelayConfigError")(
-    "RelayConfigError",
-    { option: Schema.String, detail: Schema.String }
-  )
-{
-  override get message(): string {
-    return `The outbox relay cannot work: ${this.option}: ${this.detail}`
-  }
-}
+export const settings = Settings.make("OutboxRelay", { prefix: "OUTBOX_RELAY", schema: Schema.Struct(fields) })
 
 /**
- * The broker cannot be reached: nothing of a batch got through. The rows are
- * untouched.
+ * The broker cannot be reached: no message of a batch was published. The rows
+ * are unchanged.
  *
  * @stability unstable
  * @category errors
@@ -115,9 +110,9 @@ export class BrokerUnavailable
  */
 export class OutboxRelay extends Context.Service<OutboxRelay, {
   /**
-   * Publishes, in the calling fiber, what is in the outbox and may be published
-   * now, until there is no more; gives the number of rows. Rows that another
-   * relay has, and rows that wait for their next attempt, are not waited for.
+   * Publishes all rows that may be published now, in the calling fiber, and
+   * returns their number. It does not wait for rows of another relay, nor for
+   * rows whose next attempt is not due.
    */
   readonly drain: Effect.Effect<number, SqlError | BrokerUnavailable>
 }>()("@event-flow/sql-layer/OutboxRelay") {}
@@ -127,40 +122,40 @@ export class OutboxRelay extends Context.Service<OutboxRelay, {
  *
  * **Details**
  *
- * At least once, in the order of each key. A batch is one transaction: it locks
- * some of 64 slots into which keys are hashed (`pg_try_advisory_xact_lock`), reads
- * their oldest rows, publishes them, and deletes them when the broker has
- * acknowledged. So any number of relays work at once, none on the key of another,
- * and a relay that dies gives up its locks with its connection; what it had
- * published and not deleted is published again, under the same message ids.
+ * At least once, in the order of each key. Keys are hashed into 64 slots. A
+ * batch is one transaction: it locks some slots (`pg_try_advisory_xact_lock`),
+ * reads their oldest rows, publishes them, and deletes them when the broker has
+ * acknowledged. So any number of relays work at once, each on other keys. A
+ * relay that dies loses its locks with its connection. Rows that it had
+ * published and not deleted are published again, with the same message ids.
  *
- * Rows are found by their state, not by a position: whatever the order in which
- * transactions commit, none is passed over. A row that was committed before
- * another of its key was inserted is published before it.
+ * Rows are found by their state, not by a position, so no row is skipped,
+ * whatever the order in which transactions commit. A row that was committed
+ * before another row of its key was inserted is published before it.
  *
- * Relays are woken by `NOTIFY` after commits, and look by themselves every
+ * A `NOTIFY` after a commit wakes the relays. They also poll every
  * `pollInterval`.
  *
  * **Failures**
  *
- * When a batch fails, its keys are tried one by one. If anything gets through, the
- * rows that do not are at fault: each waits by `retryDelay`, the later rows of its
- * key behind it, and all other keys go on; after `maxAttempts` it is dead, which
- * `OutboxAdmin` lists and redrives. Failures that may pass by themselves
- * (`PublishError.isRetryable`) are never a reason to give a row up. If nothing
- * gets through, the broker is away: rows are left as they are, and the relay
- * tries again after 0.1 seconds, growing to 10.
+ * When a batch fails, its keys are published one by one. If any row is
+ * published, the failure belongs to the rows that are not: each of them waits
+ * for its `retryDelay`, later rows of its key wait behind it, and all other
+ * keys go on. After `maxAttempts` the row is dead; `OutboxAdmin` lists and
+ * redrives dead rows. A retryable failure (`PublishError.isRetryable`) never
+ * makes a row dead. If no row is published, the broker is away: rows stay
+ * unchanged, and the relay tries again after 0.1 seconds, growing to 10.
  *
  * **Gotchas**
  *
- * The transaction is open while the broker is slow: an
- * `idle_in_transaction_session_timeout` must be longer than `publishTimeout`. A
- * broker has taken responsibility when it acknowledges: `MemoryBroker` does so
- * for messages that die with the process, so give the relay one that waits until
- * they are handled (`MemoryBroker.awaitIdle`), or a real broker. Within one
- * publish a broker may refuse a message and take a later one of its key: that one
- * is out, and the key waits from then on. Listening takes a connection of the
- * pool, and each of `concurrency` another.
+ * The transaction is open while the broker works: an
+ * `idle_in_transaction_session_timeout` must be longer than `publishTimeout`.
+ * An acknowledged row is deleted: `MemoryBroker` acknowledges messages that die
+ * with the process, so give the relay a broker that waits until they are
+ * handled (`MemoryBroker.awaitIdle`), or a real one. Within one publish a
+ * broker may refuse a message and accept a later one of its key: the later one
+ * is published, and the key waits from then on. Listening takes a connection of
+ * the pool, and each of `concurrency` takes another.
  *
  * @stability unstable
  * @category layers
@@ -168,19 +163,50 @@ export class OutboxRelay extends Context.Service<OutboxRelay, {
  */
 export const layer = (
   options: Options = {}
-): Layer.Layer<OutboxRelay, RelayConfigError, Broker.Broker | SqlClient.SqlClient> =>
+): Layer.Layer<OutboxRelay, Settings.InvalidSetting, Broker.Broker | SqlClient.SqlClient> =>
   Layer.effect(
     OutboxRelay,
     Effect.gen(function*() {
-      const { batch, settings } = yield* make(options)
-      yield* start(batch, settings)
+      const { batch, checked, listen } = yield* make(options)
+      yield* pruneAndMeasure(checked)
+      yield* Workers.start(batch, { ...checked, listen })
       return OutboxRelay.of({ drain: drain(batch) })
     })
   )
 
 /**
- * The service without the background: for programs that call `drain` themselves,
- * from a cron job or a test.
+ * The same with options from `Config`s of your own: one for each option, or one
+ * for all of them.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<Options>
+): Layer.Layer<
+  OutboxRelay,
+  Settings.InvalidSetting | Config.ConfigError,
+  Broker.Broker | SqlClient.SqlClient
+> => Layer.unwrap(Effect.map(Config.unwrap(options), layer))
+
+/**
+ * The same with options from the environment, or whatever the `ConfigProvider`
+ * reads: `OUTBOX_RELAY_BATCH_SIZE` and so on; see `settings`.
+ *
+ * @stability unstable
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerFromEnv: Layer.Layer<
+  OutboxRelay,
+  Settings.InvalidSetting | Config.ConfigError,
+  Broker.Broker | SqlClient.SqlClient
+> = layerConfig(settings.config)
+
+/**
+ * The service without background work, for programs that call `drain`
+ * themselves, in a cron job or a test.
  *
  * @stability unstable
  * @category layers
@@ -188,11 +214,11 @@ export const layer = (
  */
 export const layerManual = (
   options: Options = {}
-): Layer.Layer<OutboxRelay, RelayConfigError, Broker.Broker | SqlClient.SqlClient> =>
+): Layer.Layer<OutboxRelay, Settings.InvalidSetting, Broker.Broker | SqlClient.SqlClient> =>
   Layer.effect(OutboxRelay, Effect.map(make(options), ({ batch }) => OutboxRelay.of({ drain: drain(batch) })))
 
 /**
- * Publishes what may be published now, through the program's relay.
+ * Publishes all rows that may be published now, through the program's relay.
  *
  * @stability unstable
  * @category running
@@ -205,34 +231,15 @@ export const drainNow: Effect.Effect<number, SqlError | BrokerUnavailable, Outbo
 
 // --- internal ---
 
-/** A batch: how many rows it took, and whether there may be more at once. */
-interface Batch {
-  readonly rows: number
-  readonly published: number
-  readonly isMore: boolean
-  /** Milliseconds until the first row that failed may be tried again. */
-  readonly retryIn: number | undefined
-}
+type RunBatch = Workers.RunBatch<SqlError | BrokerUnavailable>
 
-const nothing: Batch = { rows: 0, published: 0, isMore: false, retryIn: undefined }
+const nothing: Workers.Batch = { rows: 0, published: 0, isMore: false, retryIn: undefined }
 
 /**
  * How many slots a batch takes: a share of them, so that several relays find
  * work at the same time.
  */
 const slotsPerBatch = 8
-
-interface Settings {
-  readonly concurrency: number
-  readonly pollInterval: Duration.Duration
-  readonly drainTimeout: Duration.Duration
-  readonly retention: Duration.Duration
-  readonly metricsInterval: Duration.Duration
-  readonly listen: Dialect.Dialect["listen"]
-}
-
-/** `onWork` is run when there are rows to publish. */
-type RunBatch = (onWork: Effect.Effect<void>) => Effect.Effect<Batch, SqlError | BrokerUnavailable>
 
 const defaultRetryDelay = (attempts: number): Duration.Input => Math.min(1000 * 2 ** (attempts - 1), 300_000)
 
@@ -242,30 +249,22 @@ const wholeMillis = (millis: number): number => Math.min(Math.max(Math.round(mil
 /** 24 days. */
 const maxDelay = 2 ** 31 - 1
 
-const requireCount = (option: string, value: number): Effect.Effect<number, RelayConfigError> =>
-  Number.isInteger(value) && value >= 1
-    ? Effect.succeed(value)
-    : Effect.fail(new RelayConfigError({ option, detail: `must be a whole number from 1, not ${value}` }))
-
 const make = Effect.fnUntraced(function*(options: Options) {
   const sql = yield* SqlClient.SqlClient
   const broker = yield* Broker.Broker
   if (broker.name === Outbox.name) {
-    return yield* new RelayConfigError({
-      option: "Broker",
-      detail: "it would publish the outbox into the outbox; provide the real broker to the relay's layer"
-    })
+    return yield* settings.invalid(
+      "Broker",
+      "it would publish the outbox into the outbox; provide the real broker to the relay's layer"
+    )
   }
   const { metrics } = yield* Telemetry.Settings
-  const batchSize = yield* requireCount("batchSize", options.batchSize ?? 500)
-  const concurrency = yield* requireCount("concurrency", options.concurrency ?? 1)
-  const maxAttempts = yield* requireCount("maxAttempts", options.maxAttempts ?? 10)
-  const dialect = Dialect.make(sql, yield* Tables.Tables, { holdAfterDead: options.afterDead === "hold" })
-  const retention = Duration.fromInputUnsafe(options.retention ?? 0)
-  const markDone = Duration.isZero(retention) ? dialect.remove : dialect.markPublished
-  const retryDelay = options.retryDelay ?? defaultRetryDelay
+  const checked = yield* settings.check(options)
+  const { afterDead, batchSize, concurrency, maxAttempts, retryDelay = defaultRetryDelay } = checked
+  const dialect = Dialect.make(sql, yield* Tables.Tables, { holdAfterDead: afterDead === "hold" })
+  const markDone = Duration.isZero(checked.retention) ? dialect.remove : dialect.markPublished
   const publishRows = Publishing.make(broker, {
-    timeout: Duration.fromInputUnsafe(options.publishTimeout ?? "1 minute"),
+    timeout: checked.publishTimeout,
     delay: (attempts, isRetryable) =>
       !isRetryable && attempts >= maxAttempts
         ? null
@@ -312,15 +311,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
       }
     }).pipe(sql.withTransaction, Effect.provideService(SqlClient.BeginTransaction, dialect.beginBatch))
 
-  const settings: Settings = {
-    concurrency,
-    pollInterval: Duration.fromInputUnsafe(options.pollInterval ?? "1 second"),
-    drainTimeout: Duration.fromInputUnsafe(options.drainTimeout ?? "30 seconds"),
-    retention,
-    metricsInterval: metrics ? Duration.fromInputUnsafe(options.metricsInterval ?? "15 seconds") : Duration.infinity,
-    listen: dialect.listen
-  }
-  return { batch, settings }
+  return { batch, checked, listen: dialect.listen }
 })
 
 const drain = (batch: RunBatch): Effect.Effect<number, SqlError | BrokerUnavailable> =>
@@ -334,94 +325,19 @@ const drain = (batch: RunBatch): Effect.Effect<number, SqlError | BrokerUnavaila
     }
   })
 
-/** Starts the workers; closing the scope lets them end their batches. */
-const start = Effect.fnUntraced(function*(batch: RunBatch, settings: Settings) {
-  // One token wakes one worker, which wakes the next when it finds work
-  const tokens = yield* Queue.sliding<void>(settings.concurrency)
-  const wake = Effect.asVoid(Queue.offer(tokens, undefined))
-  const onWork = settings.concurrency === 1 ? Effect.void : wake
-  let isClosing = false
-  // When rows are due that have failed here: whatever else wakes a worker before must not make it forget
-  let due: Array<number> = []
-
-  const work = Effect.gen(function*() {
-    let pause = settings.pollInterval
-    let failures = 0
-    while (!isClosing) {
-      const startedAt = yield* Clock.currentTimeMillis
-      const exit = yield* Effect.exit(batch(onWork))
-      if (exit._tag === "Success") {
-        failures = 0
-        const now = yield* Clock.currentTimeMillis
-        due = due.filter((at) => at > startedAt)
-        // The database counts finer than milliseconds: not before the row is due
-        if (exit.value.retryIn !== undefined) due.push(now + exit.value.retryIn + 1)
-        if (exit.value.isMore) continue
-        pause = Duration.min(settings.pollInterval, Duration.millis(earliest(due) - now))
-      } else {
-        failures++
-        pause = outageDelay(failures)
-        yield* Effect.logWarning(`The outbox relay tries again in ${Duration.format(pause)}`, exit.cause)
-      }
-      // A failing batch is not helped by new rows
-      if (isClosing) return
-      yield* failures > 0 ? awaitClosing(pause) : Effect.timeoutOption(Queue.take(tokens), pause)
-    }
-  })
-  const closing = yield* Queue.sliding<void>(1)
-  const awaitClosing = (pause: Duration.Duration) => Effect.timeoutOption(Queue.peek(closing), pause)
-
-  yield* listenForever(settings.listen, wake)
+/** Deletes published rows of the past, and reads the gauges. */
+const pruneAndMeasure = Effect.fnUntraced(function*(
+  { metricsInterval, retention }: Pick<typeof settings.schema.Type, "retention" | "metricsInterval">
+) {
+  const { metrics } = yield* Telemetry.Settings
   yield* Periodically.fork(
     "Pruning the outbox",
-    Duration.isZero(settings.retention) || !Duration.isFinite(settings.retention) ? Duration.infinity : "1 minute",
-    OutboxAdmin.prune({ olderThan: settings.retention })
+    Duration.isZero(retention) || !Duration.isFinite(retention) ? Infinity : "1 minute",
+    OutboxAdmin.prune({ olderThan: retention })
   )
   yield* Periodically.fork(
     "Reading the outbox's metrics",
-    settings.metricsInterval,
+    metrics ? metricsInterval : Infinity,
     Effect.flatMap(OutboxAdmin.status, OutboxMetrics.record)
   )
-  const workers: Array<Fiber.Fiber<void>> = []
-  for (let i = 0; i < settings.concurrency; i++) workers.push(yield* Effect.forkScoped(work))
-  // After the workers: it runs before they are interrupted
-  yield* Effect.addFinalizer(() =>
-    Effect.suspend(() => {
-      isClosing = true
-      Queue.offerUnsafe(closing, undefined)
-      for (const _ of workers) Queue.offerUnsafe(tokens, undefined)
-      return Effect.timeoutOrElse(Effect.interruptible(Fiber.awaitAll(workers)), {
-        duration: settings.drainTimeout,
-        orElse: () =>
-          Effect.logWarning("The outbox relay did not end before the drain timeout: interrupting its batches")
-      })
-    })
-  )
 })
-
-const earliest = (times: ReadonlyArray<number>): number =>
-  times.reduce((first, time) => Math.min(first, time), Infinity)
-
-const outageDelay = (failures: number): Duration.Duration =>
-  Duration.millis(Math.min(100 * 2 ** (failures - 1), 10_000))
-
-/** Listens again when the connection is lost; looking at intervals goes on meanwhile. */
-const listenForever = (
-  listen: Dialect.Dialect["listen"],
-  wake: Effect.Effect<void>
-): Effect.Effect<void, never, Scope.Scope> => {
-  if (listen === undefined) return Effect.void
-  const once = Effect.scoped(Effect.flatMap(listen, (notifications) =>
-    // What was committed before it listened
-    Effect.andThen(wake, Effect.forever(Effect.andThen(Queue.takeAll(notifications), wake)))))
-  return once.pipe(
-    Effect.tapCause((cause) =>
-      Cause.hasInterrupts(cause)
-        ? Effect.void
-        : Effect.logWarning("The outbox relay is not told of new rows: it polls", cause)
-    ),
-    Effect.retry(Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("10 seconds")])),
-    Effect.forkScoped,
-    Effect.asVoid
-  )
-}

@@ -8,7 +8,7 @@ import * as Context from "effect/Context"
 import * as Layer from "effect/Layer"
 
 /**
- * Names of tables, which may have a schema before them: `"app.outbox"`.
+ * The names of the tables, with or without a schema: `"app.outbox"`.
  *
  * @stability unstable
  * @category models
@@ -24,8 +24,8 @@ export interface Names {
 }
 
 /**
- * The names that the layers and functions of this package use. All that share a
- * database's outbox must agree on them.
+ * The names that the layers and functions of this package use. All programs
+ * that share an outbox must use the same names.
  *
  * @stability unstable
  * @category references
@@ -42,7 +42,7 @@ const defaults: Names = {
 }
 
 /**
- * Other names, for everything built below.
+ * Sets other names for the layers that are built below it.
  *
  * @stability unstable
  * @category layers

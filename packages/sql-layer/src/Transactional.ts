@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as Middleware from "@event-flow/core/Middleware"
+import * as Settings from "@event-flow/core/Settings"
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
@@ -16,13 +17,14 @@ import * as Transaction from "./internal/transaction.ts"
 
 /**
  * The transaction of a command could not be begun or committed. Failures of the
- * command itself stay what they are.
+ * command itself are not wrapped.
  *
  * **Details**
  *
- * `outcome` says what became of it. `notStarted` and `rolledBack`: nothing has
- * changed, the command can be sent again. `unknown`: the connection broke
- * while it was being committed; look before you send it again.
+ * `outcome` says what happened to the transaction. `notStarted` and
+ * `rolledBack`: nothing has changed, and the command can be sent again.
+ * `unknown`: the connection broke during the commit; check before you send the
+ * command again.
  *
  * @stability unstable
  * @category errors
@@ -46,16 +48,26 @@ export class TransactionError
     }[this.outcome]
     return `The transaction of command "${this.command}" ${what}`
   }
+
+  /** Whether the command can be sent again: nothing of it was committed. */
+  get isRetryable(): boolean {
+    return this.outcome !== "unknown"
+  }
+}
+
+const fields = {
+  /** Default: that of the connection, which in PostgreSQL is `read committed` unless it was configured. */
+  isolation: Schema.optional(Schema.Literals(["read committed", "repeatable read", "serializable"]))
 }
 
 /**
+ * Options of the transaction.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface Options {
-  /** Default: that of the connection, which in PostgreSQL is `read committed` unless it was configured. */
-  readonly isolation?: "read committed" | "repeatable read" | "serializable" | undefined
+export interface Options extends Schema.Struct.Encoded<typeof fields> {
   /**
    * When and how often a dispatch is run again after a serialization failure or
    * a deadlock. Default: 5 times, after 10, 20, 40 ... milliseconds, jittered.
@@ -64,44 +76,49 @@ export interface Options {
 }
 
 /**
- * The middleware.
+ * Makes the dispatch of a command one transaction. Throws
+ * `Settings.InvalidSetting` for an isolation level that PostgreSQL does not have.
  *
  * **Details**
  *
  * Everything that the dispatch does through this `SqlClient` commits together
- * or not at all: a typed failure, a defect or an interruption rolls it back,
- * whether of the handler, of a domain event's handler or of a follow-up's. Events
- * that `Outbox.layer` takes are rows of the same transaction.
+ * or not at all. A typed failure, a defect or an interruption of any handler
+ * rolls it back, follow-ups included. Events that go to `Outbox.layer` are rows
+ * of the same transaction.
  *
- * A serialization failure or a deadlock, wherever in the dispatch, and however
- * wrapped in other errors with it as their `cause`, runs the whole dispatch
- * again in a new transaction, with an empty collection (F2).
+ * After a serialization failure or a deadlock the whole dispatch runs again in
+ * a new transaction, with an empty collection (F2). The failure is found
+ * anywhere in the dispatch, also as the `cause` of other errors.
  *
- * A command that is sent by a handler joins the transaction, as a savepoint:
- * when it fails and the handler recovers, what it did alone is undone.
+ * A command that a handler sends joins the transaction as a savepoint: when it
+ * fails and the handler recovers, only the work of that command is undone.
  *
  * **Gotchas**
  *
- * What does not go through this client is not undone: publish through the
- * outbox, not to a broker. A processor with `onFailure: "log"` lets the dispatch
- * succeed, and so commit, although an event handler failed. PostgreSQL
- * refuses to go on in a transaction after a failed statement: a handler that
- * recovers from one does so around a `sql.withTransaction` of its own, which is
- * a savepoint here. The transaction of a streaming command is open for as long
- * as its stream; it is rolled back when the receiver leaves before the end.
+ * Work that does not go through this client is not undone: publish through the
+ * outbox, not to a broker. With `onFailure: "log"` the dispatch succeeds, and
+ * so commits, although an event handler failed. PostgreSQL refuses further
+ * statements in a transaction after a failed one: to recover from a failed
+ * statement, put it into a `sql.withTransaction` of its own, which is a
+ * savepoint here. The transaction of a streaming command is open as long as its
+ * stream. It commits what was handed on when the receiver has had enough
+ * (`Stream.take`), and rolls back when the receiver fails or is interrupted.
  *
- * All handlers of a dispatch share one connection, and a savepoint is one in
- * time: with a processor of `concurrency` above 1, going back to it also undoes
- * what other handlers wrote meanwhile, who are not told. Where a handler recovers
- * from the failure of a nested command or of its own `sql.withTransaction`,
- * process its events one by one.
+ * All handlers of a dispatch share one connection, and a savepoint is a point
+ * in time. With a `concurrency` above 1, going back to a savepoint also undoes
+ * what other handlers have written since, and they do not notice. If a handler
+ * recovers from the failure of a nested command, or of its own
+ * `sql.withTransaction`, use `concurrency: 1`.
  *
  * **Example** (All or nothing)
  *
  * ```ts
+ * import { Command } from "@event-flow/core"
+ * import { Transactional } from "@event-flow/sql-layer"
+ * import { Schema } from "effect"
+ *
  * class PlaceOrder extends Command.Class<PlaceOrder>()("PlaceOrder", {
  *   payload: { orderId: Schema.String },
- *   emits: [OrderPlaced],
  *   middleware: [Transactional.make({ isolation: "serializable" })]
  * }) {}
  * ```
@@ -111,12 +128,11 @@ export interface Options {
  * @since 0.1.0
  */
 export const make = (
-  options?: Options
+  { schedule = Transaction.defaultSchedule, ...options }: Options = {}
 ): Middleware.Inline<never, typeof TransactionError, SqlClient.SqlClient> => {
-  const isolation = options?.isolation
+  const { isolation } = settings.checkUnsafe(options)
   const begin = isolation === undefined ? undefined : `BEGIN ISOLATION LEVEL ${isolation.toUpperCase()}`
-  const schedule = options?.schedule ?? Transaction.defaultSchedule
-  return Middleware.make<never, typeof TransactionError, SqlClient.SqlClient>(
+  return Middleware.make(
     (effect, info) =>
       Effect.flatMap(SqlClient.SqlClient, (sql) =>
         Transaction.run(sql, effect, {
@@ -124,6 +140,10 @@ export const make = (
           schedule,
           onError: (error, outcome) => new TransactionError({ command: info.tag, outcome, cause: error })
         })),
-    { error: TransactionError }
+    { requires: [SqlClient.SqlClient], error: TransactionError }
   )
 }
+
+// --- internal ---
+
+const settings = Settings.make("Transactional", { prefix: "TRANSACTION", schema: Schema.Struct(fields) })

@@ -16,20 +16,23 @@ interface Result {
 
 const program = fileURLToPath(new URL("../src/bin.ts", import.meta.url))
 
-/** Runs it, with `DATABASE_URL` unless that is left out. */
-const run = (url: string | undefined, ...args: ReadonlyArray<string>): Effect.Effect<Result> =>
+const runNode = (env: Record<string, string>, ...args: ReadonlyArray<string>): Effect.Effect<Result> =>
   Effect.callback((resume) => {
-    const { DATABASE_URL: _, ...env } = process.env
+    const { DATABASE_URL: _, ...rest } = process.env
     execFile(
       process.execPath,
-      ["--conditions=@event-flow/source", program, ...args],
-      { env: { ...env, NO_COLOR: "1", ...(url === undefined ? {} : { DATABASE_URL: url }) }, timeout: 60_000 },
+      ["--conditions=@event-flow/source", ...args],
+      { env: { ...rest, NO_COLOR: "1", ...env }, timeout: 60_000 },
       (error, out, err) =>
         resume(
           Effect.succeed({ code: error === null ? 0 : typeof error.code === "number" ? error.code : -1, out, err })
         )
     )
   })
+
+/** Runs it, with `DATABASE_URL` unless that is left out. */
+const run = (url: string | undefined, ...args: ReadonlyArray<string>): Effect.Effect<Result> =>
+  runNode(url === undefined ? {} : { DATABASE_URL: url }, program, ...args)
 
 /** Pending: 1 and 2, the latter failed. Dead: 3, 4, 5. Published: 6. */
 const rows = Effect.gen(function*() {
@@ -243,3 +246,24 @@ withServer("event-flow-outbox", () => {
       assert.include((yield* run(undefined, "--version")).out, version)
     }))
 })
+
+it.live("event-flow-outbox says what it needs where the optional peer is missing", () =>
+  Effect.gen(function*() {
+    // As Node fails for a package that is not installed
+    const hook = `data:text/javascript,${
+      encodeURIComponent(`
+      import { registerHooks } from "node:module"
+      registerHooks({
+        resolve: (name, context, next) => {
+          if (name.startsWith("@effect/platform-node")) {
+            throw Object.assign(new Error(name), { code: "ERR_MODULE_NOT_FOUND" })
+          }
+          return next(name, context)
+        }
+      })
+    `)
+    }`
+    const { code, err, out } = yield* runNode({}, "--import", hook, program, "--version")
+    assert.deepStrictEqual({ code, out }, { code: 1, out: "" })
+    assert.include(err, "npm install @effect/platform-node")
+  }))

@@ -4,7 +4,6 @@ import {
   Broker,
   ConsumerPolicy,
   EventConsumer,
-  EventFlow,
   EventHandler,
   Inbox as CoreInbox,
   MemoryBroker,
@@ -15,7 +14,18 @@ import { Inbox, Outbox, Tables } from "@event-flow/sql-layer"
 import { Deferred, Effect, Exit, Fiber, Layer, Option, Schedule, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { isSqlError } from "effect/sql/SqlError"
-import { Announced, announced, Boom, conflicts, database, emits, Failure, write, written } from "./support/orders.ts"
+import {
+  Announced,
+  announced,
+  Boom,
+  conflicts,
+  database,
+  emits,
+  Failure,
+  needsSql,
+  write,
+  written
+} from "./support/orders.ts"
 import { clientLayer, eventually, freshDatabase, withServer } from "./support/support.ts"
 
 const once = <A, E, R>(consumer: string, id: string, handle: Effect.Effect<A, E, R>) =>
@@ -280,10 +290,12 @@ const consumer = (
   handle: (event: Ordered) => Effect.Effect<void, Failure, SqlClient.SqlClient>,
   options: Partial<EventConsumer.Options<true>> = {}
 ) =>
-  EventConsumer.layer({ group: "group", dedupe: true, ...options }).pipe(
-    Layer.provide(EventFlow.layer({ handlers: [OnOrdered] })),
+  EventConsumer.layer([OnOrdered], { group: "group", dedupe: true, ...options }).pipe(
     Layer.provide(
-      OnOrdered.toLayer((event, { collect }) => Effect.andThen(handle(event), collect(new Announced({ id: event.id }))))
+      OnOrdered.toLayer(
+        needsSql,
+        (event, { collect }) => Effect.andThen(handle(event), collect(new Announced({ id: event.id })))
+      )
     ),
     Layer.provide([Inbox.layer(), Outbox.layer()])
   )

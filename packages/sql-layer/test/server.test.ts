@@ -1,8 +1,8 @@
 /** The means of the other tests: servers, databases, faults of the network. */
 import { PgClient } from "@effect/sql-pg"
 import { assert, it } from "@effect/vitest"
+import { startProxy } from "@event-flow/test-support/proxy"
 import { Effect, Exit, Fiber, Layer, Redacted } from "effect"
-import { startProxy } from "./support/proxy.ts"
 import {
   clientLayer,
   control,

@@ -12,16 +12,16 @@ import {
   type EventFlowError,
   EventHandler,
   type EventMap,
-  type EventProcessor,
   Inbox as CoreInbox,
   Mediator,
   type Middleware,
   NotificationEvent,
+  type Settings,
   type Subscriber
 } from "@event-flow/core"
 import { Inbox, Migrations, Outbox, OutboxAdmin, OutboxRelay, Tables, Transactional } from "@event-flow/sql-layer"
 import * as OutboxCli from "@event-flow/sql-layer/OutboxCli"
-import { Context, Effect, Layer, Schedule, Schema, Stream } from "effect"
+import { Config, Context, Effect, Layer, Schedule, Schema, Stream } from "effect"
 import { type CliError, Command as CliCommand } from "effect/cli"
 import { type Migrator, SqlClient, type SqlError } from "effect/sql"
 import {
@@ -61,24 +61,27 @@ class Place extends Command.Class<Place>()("Place", {
 // Whoever sends it sees that a transaction can fail, and needs no database for it
 const place = Mediator.send(new Place())
 check<Equals<ErrorOf<typeof place>, Boom | EventFlowError.EventFlowError | Transactional.TransactionError>>()
-check<Equals<ServicesOf<typeof place>, Mediator.Mediator | Command.Handler<"Place">>>()
+check<Equals<ServicesOf<typeof place>, Command.CommandFlow<"Place">>>()
 check<Equals<Transactional.TransactionError["outcome"], "notStarted" | "rolledBack" | "unknown">>()
 Effect.catchTag(place, "TransactionError", (error) => Effect.succeed(error.outcome === "unknown" ? 0 : 1))
 
 // Its handler's layer does, whether or not the handler itself uses one
 const PlaceLive = Place.toLayer(() => Effect.succeed(1))
 check<Equals<ServicesOf<typeof PlaceLive>, SqlClient.SqlClient>>()
-const PlaceWriting = Place.toLayer(Effect.fnUntraced(function*() {
-  const sql = yield* SqlClient.SqlClient
-  yield* Effect.orDie(sql`SELECT 1`)
-  yield* Effect.flatMap(Mails, (mails) => mails.send)
-  return 1
-}))
+const PlaceWriting = Place.toLayer(
+  [SqlClient.SqlClient, Mails],
+  Effect.fnUntraced(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* Effect.orDie(sql`SELECT 1`)
+    yield* Effect.flatMap(Mails, (mails) => mails.send)
+    return 1
+  })
+)
 check<Equals<ServicesOf<typeof PlaceWriting>, SqlClient.SqlClient | Mails>>()
 // @ts-expect-error: a failure of the transaction is not the handler's to fail with
 Place.toLayer(() => Effect.fail(new Transactional.TransactionError({ command: "", outcome: "unknown", cause: 0 })))
 // @ts-expect-error: a failure of a statement is no error of the command that declares none
-Place.toLayer(() => Effect.flatMap(SqlClient.SqlClient, (sql) => Effect.as(sql`SELECT 1`, 1)))
+Place.toLayer([SqlClient.SqlClient], () => Effect.flatMap(SqlClient.SqlClient, (sql) => Effect.as(sql`SELECT 1`, 1)))
 
 class Import extends Command.Class<Import>()("Import", {
   success: Schema.Int,
@@ -94,57 +97,57 @@ check<Equals<ServicesOf<typeof ImportLive>, SqlClient.SqlClient>>()
 
 const outbox = Outbox.layer()
 check<Equals<ProvidedBy<typeof outbox>, Broker.Broker>>()
-check<Equals<ErrorOf<typeof outbox>, never>>()
+check<Equals<ErrorOf<typeof outbox>, Settings.InvalidSetting>>()
 check<Equals<ServicesOf<typeof outbox>, SqlClient.SqlClient>>()
 // @ts-expect-error: no such option
 Outbox.layer({ table: "outbox" })
 
-const flow = EventFlow.layer({ handlers: [OnPlaced] }).pipe(
-  Layer.provideMerge(PlaceLive),
-  Layer.provide([outbox, OnPlaced.toLayer(() => Effect.void)])
-)
+class Shop extends EventFlow.make("Shop", { commands: [Place], handlers: [OnPlaced] }) {}
+const flow = Shop.layer().pipe(Layer.provide([PlaceLive, outbox, OnPlaced.toLayer(() => Effect.void)]))
 check<Equals<ServicesOf<typeof flow>, SqlClient.SqlClient>>()
 // @ts-expect-error: a program without a database
-export const main: Layer.Layer<EventFlow.EventFlow, EventMap.DuplicateDefinition> = flow
+export const main: Layer.Layer<Command.CommandFlow<"Place">, EventMap.DuplicateDefinition | Settings.InvalidSetting> =
+  flow
 
 // --- the relay ---
 
 const relay = OutboxRelay.layer({ batchSize: 10, retryDelay: (attempts) => attempts * 1000, afterDead: "hold" })
 check<Equals<ProvidedBy<typeof relay>, OutboxRelay.OutboxRelay>>()
-check<Equals<ErrorOf<typeof relay>, OutboxRelay.RelayConfigError>>()
+check<Equals<ErrorOf<typeof relay>, Settings.InvalidSetting>>()
 check<Equals<ServicesOf<typeof relay>, Broker.Broker | SqlClient.SqlClient>>()
 const manual = OutboxRelay.layerManual()
 check<Equals<ServicesOf<typeof manual>, Broker.Broker | SqlClient.SqlClient>>()
 check<Equals<ErrorOf<typeof OutboxRelay.drainNow>, SqlError.SqlError | OutboxRelay.BrokerUnavailable>>()
 check<Equals<ServicesOf<typeof OutboxRelay.drainNow>, OutboxRelay.OutboxRelay>>()
 // @ts-expect-error: a relay without a broker
-export const brokerless: Layer.Layer<OutboxRelay.OutboxRelay, OutboxRelay.RelayConfigError, SqlClient.SqlClient> = relay
+export const brokerless: Layer.Layer<OutboxRelay.OutboxRelay, Settings.InvalidSetting, SqlClient.SqlClient> = relay
 // @ts-expect-error: a relay without a database
-export const databaseless: Layer.Layer<OutboxRelay.OutboxRelay, OutboxRelay.RelayConfigError, Broker.Broker> = relay
+export const databaseless: Layer.Layer<OutboxRelay.OutboxRelay, Settings.InvalidSetting, Broker.Broker> = relay
 // @ts-expect-error: what becomes of later rows is one of two
 OutboxRelay.layer({ afterDead: "skip" })
 // @ts-expect-error: no duration
 OutboxRelay.layer({ pollInterval: "soon" })
+const configured = OutboxRelay.layerConfig({ batchSize: Config.Int("BATCH"), pollInterval: Config.Duration("POLL") })
+check<Equals<ErrorOf<typeof configured>, Settings.InvalidSetting | Config.ConfigError>>()
+check<Equals<ErrorOf<typeof OutboxRelay.layerFromEnv>, Settings.InvalidSetting | Config.ConfigError>>()
+// @ts-expect-error: no such option
+OutboxRelay.layerConfig({ batch: Config.Int("BATCH") })
 
 // --- the inbox ---
 
 const inbox = Inbox.layer({ retention: "1 day", pruneInterval: Infinity })
 check<Equals<ProvidedBy<typeof inbox>, CoreInbox.Inbox>>()
-check<Equals<ErrorOf<typeof inbox>, never>>()
+check<Equals<ErrorOf<typeof inbox>, Settings.InvalidSetting>>()
 check<Equals<ServicesOf<typeof inbox>, SqlClient.SqlClient>>()
 
-type Flow =
-  | Subscriber.Subscriber
-  | EventProcessor.EventProcessor
-  | EventMap.EventMap
-  | Mediator.Mediator
-  | Broker.Broker
-const deduping = EventConsumer.layer({ group: "g", dedupe: true })
-check<Equals<ServicesOf<typeof deduping>, Flow | CoreInbox.Inbox>>()
+const React = EventHandler.make("React", { on: Announced })
+type Needs = Subscriber.Subscriber | EventHandler.EventHandlerImplementation<"React"> | Broker.Broker
+const deduping = EventConsumer.layer([React], { group: "g", dedupe: true })
+check<Equals<ServicesOf<typeof deduping>, Needs | CoreInbox.Inbox>>()
 const withInbox = deduping.pipe(Layer.provide(inbox))
-check<Equals<ServicesOf<typeof withInbox>, Flow | SqlClient.SqlClient>>()
-const careless = EventConsumer.layer({ group: "g" })
-check<Equals<ServicesOf<typeof careless>, Flow>>()
+check<Equals<ServicesOf<typeof withInbox>, Needs | SqlClient.SqlClient>>()
+const careless = EventConsumer.layer([React], { group: "g" })
+check<Equals<ServicesOf<typeof careless>, Needs>>()
 
 // What is done once keeps its own type, error and services
 const once = CoreInbox.Inbox.use((inbox) => inbox.once("c", "1", Effect.flatMap(Mails, () => Effect.fail(new Boom()))))

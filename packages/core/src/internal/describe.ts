@@ -1,22 +1,42 @@
 /**
- * An error as one line of text. What people fail with may be anything: it may
- * have no JSON form, and its getters may throw.
+ * Describes errors and messages, each in one line of text. Any value can be an
+ * error: it may have no JSON form, and its getters may throw.
  */
 import * as Formatter from "effect/Formatter"
+import { attribute, type Message } from "../Message.ts"
 
-export const describe = (error: unknown): string => {
+/** The id of a message, `"(no id)"` if it has none. */
+export const describeId = (message: Message): string => attribute(message, "id") ?? "(no id)"
+
+/** The type of a message, `"(no type)"` if it has none. */
+export const describeType = (message: Message): string => attribute(message, "type") ?? "(no type)"
+
+/** What an error says: its message, else its tag or name, else its fields. */
+export const describe = (error: unknown): string => safely(() => textOf(error))
+
+/** The same behind its tag or name: `OrderNotFound: there is no order 7`. */
+export const describeNamed = (error: unknown): string =>
+  safely(() => {
+    const name = nameOf(error)
+    const text = textOf(error)
+    return name === undefined || name === text ? text : `${name}: ${text}`
+  })
+
+const safely = (text: () => string): string => {
   try {
-    return describeUnsafe(error)
+    return text()
   } catch {
     return "(an error that cannot be described)"
   }
 }
 
-const describeUnsafe = (error: unknown): string => {
-  if (error instanceof Error) return error.message.length > 0 ? error.message : error.name
-  if (typeof error === "object" && error !== null) {
-    if ("_tag" in error && typeof error._tag === "string") return error._tag
-    return Formatter.format(error)
-  }
-  return String(error)
+const textOf = (error: unknown): string => {
+  if (error instanceof Error && error.message.length > 0) return error.message
+  return nameOf(error) ?? (typeof error === "object" && error !== null ? Formatter.format(error) : String(error))
+}
+
+const nameOf = (error: unknown): string | undefined => {
+  if (typeof error !== "object" || error === null) return undefined
+  if ("_tag" in error && typeof error._tag === "string") return error._tag
+  return error instanceof Error ? error.name : undefined
 }

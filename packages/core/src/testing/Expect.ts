@@ -14,18 +14,26 @@
  * **Example** (What happened)
  *
  * ```ts
- * Expect.exactly(flow, {
- *   commands: [JoinMeeting],
- *   events: [new UserJoined({ meetingId: "m", userId: "u" }), GreetingSent],
- *   handlers: [Greet, Count]
- * })
- * Expect.includes(flow, { published: [Expect.where(MeetingAnnounced, (event) => event.title !== "")] })
+ * import { Command, DomainEvent, EventHandler, NotificationEvent } from "@event-flow/core"
+ * import { Expect, Flow } from "@event-flow/core/testing"
+ * import { Schema } from "effect"
+ *
+ * class Paid extends DomainEvent.Class<Paid>()("Paid", { order: Schema.String }) {}
+ * class Shipped extends NotificationEvent.Class<Shipped>()("Shipped", { order: Schema.String }, { topic: "orders" }) {}
+ * class Pay extends Command.Class<Pay>()("Pay", { emits: [Paid] }) {}
+ * const Ship = EventHandler.make("Ship", { on: Paid, emits: [Shipped] })
+ *
+ * const expectShipped = (flow: Flow.Flow) => {
+ *   Expect.exactly(flow, { commands: [Pay], events: [new Paid({ order: "7" }), Shipped], handlers: [Ship] })
+ *   Expect.includes(flow, { published: [Expect.where(Shipped, (event) => event.order !== "")] })
+ * }
  * ```
  *
  * @stability unstable
  * @since 0.1.0
  */
 import * as Equal from "effect/Equal"
+import * as Predicate from "effect/Predicate"
 import type * as Command from "../Command.ts"
 import type * as Event from "../Event.ts"
 import type * as EventHandler from "../EventHandler.ts"
@@ -78,6 +86,8 @@ export type Notification =
   | Where<NotificationEvent.Any>
 
 /**
+ * Options of an expectation.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0
@@ -224,13 +234,13 @@ const compare = (
   how: string
 ): void => {
   for (const kind of kinds) {
-    const items: ReadonlyArray<unknown> = expected[kind] ?? []
+    const items = kind === "handlers" ? (expected.handlers ?? []).map(ofHandler) : (expected[kind] ?? []).map(ofValue)
     const actual = actualOf(flow, kind)
-    const matches = items.map((item) => actual.map((value) => isMatch(value, item)))
+    const matches = items.map((item) => actual.map(item.matches))
     if (holds(matches, actual.length)) continue
     throw new ExpectationFailed({
       summary: `The ${kind === "followUps" ? "follow-ups" : kind} are not the expected ones (${how})`,
-      expected: items.map(describeItem),
+      expected: items.map((item) => item.description),
       actual: actual.map((value) => typeof value === "string" ? value : Flow.describeValue(value)),
       flow
     })
@@ -249,30 +259,38 @@ const actualOf = (flow: Flow.Flow, kind: Kind): ReadonlyArray<string | { readonl
     case "handlers":
       return flow.handlerRuns.map((step) => step.handler)
     case "published":
-      return flow.messages.map((step) => step.event)
+      return flow.messages.flatMap((step) => step.event === undefined ? [] : [step.event])
     case "consumed":
       return flow.consumed.flatMap((step) => step.event === undefined ? [] : [step.event])
   }
 }
 
+/** An expected item of any kind. */
+interface Item {
+  readonly description: string
+  readonly matches: (value: string | { readonly _tag: string }) => boolean
+}
+
+type AnyClass = Command.AnyClass | Event.AnyClass
+type AnyWhere = Where<Command.Any> | Where<Event.Any>
+
+const ofHandler = ({ name }: EventHandler.Any): Item => ({ description: name, matches: (value) => value === name })
+
+const ofValue = (item: AnyClass | AnyWhere | Command.Any | Event.Any): Item => {
+  if (isWhere(item)) return { description: item.description, matches: item[TypeId] }
+  if (isClass(item)) return { description: item.tag, matches: (value) => isOf(value, item) }
+  return {
+    description: Flow.describeValue(item),
+    matches: (value) => isOf(value, item.constructor) && Equal.equals(value, item)
+  }
+}
+
+const isWhere = (item: object): item is AnyWhere => TypeId in item
+
+const isClass = (item: object): item is AnyClass => typeof item === "function"
+
 const isOf = (value: unknown, constructor: unknown): boolean =>
-  typeof value === "object" && value !== null && value.constructor === constructor
-
-const isWhere = (item: unknown): item is Where<unknown> => typeof item === "object" && item !== null && TypeId in item
-
-const isMatch = (value: string | { readonly _tag: string }, item: unknown): boolean => {
-  if (typeof value === "string") return (item as EventHandler.Any).name === value
-  if (typeof item === "function") return isOf(value, item)
-  return isWhere(item) ? item[TypeId](value) : isOf(value, (item as object).constructor) && Equal.equals(value, item)
-}
-
-const describeItem = (item: unknown): string => {
-  if (isWhere(item)) return item.description
-  if (typeof item === "function") return (item as unknown as Event.AnyClass).tag
-  return "_tag" in (item as object)
-    ? Flow.describeValue(item as { readonly _tag: string })
-    : (item as EventHandler.Any).name
-}
+  Predicate.isObject(value) && value.constructor === constructor
 
 const indented = (lines: ReadonlyArray<string>): ReadonlyArray<string> =>
   lines.length === 0 ? ["  (none)"] : lines.map((line) => `  ${line}`)

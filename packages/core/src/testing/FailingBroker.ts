@@ -4,6 +4,10 @@
  * **Example** (The second publish finds the broker gone)
  *
  * ```ts
+ * import { Broker } from "@event-flow/core"
+ * import { FailingBroker, RecordingBroker } from "@event-flow/core/testing"
+ * import { Layer } from "effect"
+ *
  * const layer = FailingBroker.layer(
  *   FailingBroker.nth(2, new Broker.Unreachable({ detail: "connection refused" }))
  * ).pipe(Layer.provideMerge(RecordingBroker.layer))
@@ -17,6 +21,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Broker from "../Broker.ts"
+import { describeType } from "../internal/describe.ts"
 import type { Message } from "../Message.ts"
 
 /**
@@ -137,6 +142,8 @@ export const first = (n: number, failure: Failure): Plan => (call) => call <= n 
 export const always = (failure: Failure): Plan => () => failure
 
 /**
+ * The publish fails with `BrokerNotFound`, as with `Broker.layerNone`.
+ *
  * @stability unstable
  * @category failures
  * @since 0.1.0
@@ -144,6 +151,8 @@ export const always = (failure: Failure): Plan => () => failure
 export const brokerNotFound: BrokerNotFound = { _tag: "BrokerNotFound" }
 
 /**
+ * The publish dies with this defect.
+ *
  * @stability unstable
  * @category failures
  * @since 0.1.0
@@ -151,6 +160,8 @@ export const brokerNotFound: BrokerNotFound = { _tag: "BrokerNotFound" }
 export const die = (defect: unknown): Defect => ({ _tag: "Defect", defect })
 
 /**
+ * The publish never ends by itself: it waits until it is interrupted.
+ *
  * @stability unstable
  * @category failures
  * @since 0.1.0
@@ -158,6 +169,9 @@ export const die = (defect: unknown): Defect => ({ _tag: "Defect", defect })
 export const hang: Hang = { _tag: "Hang" }
 
 /**
+ * The messages are published, and then the publish fails: the sender cannot know
+ * that they arrived.
+ *
  * @stability unstable
  * @category failures
  * @since 0.1.0
@@ -206,7 +220,7 @@ const fail = (
   switch (failure._tag) {
     case "BrokerNotFound":
       return Effect.fail(
-        new Broker.BrokerNotFound({ topic: message.topic, event: message.attributes["type"] ?? "(no type)" })
+        new Broker.BrokerNotFound({ topic: message.topic, event: describeType(message) })
       )
     case "Defect":
       return Effect.die(failure.defect)

@@ -10,6 +10,7 @@ import * as Exit from "effect/Exit"
 import * as Formatter from "effect/Formatter"
 import type * as Event from "../Event.ts"
 import type { DeliveryOutcome } from "../FlowObserver.ts"
+import { describeNamed } from "../internal/describe.ts"
 import type { Message } from "../Message.ts"
 
 /**
@@ -79,7 +80,8 @@ export interface HandlerStep extends StepBase {
 }
 
 /**
- * A notification event went to the broker.
+ * A message went to the broker: a notification event, or what a consumer put
+ * aside.
  *
  * @stability unstable
  * @category models
@@ -87,7 +89,8 @@ export interface HandlerStep extends StepBase {
  */
 export interface MessageStep extends StepBase {
   readonly _tag: "Message"
-  readonly event: Event.Any
+  /** Undefined: a consumer put the message aside, as a dead letter or for a retry. */
+  readonly event: Event.Any | undefined
   readonly message: Message
   /** What the broker said. */
   readonly outcome: Outcome
@@ -285,15 +288,7 @@ const reason = (outcome: Outcome): string => {
   if (outcome === undefined || Exit.isSuccess(outcome)) return ""
   const { reasons } = outcome.cause
   const died = reasons.find(Cause.isDieReason)
-  if (died !== undefined) return `: defect: ${describeError(died.defect)}`
+  if (died !== undefined) return `: defect: ${describeNamed(died.defect)}`
   const failed = reasons.find(Cause.isFailReason)
-  return failed === undefined ? ": interrupted" : `: ${describeError(failed.error)}`
-}
-
-const describeError = (error: unknown): string => {
-  if (typeof error !== "object" || error === null) return Formatter.format(error)
-  const name = "_tag" in error ? String(error._tag) : error instanceof Error ? error.name : undefined
-  const message = error instanceof Error ? error.message : ""
-  if (name === undefined) return Formatter.format(error)
-  return message === "" || message === name ? name : `${name}: ${message}`
+  return failed === undefined ? ": interrupted" : `: ${describeNamed(failed.error)}`
 }

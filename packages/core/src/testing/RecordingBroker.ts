@@ -38,58 +38,46 @@ export class RecordingBroker extends Context.Service<RecordingBroker, {
 }>()("@event-flow/core/testing/RecordingBroker") {}
 
 /**
- * A recording broker with a `MessageCodec` of your own.
+ * A recording broker, which reads events back with the `MessageCodec`.
  *
  * @stability unstable
  * @category layers
  * @since 0.1.0
  */
-export const layerWithCodec: Layer.Layer<Broker.Broker | RecordingBroker, never, MessageCodec.MessageCodec> = Layer
-  .effectContext(
-    Effect.map(MessageCodec.MessageCodec, (codec) => {
-      let batches: Array<Arr.NonEmptyReadonlyArray<Message>> = []
-      const recording = RecordingBroker.of({
-        published: Effect.sync(() => batches.flat()),
-        batches: Effect.sync(() => [...batches]),
-        decoded: <C extends NotificationEvent.AnyClass>(event: C) =>
-          Effect.suspend(() => {
-            const known = new Map([[event.tag, event]])
-            return Effect.map(
-              Effect.forEach(batches.flat(), (message) => decodeKnown(codec, message, known)),
-              // The codec decodes to instances of the known class
-              (events) => events.filter((event) => event !== undefined) as Array<unknown> as Array<Event.Instance<C>>
-            )
-          }),
-        clear: Effect.sync(() => {
-          batches = []
-        })
+export const layer: Layer.Layer<Broker.Broker | RecordingBroker> = Layer.effectContext(
+  Effect.map(MessageCodec.MessageCodec, (codec) => {
+    let batches: Array<Arr.NonEmptyReadonlyArray<Message>> = []
+    const recording = RecordingBroker.of({
+      published: Effect.sync(() => batches.flat()),
+      batches: Effect.sync(() => [...batches]),
+      decoded: <C extends NotificationEvent.AnyClass>(event: C) =>
+        Effect.suspend(() => {
+          const known = new Map([[event.tag, event]])
+          return Effect.map(
+            Effect.forEach(batches.flat(), (message) => decodeKnown(codec, message, known)),
+            // The codec decodes to instances of the known class
+            (events) => events.filter((event) => event !== undefined) as Array<unknown> as Array<Event.Instance<C>>
+          )
+        }),
+      clear: Effect.sync(() => {
+        batches = []
       })
-      const broker = Broker.Broker.of({
-        name: "recording",
-        publish: (messages) =>
-          Effect.sync(() => {
-            batches.push(messages)
-          })
-      })
-      return Context.make(RecordingBroker, recording).pipe(Context.add(Broker.Broker, broker))
     })
-  )
-
-/**
- * A recording broker that decodes CloudEvents.
- *
- * @stability unstable
- * @category layers
- * @since 0.1.0
- */
-export const layer: Layer.Layer<Broker.Broker | RecordingBroker> = layerWithCodec.pipe(
-  Layer.provide(MessageCodec.layer)
+    const broker = Broker.Broker.of({
+      name: "recording",
+      publish: (messages) =>
+        Effect.sync(() => {
+          batches.push(messages)
+        })
+    })
+    return Context.make(RecordingBroker, recording).pipe(Context.add(Broker.Broker, broker))
+  })
 )
 
 // --- internal ---
 
 const decodeKnown = (
-  codec: MessageCodec.MessageCodec["Service"],
+  codec: MessageCodec.MessageCodec,
   message: Message,
   known: ReadonlyMap<string, NotificationEvent.AnyClass>
 ): Effect.Effect<NotificationEvent.Any | undefined, MessageCodec.DecodeError> =>

@@ -5,13 +5,31 @@
  * **Example** (A whole flow, the way through the broker included)
  *
  * ```ts
- * const App = Layer.mergeAll(Main, BoardConsumer).pipe(Layer.provideMerge(Tracker.layerMemoryBroker()))
+ * import { Command, EventConsumer, EventFlow, EventHandler, Mediator, NotificationEvent } from "@event-flow/core"
+ * import { Expect, Tracker } from "@event-flow/core/testing"
+ * import { Effect, Layer } from "effect"
  *
- * it.effect("announces the meeting", () =>
- *   Effect.gen(function*() {
- *     const { flow } = yield* Tracker.run(Mediator.send(new JoinMeeting({ meetingId: "m", userId: "u" })))
- *     Expect.exactly(flow, { events: [UserJoined, MeetingAnnounced], consumed: [MeetingAnnounced] })
- *   }).pipe(Effect.provide(App)))
+ * class Announced extends NotificationEvent.Class<Announced>()("Announced", {}, { topic: "meetings" }) {}
+ * class Announce extends Command.Class<Announce>()("Announce", { emits: [Announced] }) {}
+ * const Show = EventHandler.make("Show", { on: Announced })
+ *
+ * class Meetings extends EventFlow.make("Meetings", { commands: [Announce], handlers: [Show] }) {}
+ *
+ * const App = EventConsumer.layer(Meetings, { group: "board" }).pipe(
+ *   Layer.provideMerge(Meetings.layer()),
+ *   Layer.provide([
+ *     Announce.toLayer((_, { collect }) => collect(new Announced())),
+ *     Show.toLayer(() => Effect.void)
+ *   ]),
+ *   Layer.provideMerge(Tracker.layerMemoryBroker())
+ * )
+ *
+ * const test = Effect.gen(function*() {
+ *   const { flow } = yield* Tracker.run(Mediator.send(new Announce()))
+ *   Expect.exactly(flow, { published: [Announced], consumed: [Announced], handlers: [Show] })
+ * })
+ *
+ * Effect.runPromise(Effect.provide(test, App))
  * ```
  *
  * @stability unstable
@@ -23,8 +41,10 @@ import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Semaphore from "effect/Semaphore"
 import type * as Broker from "../Broker.ts"
+import { Waiters } from "../BrokerLayer.ts"
 import type * as Event from "../Event.ts"
-import * as FlowObserver from "../FlowObserver.ts"
+import type * as FlowObserver from "../FlowObserver.ts"
+import { addObserver } from "../internal/dispatch/observerKeys.ts"
 import * as MemoryBroker from "../MemoryBroker.ts"
 import type { Message } from "../Message.ts"
 import type * as Subscriber from "../Subscriber.ts"
@@ -69,9 +89,15 @@ export class Tracker extends Context.Service<Tracker, {
  * the time:
  *
  * ```ts
- * const fiber = yield* Effect.forkChild(Tracker.run(program), { startImmediately: true })
- * yield* TestClock.adjust("1 minute")
- * const { exit, flow } = yield* Fiber.join(fiber)
+ * import { Tracker } from "@event-flow/core/testing"
+ * import { Effect, Fiber } from "effect"
+ * import { TestClock } from "effect/testing"
+ *
+ * const test = Effect.gen(function*() {
+ *   const fiber = yield* Effect.forkChild(Tracker.run(Effect.sleep("1 minute")), { startImmediately: true })
+ *   yield* TestClock.adjust("1 minute")
+ *   return yield* Fiber.join(fiber)
+ * })
  * ```
  *
  * The runs of one tracker wait for one another: build a tracker for each test.
@@ -82,7 +108,9 @@ export class Tracker extends Context.Service<Tracker, {
  * will acknowledge keeps it waiting; so do not provide the consumer inside of
  * `effect`, which would end it too early. Interrupted while it waits (by a
  * test's timeout), it logs what it was waiting for. A detached fiber is seen
- * when it sends a command.
+ * when it sends a command. The run waits for fibers that send at once, or after a
+ * few turns of the event loop; one that waits for something else before it sends
+ * may come too late.
  *
  * @stability unstable
  * @category running
@@ -121,6 +149,9 @@ export const layerMemoryBroker = (
 
 // --- internal ---
 
+/** How many turns of the event loop must pass without anything new before a run counts as done. */
+const quietTurns = 10
+
 /** Inside of a tracked run, where another one would wait for itself. */
 const IsTracked = Context.Reference<boolean>("@event-flow/core/testing/Tracker/IsTracked", {
   defaultValue: () => false
@@ -136,8 +167,9 @@ const make = (broker: MemoryBroker.MemoryBroker["Service"] | undefined): Context
     const started = recorder.started
     return recorder.awaitIdle.pipe(
       Effect.andThen(messagesDone),
+      // Whatever ran may have forked a fiber that has not begun yet
+      Effect.andThen(Effect.repeat(Effect.yieldNow, { times: quietTurns, while: () => recorder.started === started })),
       Effect.andThen(pending),
-      // What ran meanwhile may have started more
       Effect.flatMap((messages) =>
         messages === 0 && recorder.running === 0 && recorder.started === started ? Effect.void : allDone
       )
@@ -171,7 +203,7 @@ const make = (broker: MemoryBroker.MemoryBroker["Service"] | undefined): Context
             : oneAtATime.withPermits(1)(run(effect))),
       soFar: Effect.sync(() => recorder.flow)
     })
-  ).pipe(Context.add(FlowObserver.Current, recorder))
+  ).pipe((context) => addObserver(context, recorder))
 }
 
 type Mutable<S extends Flow.Step> =
@@ -189,7 +221,7 @@ class Recorder implements FlowObserver.FlowObserver {
   #origins = new Map<Event.Any, Array<Mutable<Flow.EventStep> | Mutable<Flow.DeliveryStep>>>()
   #messages = new Map<Message, Mutable<Flow.MessageStep>>()
   #messagesById = new Map<string, Mutable<Flow.MessageStep>>()
-  #onIdle = new Set<() => void>()
+  readonly #idle = new Waiters()
 
   begin(): void {
     this.#isRecording = true
@@ -205,20 +237,17 @@ class Recorder implements FlowObserver.FlowObserver {
     this.#messagesById.clear()
   }
 
+  /** Everything: a run waits for what it does not record as well. */
+  isSampled(): boolean {
+    return true
+  }
+
   get flow(): Flow.Flow {
     return new Flow.Flow([...this.#steps])
   }
 
   /** Waits until nothing runs. */
-  readonly awaitIdle: Effect.Effect<void> = Effect.suspend(() =>
-    this.running === 0 ? Effect.void : Effect.callback<void>((resume) => {
-      const wake = () => resume(Effect.void)
-      this.#onIdle.add(wake)
-      return Effect.sync(() => {
-        this.#onIdle.delete(wake)
-      })
-    })
-  )
+  readonly awaitIdle: Effect.Effect<void> = this.#idle.until(() => this.running === 0 ? Effect.void : undefined)
 
   readonly commandStarted: FlowObserver.FlowObserver["commandStarted"] = (run, command, parent) => {
     this.#start()
@@ -282,21 +311,24 @@ class Recorder implements FlowObserver.FlowObserver {
     }
   }
 
-  readonly published: FlowObserver.FlowObserver["published"] = (events, messages) => {
+  readonly published: FlowObserver.FlowObserver["published"] = (events, messages, delivery) => {
     for (const [i, message] of messages.entries()) {
       this.#record((steps) => {
-        const event = events[i]!
+        const event = events[i]
         const step: Mutable<Flow.MessageStep> = {
           _tag: "Message",
           event,
           message,
           outcome: undefined,
-          parent: this.#originOf(event, (child) => child._tag === "Message"),
+          parent: event === undefined
+            ? delivery && this.#runs.get(delivery)
+            : this.#originOf(event, (child) => child._tag === "Message"),
           children: []
         }
         this.#messages.set(message, step)
         const id = message.attributes["id"]
-        if (id !== undefined) this.#messagesById.set(id, step)
+        // What is put aside keeps the id of the message that it was
+        if (id !== undefined && event !== undefined) this.#messagesById.set(id, step)
         steps.push(step)
         return step
       })
@@ -369,9 +401,6 @@ class Recorder implements FlowObserver.FlowObserver {
   }
 
   #stop(): void {
-    if (--this.running > 0) return
-    const waiting = [...this.#onIdle]
-    this.#onIdle.clear()
-    for (const wake of waiting) wake()
+    if (--this.running === 0) this.#idle.wakeAll()
   }
 }

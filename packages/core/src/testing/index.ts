@@ -1,7 +1,7 @@
 /**
  * What tests of event flows need, for any test framework.
  */
-export * from "./brokerSuite.ts"
+export * as BrokerSuite from "./BrokerSuite.ts"
 export * as Expect from "./Expect.ts"
 export * as FailingBroker from "./FailingBroker.ts"
 export * as Flow from "./Flow.ts"

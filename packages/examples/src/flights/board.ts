@@ -79,9 +79,11 @@ const NoteEndLive = NoteEnd.toLayer(
   Effect.map(DelayBoard, (board) => ({ longDelays }) => board.end(longDelays))
 )
 
+class Board extends EventFlow.make("Board", { handlers: [ShowDelay, RaiseAlarm, NoteEnd] }) {}
+
 /** Consumes notification events in the background; needs a broker and its subscriber. */
-export const DelayBoardFlow = EventConsumer.layer({ group: boardGroup, concurrency: 8, dedupe: true }).pipe(
-  Layer.provide(EventFlow.layer({ handlers: [ShowDelay, RaiseAlarm, NoteEnd] })),
+export const BoardLive = EventConsumer.layer(Board, { group: boardGroup, concurrency: 8, dedupe: true }).pipe(
+  Layer.provide(Board.layer()),
   Layer.provide([ShowDelayLive, RaiseAlarmLive, NoteEndLive, Inbox.layerMemory()]),
   Layer.provideMerge(DelayBoard.layer)
 )

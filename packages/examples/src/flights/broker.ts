@@ -1,10 +1,10 @@
 /**
  * The one place that chooses the broker. Nothing else of the example knows which one it is.
  */
-import { type Broker, MemoryBroker, type Subscriber } from "@event-flow/core"
-import { KafkaBroker, type KafkaConfig, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
-import { RabbitBroker, RabbitConfig, RabbitSubscriber, RabbitTopology } from "@event-flow/rabbitmq-layer"
-import { Array, Config, ConfigProvider, Effect, Layer, Option, Schema } from "effect"
+import { type Broker, MemoryBroker, type Settings, type Subscriber } from "@event-flow/core"
+import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
+import { RabbitBroker, RabbitSubscriber, RabbitTopology } from "@event-flow/rabbitmq-layer"
+import { Array, Config, Effect, Layer, Option, Schema } from "effect"
 import { layerOwnTopics } from "../ownTopics.ts"
 import { boardGroup } from "./board.ts"
 import { LongDelay, RunEnded } from "./domain.ts"
@@ -12,7 +12,7 @@ import { LongDelay, RunEnded } from "./domain.ts"
 export const brokers = ["memory", "kafka", "rabbitmq"] as const
 export type BrokerName = (typeof brokers)[number]
 
-/** Nobody has said where the broker is. */
+/** The address of the broker is not set. */
 export class BrokerNotConfigured extends Schema.TaggedError<BrokerNotConfigured>()("BrokerNotConfigured", {
   broker: Schema.Literals(["kafka", "rabbitmq"]),
   setting: Schema.String,
@@ -24,21 +24,18 @@ export class BrokerNotConfigured extends Schema.TaggedError<BrokerNotConfigured>
   }
 }
 
-// Topics outlive a run, and a run is to find nothing of another one: each has topics and groups of its own.
+// Topics outlive a run. Each run has topics and groups of its own, so that it finds nothing of another one.
 const inRun = (run: string, name: string): string => name.startsWith(`${run}.`) ? name : `${run}.${name}`
 
-/** Has the flows built on top of it use the topics and groups of a run. */
+/** The flows that are built on top of it use the topics and groups of a run. */
 const layerInRun = (run: string) => layerOwnTopics((name) => inRun(run, name))
 
 const topicsOf = (run: string) =>
   Array.dedupe([LongDelay, RunEnded].map(({ route }) => inRun(run, route.topic))) as Array.NonEmptyArray<string>
 
-/** Settings come from the environment: `kafka.bootstrapServers` is KAFKA_BOOTSTRAP_SERVERS. */
-const environment = ConfigProvider.layer(Effect.map(ConfigProvider.ConfigProvider, ConfigProvider.constantCase))
-
 const layerKafka = (run: string) =>
   layerInRun(run).pipe(
-    Layer.provide([KafkaBroker.layerConfig, KafkaSubscriber.layerConfig]),
+    Layer.provide([KafkaBroker.layerFromEnv, KafkaSubscriber.layerFromEnv]),
     // Created before anything subscribes or publishes
     Layer.provide(
       Layer.effectDiscard(
@@ -50,23 +47,21 @@ const layerKafka = (run: string) =>
             ])
           )
         )
-      ).pipe(Layer.provide(KafkaTopics.layerConfig))
-    ),
-    Layer.provide(environment)
+      ).pipe(Layer.provide(KafkaTopics.layerFromEnv))
+    )
   )
 
 const layerRabbitmq = (run: string) =>
   layerInRun(run).pipe(
-    Layer.provide([RabbitBroker.layerConfig, RabbitSubscriber.layerConfig]),
+    Layer.provide([RabbitBroker.layerFromEnv, RabbitSubscriber.layerFromEnv]),
     // What is published waits in its queue for a board that comes later
-    Layer.provide(Layer.effectDiscard(
-      Effect.flatMap(RabbitConfig.consumer, (config) =>
-        RabbitTopology.declare({ ...config, subscribeTimeout: config.subscribeTimeout ?? "10 seconds" }, {
-          group: inRun(run, boardGroup),
-          topics: topicsOf(run)
-        }))
-    )),
-    Layer.provide(environment)
+    Layer.provide(
+      Layer.effectDiscard(
+        RabbitTopology.RabbitTopology.use((topology) =>
+          topology.ensure(RabbitTopology.specs(inRun(run, boardGroup), topicsOf(run)))
+        )
+      ).pipe(Layer.provide(RabbitTopology.layerFromEnv))
+    )
   )
 
 const requireSetting = (options: typeof BrokerNotConfigured["~type.make.in"]) =>
@@ -80,10 +75,9 @@ const requireSetting = (options: typeof BrokerNotConfigured["~type.make.in"]) =>
 export type BrokerLayerError =
   | BrokerNotConfigured
   | Config.ConfigError
-  | KafkaConfig.KafkaConfigError
+  | Settings.InvalidSetting
   | KafkaTopics.KafkaTopicsError
-  | RabbitConfig.RabbitConfigError
-  | Subscriber.SubscribeError
+  | RabbitTopology.RabbitTopologyError
 
 /** The layer of a broker, by its name. Programs that are to meet name the same run. */
 export const layer = (

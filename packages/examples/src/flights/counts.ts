@@ -1,7 +1,7 @@
 /**
  * Counts every command, event and message of both flows, from outside: no handler knows of it.
  */
-import { FlowObserver, MessageCodec, type NotificationEvent } from "@event-flow/core"
+import { FlowObserver, type Message, MessageCodec, type NotificationEvent } from "@event-flow/core"
 import { Context, Effect, Exit, Layer, Schedule } from "effect"
 
 export interface CommandCounts {
@@ -38,8 +38,8 @@ export class FlowCounts extends Context.Service<FlowCounts, {
   /** Waits until so many messages of an event have been consumed, whatever became of them. */
   readonly awaitConsumed: (event: NotificationEvent.AnyClass, count: number) => Effect.Effect<void>
 }>()("examples/flights/FlowCounts") {
-  /** Has the flows built on top of it watched. */
-  static readonly layer = Layer.effectContext(Effect.sync(() => {
+  /** Watches the flows and consumers that are built on top of it. */
+  static readonly layer = Layer.unwrap(Effect.sync(() => {
     const commands = new Map<string, CommandCounts>()
     const events = new Map<string, EventCounts>()
     const messages = new Map<string, MessageCounts>()
@@ -54,12 +54,12 @@ export class FlowCounts extends Context.Service<FlowCounts, {
 
     // A run stands for a command or a delivery from its start to its end.
     const runs = new WeakMap<object, string>()
-    const observer: FlowObserver.FlowObserver = {
+    const news = new WeakSet<Message.Message>()
+    const observer = FlowObserver.make({
       commandStarted: (run, { _tag }) => {
         runs.set(run, _tag)
         command(_tag).sent++
       },
-      commandHandled: () => {},
       commandEnded: (run, exit) => {
         const counts = command(runs.get(run)!)
         if (Exit.isSuccess(exit)) counts.succeeded++
@@ -72,22 +72,22 @@ export class FlowCounts extends Context.Service<FlowCounts, {
         const { handlerRuns } = event(_tag)
         handlerRuns.set(handler, (handlerRuns.get(handler) ?? 0) + 1)
       },
-      handlerEnded: () => {},
-      published: () => {},
-      publishEnded: (published, exit) => {
-        if (Exit.isSuccess(exit)) {
-          for (const { attributes } of published) message(typeOf(attributes)).published++
-        }
+      published: (_events, messages, delivery) => {
+        // What a consumer puts aside is no news
+        if (delivery === undefined) { for (const message of messages) news.add(message) }
+      },
+      publishEnded: (messages, exit) => {
+        if (Exit.isFailure(exit)) return
+        for (const one of messages) if (news.has(one)) message(typeOf(one.attributes)).published++
       },
       deliveryStarted: (run, { attributes }) => {
         runs.set(run, typeOf(attributes))
         message(typeOf(attributes)).consumed++
       },
-      deliveryDecoded: () => {},
       deliveryEnded: (run, outcome) => {
         message(runs.get(run)!).outcomes[outcome]++
       }
-    }
+    })
 
     const flowCounts = FlowCounts.of({
       get: Effect.sync(() => ({ commands, events, messages })),
@@ -98,7 +98,7 @@ export class FlowCounts extends Context.Service<FlowCounts, {
           Effect.asVoid
         )
     })
-    return Context.make(FlowCounts, flowCounts).pipe(Context.add(FlowObserver.Current, observer))
+    return Layer.merge(Layer.succeed(FlowCounts)(flowCounts), FlowObserver.layer(observer))
   }))
 }
 

@@ -42,9 +42,13 @@ const FindLongDelaysLive = FindLongDelays.toLayer(
 
 const EndRunLive = EndRun.toLayer(({ longDelays }, { collect }) => collect(new RunEnded({ longDelays })))
 
+class Flights extends EventFlow.make("Flights", {
+  commands: [RecordFlight, EndRun],
+  handlers: [UpdateStatistics, FindLongDelays]
+}) {}
+
 /** Handles `RecordFlight` and `EndRun`; needs a broker. */
-export const FlightsFlow = EventFlow.layer({ handlers: [UpdateStatistics, FindLongDelays] }).pipe(
-  Layer.provide([UpdateStatisticsLive, FindLongDelaysLive]),
-  Layer.merge(Layer.merge(RecordFlightLive, EndRunLive)),
+export const FlightsLive = Flights.layer().pipe(
+  Layer.provide([RecordFlightLive, EndRunLive, UpdateStatisticsLive, FindLongDelaysLive]),
   Layer.provideMerge(Statistics.layer)
 )

@@ -6,11 +6,11 @@ import { EventConsumer, Mediator, MessageCodec } from "@event-flow/core"
 import { Cause, Console, Effect, Exit, FileSystem, Layer, Path, Result, Schema, Stream, Terminal } from "effect"
 import { TerminalCapabilities } from "effect/cli"
 import { SecureRandom } from "effect/crypto"
-import { DelayBoard, DelayBoardFlow } from "./board.ts"
+import { BoardLive, DelayBoard } from "./board.ts"
 import * as Broker from "./broker.ts"
 import { FlowCounts } from "./counts.ts"
 import { EndRun, LongDelay, RunEnded } from "./domain.ts"
-import { FlightsFlow, LongDelayFrom } from "./handlers.ts"
+import { FlightsLive, LongDelayFrom } from "./handlers.ts"
 import { withProgress } from "./progress.ts"
 import { type Recorded, render, type Summary } from "./report.ts"
 import { type BadRecord, type RawRecord, readRecords, toCommand } from "./source.ts"
@@ -23,7 +23,7 @@ export interface Options {
   readonly broker: Broker.BrokerName
   /** `"publish"` runs the first flow alone, `"consume"` the delay board. */
   readonly role: (typeof roles)[number]
-  /** By which name the processes of a run find each other; undefined for a new one. */
+  /** The name by which the processes of a run find each other; undefined: a new one. */
   readonly run: string | undefined
   readonly top: number
   readonly concurrency: number
@@ -60,12 +60,13 @@ export const run = Effect.fnUntraced(function*(options: Options) {
     case "all":
       return yield* Effect.provide(
         recordAndShow(options),
-        Layer.provideMerge(Layer.merge(FlightsFlow, DelayBoardFlow), ground)
+        // The board is below: it closes when the flow that publishes to it has
+        FlightsLive.pipe(Layer.provideMerge(BoardLive), Layer.provideMerge(ground))
       )
     case "publish":
-      return yield* Effect.provide(recordAndPublish(options, name), Layer.provideMerge(FlightsFlow, ground))
+      return yield* Effect.provide(recordAndPublish(options, name), Layer.provideMerge(FlightsLive, ground))
     case "consume":
-      return yield* Effect.provide(show(options, name), Layer.provideMerge(DelayBoardFlow, ground))
+      return yield* Effect.provide(show(options, name), Layer.provideMerge(BoardLive, ground))
   }
 })
 

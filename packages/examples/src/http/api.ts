@@ -1,18 +1,19 @@
 /**
  * The HTTP API: payloads, responses and errors are those of the commands.
  */
+import { Command } from "@event-flow/core"
 import { Schema } from "effect"
 import { HttpApi, HttpApiEndpoint, HttpApiGroup, HttpApiMiddleware, HttpApiSchema, OpenApi } from "effect/http-api"
-import { FindMeeting, JoinMeeting, Meeting, MeetingFull, MeetingNotFound, OpenMeeting } from "./meetings.ts"
+import { FindMeeting, JoinMeeting, Meeting, OpenMeeting } from "./meetings.ts"
 
-/** The command has taken effect; what should have followed from it failed in a way that may pass. */
+/** The command has taken effect. Its events failed, in a way that may pass by itself. */
 export class Unavailable extends Schema.TaggedError<Unavailable>()(
   "Unavailable",
   { cause: Schema.String, message: Schema.String },
   { httpApiStatus: 503 }
 ) {}
 
-/** The same, in a way that will not pass by itself. */
+/** The command has taken effect. Its events failed, in a way that will not pass by itself. */
 export class FollowUpFailed extends Schema.TaggedError<FollowUpFailed>()(
   "FollowUpFailed",
   { cause: Schema.String, message: Schema.String },
@@ -21,22 +22,25 @@ export class FollowUpFailed extends Schema.TaggedError<FollowUpFailed>()(
 
 const { meetingId, user } = JoinMeeting.payload
 
+// `failureSchema` is everything that sending a command can fail with: what a middleware adds will be in the API, too.
 export class MeetingsApi extends HttpApiGroup.make("meetings")
   .add(
     HttpApiEndpoint.post("open", "/", {
       payload: Schema.Struct(OpenMeeting.payload),
-      success: Meeting.pipe(HttpApiSchema.status(201))
+      success: Meeting.pipe(HttpApiSchema.status(201)),
+      error: Command.failureSchema(OpenMeeting).members
     }),
     HttpApiEndpoint.get("find", "/:meetingId", {
       params: FindMeeting.payload,
       success: FindMeeting.successSchema,
-      error: MeetingNotFound
+      error: Command.failureSchema(FindMeeting).members
     }),
     HttpApiEndpoint.post("join", "/:meetingId/join", {
       params: { meetingId },
       payload: Schema.Struct({ user }),
       success: JoinMeeting.successSchema,
-      error: [MeetingNotFound, MeetingFull, Unavailable, FollowUpFailed]
+      // Its own errors; clients see those of its events as one of the two above
+      error: [...JoinMeeting.errorSchema.members, Unavailable, FollowUpFailed]
     })
   )
   .prefix("/meetings")

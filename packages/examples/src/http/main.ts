@@ -4,7 +4,7 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { MemoryBroker } from "@event-flow/core"
 import { Cause, Config, Effect, Exit, Layer, Runtime, Schema } from "effect"
-import { AnnouncementsFlow } from "./meetings.ts"
+import { AnnouncementsLive } from "./meetings.ts"
 import { layer } from "./server.ts"
 
 // 0: any free port.
@@ -13,7 +13,7 @@ const Port = Config.schema(Schema.Int.check(Schema.isBetween({ minimum: 0, maxim
 const Main = Layer.unwrap(Effect.map(
   Port.pipe(Config.withDefault(3000)),
   // Below the server, so that it is open for as long as there are requests.
-  (port) => Layer.provide(layer({ port }), AnnouncementsFlow)
+  (port) => Layer.provide(layer({ port }), AnnouncementsLive)
 )).pipe(Layer.provide(MemoryBroker.layer()))
 
 // On top of everything, so it closes first.

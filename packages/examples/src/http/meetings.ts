@@ -121,17 +121,21 @@ const JoinMeetingLive = JoinMeeting.toLayer(Effect.gen(function*() {
 
 // The correlation of the request is that of everything that follows from it.
 const logCorrelated = Effect.fn("logCorrelated")(function*(message: string) {
-  const correlation = yield* Correlation.Current
+  const correlation = yield* Correlation.current
   yield* Effect.log(message).pipe(Effect.annotateLogs({ correlation: correlation?.correlationId }))
 })
 
 const Welcome = EventHandler.make("Welcome", { on: UserJoined })
 const WelcomeLive = Welcome.toLayer(({ user }) => logCorrelated(`Welcome, ${user}`))
 
+class MeetingsFlow extends EventFlow.make("Meetings", {
+  commands: [OpenMeeting, JoinMeeting, FindMeeting],
+  handlers: [Welcome]
+}) {}
+
 /** The commands and their events; needs a broker. */
-export const MeetingsFlow = EventFlow.layer({ handlers: [Welcome] }).pipe(
-  Layer.provide(WelcomeLive),
-  Layer.merge([OpenMeetingLive, JoinMeetingLive, FindMeetingLive]),
+export const MeetingsLive = MeetingsFlow.layer().pipe(
+  Layer.provide([OpenMeetingLive, JoinMeetingLive, FindMeetingLive, WelcomeLive]),
   Layer.provide(Meetings.layerMemory)
 )
 
@@ -141,7 +145,6 @@ const AnnounceLive = Announce.toLayer(({ meetingId, seatsLeft }) =>
 )
 
 /** What another program would do with the notifications; needs a broker and its subscriber. */
-export const AnnouncementsFlow = EventConsumer.layer({ group: "announcements", dedupe: true }).pipe(
-  Layer.provide(EventFlow.layer({ handlers: [Announce] })),
+export const AnnouncementsLive = EventConsumer.layer([Announce], { group: "announcements", dedupe: true }).pipe(
   Layer.provide([AnnounceLive, Inbox.layerMemory()])
 )

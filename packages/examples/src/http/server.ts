@@ -9,9 +9,9 @@ import { HttpEffect, HttpRouter, HttpServerRequest, HttpServerResponse } from "e
 import { HttpApiBuilder, HttpApiMiddleware, HttpApiScalar } from "effect/http-api"
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
 import { Api, FollowUpFailed, Unavailable } from "./api.ts"
-import { FindMeeting, JoinMeeting, MeetingsFlow, OpenMeeting } from "./meetings.ts"
+import { FindMeeting, JoinMeeting, MeetingsLive, OpenMeeting } from "./meetings.ts"
 
-const MeetingsLive = HttpApiBuilder.group(
+const MeetingsApiLive = HttpApiBuilder.group(
   Api,
   "meetings",
   Effect.fn(function*(handlers) {
@@ -20,10 +20,7 @@ const MeetingsLive = HttpApiBuilder.group(
       find: ({ params }) => Mediator.send(new FindMeeting(params)),
       join: ({ params, payload }) =>
         Mediator.send(new JoinMeeting({ ...params, ...payload })).pipe(
-          Effect.catchTag(
-            ["BrokerNotFound", "PublishError", "EventHandlerError", "CascadeTooDeep", "EventsFailed"],
-            (error) => Effect.fail(toHttpError(error))
-          )
+          Effect.catchIf(Mediator.isInfrastructureError(JoinMeeting), (error) => Effect.fail(toHttpError(error)))
         )
     })
   })
@@ -48,14 +45,14 @@ const CorrelationLive = HttpRouter.middleware(
     yield* HttpEffect.appendPreResponseHandler((_request, response) =>
       Effect.succeed(HttpServerResponse.setHeader(response, correlationHeader, id))
     )
-    return yield* Effect.provideService(handle, Correlation.Current, Correlation.make(id))
+    return yield* Correlation.provide(handle, Correlation.make(id))
   })),
   { global: true }
 )
 
 const Routes = Layer.mergeAll(
   HttpApiBuilder.layer(Api, { openapiPath: "/openapi.json" }).pipe(
-    Layer.provide(MeetingsLive),
+    Layer.provide(MeetingsApiLive),
     Layer.provide(HttpApiMiddleware.layerProblemDetails({ includeDetails: true }))
   ),
   HttpApiScalar.layer(Api, { path: "/docs" }),
@@ -81,7 +78,7 @@ const makeServer = () => {
  */
 export const layer = (options: { readonly port: number }) =>
   HttpRouter.serve(Routes).pipe(
-    Layer.provide(MeetingsFlow),
+    Layer.provide(MeetingsLive),
     Layer.provideMerge(
       NodeHttpServer.layer(makeServer, { port: options.port, gracefulShutdownTimeout: "10 seconds" })
     )

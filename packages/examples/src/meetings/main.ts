@@ -69,13 +69,20 @@ const CountGreetingsLive = CountGreetings.toLayer(Effect.sync(() => {
   return () => Console.log(`  CountGreetings: ${++greetings} so far`)
 }))
 
-const MainLive = EventFlow.layer({ handlers: [Greet, CountGreetings] }).pipe(
-  Layer.provide([GreetLive, CountGreetingsLive]),
-  Layer.provideMerge([JoinMeetingLive, MemoryBroker.layer()])
+// The flow lists what belongs together. Its layer asks for an implementation of each, and for a broker.
+
+class Meetings extends EventFlow.make("Meetings", {
+  commands: [JoinMeeting],
+  handlers: [Greet, CountGreetings]
+}) {}
+
+const MainLive = Meetings.layer().pipe(
+  Layer.provide([JoinMeetingLive, GreetLive, CountGreetingsLive]),
+  Layer.provideMerge(MemoryBroker.layer())
 )
 
-// `send` gives the response when every event and follow-up is done. Leaving out a handler's layer,
-// collecting an event that is not declared, or forgetting MeetingFull does not compile.
+// `send` gives the response when every event and follow-up is done. Leaving out an implementation, collecting
+// an event that is not declared, or forgetting MeetingFull does not compile.
 
 const join = Effect.fn("join")(function*(user: string) {
   yield* Console.log(`${user} asks to join`)

@@ -1,10 +1,10 @@
 /** The flights example on real brokers: its totals are those of a run in memory. */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { findSource, startKafka } from "@event-flow/test-support/kafkaServer"
+import { find, start as startRabbitmq } from "@event-flow/test-support/rabbitServer"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { findSource, startKafka } from "../../../kafka-layer/test/support/kafkaServer.ts"
-import { find, start as startRabbitmq } from "../../../rabbitmq-layer/test/support/rabbitServer.ts"
 import { realFlights, start } from "../support.ts"
 
 interface Server {

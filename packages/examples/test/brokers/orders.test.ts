@@ -3,15 +3,15 @@ import { PgClient } from "@effect/sql-pg"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { Mediator } from "@event-flow/core"
 import { OutboxAdmin } from "@event-flow/sql-layer"
+import { findSource, type KafkaServer, startKafka } from "@event-flow/test-support/kafkaServer"
+import { find, type PostgresServer, start as startPostgres } from "@event-flow/test-support/postgresServer"
 import { ConfigProvider, Console, Effect, Layer, Redacted, type Scope } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
-import { findSource, type KafkaServer, startKafka } from "../../../kafka-layer/test/support/kafkaServer.ts"
-import { find, type PostgresServer, start as startPostgres } from "../../../sql-layer/test/support/postgresServer.ts"
 import * as Books from "../../src/orders/books.ts"
 import * as Database from "../../src/orders/database.ts"
 import { PayOrder, PlaceOrder } from "../../src/orders/domain.ts"
 import { type Options, run as runOrders } from "../../src/orders/run.ts"
-import { ShopFlow } from "../../src/orders/shop.ts"
+import { ShopLive } from "../../src/orders/shop.ts"
 import { start } from "../support.ts"
 
 const postgres = await find()
@@ -57,7 +57,7 @@ describe("orders", () => {
 
   /** The shop alone: what is in the outbox stays there. */
   const shop = Layer.unwrap(
-    Effect.map(freshDatabase, (url) => Layer.provideMerge(ShopFlow, Database.layer(Redacted.make(url))))
+    Effect.map(freshDatabase, (url) => Layer.provideMerge(ShopLive, Database.layer(Redacted.make(url))))
   )
 
   const goods = Effect.fnUntraced(function*(stock: Record<string, number>, money: number) {

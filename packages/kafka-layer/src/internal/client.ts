@@ -1,10 +1,10 @@
 /** Options of the client's classes, and its callbacks as effects. */
 import type { BaseOptions, ClusterMetadata, Connection } from "@platformatic/kafka"
 import * as Effect from "effect/Effect"
-import * as KafkaError from "./kafkaError.ts"
+import * as KafkaError from "./errors.ts"
 import type { ConnectionSettings } from "./settings.ts"
 
-/** Retries are ours, above the client: its own hang without a bound. */
+/** Retries are made above the client: its own may hang without a bound. */
 export const baseOptions = (settings: ConnectionSettings): BaseOptions => ({
   clientId: settings.clientId,
   bootstrapBrokers: [...settings.bootstrapServers],
@@ -19,7 +19,7 @@ export const baseOptions = (settings: ConnectionSettings): BaseOptions => ({
 
 export type Callback<A> = (error: Error | null, value?: A) => void
 
-/** A call that ends by a callback of the client. It cannot be interrupted: its answer is dropped. */
+/** A call of the client with a callback. When it is interrupted, its answer is dropped. */
 export const call = <A>(run: (callback: Callback<A>) => void): Effect.Effect<A, KafkaError.Failure> =>
   Effect.callback<A, KafkaError.Failure>((resume) => {
     try {

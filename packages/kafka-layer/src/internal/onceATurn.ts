@@ -1,15 +1,19 @@
+import type * as Scheduler from "effect/Scheduler"
+
 /**
- * Calls that come in one turn of the event loop become one call in the next: a
- * message that wakes a loop must not make it look at each message by itself.
+ * Calls in one turn of the event loop become one call in the next turn, so that a
+ * loop that is woken by messages sees all messages of a turn at once.
  */
-export const onceATurn = (call: () => void): () => void => {
+export const onceATurn = (scheduler: Scheduler.Scheduler, call: () => void): () => void => {
+  const dispatcher = scheduler.makeDispatcher()
   let isScheduled = false
+  const run = () => {
+    isScheduled = false
+    call()
+  }
   return () => {
     if (isScheduled) return
     isScheduled = true
-    setImmediate(() => {
-      isScheduled = false
-      call()
-    })
+    dispatcher.scheduleTask(run, 0)
   }
 }

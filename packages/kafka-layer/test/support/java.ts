@@ -1,7 +1,7 @@
 /** Runs `Interop.java` with Kafka's own client. */
+import { jarsDirectory } from "@event-flow/test-support/kafkaServer"
 import { spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
-import { jarsDirectory } from "./kafkaServer.ts"
 
 const program = fileURLToPath(new URL("Interop.java", import.meta.url))
 

@@ -1,27 +1,25 @@
 /** What the tests against a broker share. */
 import { it } from "@effect/vitest"
-import type { Broker, Subscriber } from "@event-flow/core"
+import type { Broker, Settings, Subscriber } from "@event-flow/core"
 import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
 import type { KafkaConfig, KafkaHealth } from "@event-flow/kafka-layer"
+import { unique } from "@event-flow/test-support/effects"
+import { serverTests } from "@event-flow/test-support/sharedServer"
 import { Admin } from "@platformatic/kafka"
 import { Effect, References } from "effect"
 import type { Layer } from "effect"
-import { randomUUID } from "node:crypto"
-import { describe, inject } from "vitest"
 import { consuming } from "./consumer.ts"
 
+export { eventually, unique } from "@event-flow/test-support/effects"
 export * from "./consumer.ts"
 
-const kafka = inject("kafka")
+const kafka = serverTests("kafka")
 
 /** The shared broker. */
-export const servers: ReadonlyArray<string> = "servers" in kafka ? kafka.servers : []
+export const servers: ReadonlyArray<string> = kafka.address?.split(",") ?? []
 
 /** Tests against the shared broker: skipped with the reason where there is none. */
-export const describeKafka = (name: string, tests: () => void): void => {
-  if ("reason" in kafka) describe.skip(`${name} (${kafka.reason})`, tests)
-  else describe(name, tests)
-}
+export const describeKafka = kafka.withServer
 
 /** `it.live` that logs only on demand: what a broker's absence makes us log is no news here. */
 export const live = <E>(name: string, test: () => Effect.Effect<void, E>, timeout?: number): void =>
@@ -32,14 +30,12 @@ export const quietly = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<
 
 const logLevel = process.env["KAFKA_TEST_LOGS"] === "true" ? "Debug" : "None"
 
-export const unique = (name: string): string => `${name}-${randomUUID().slice(0, 8)}`
-
 export const createTopic = (
   name: string,
   partitions = 4,
   bootstrapServers = servers,
   settings: Readonly<Record<string, string>> = {}
-): Effect.Effect<string, KafkaTopics.KafkaTopicsError | KafkaConfig.KafkaConfigError> =>
+): Effect.Effect<string, KafkaTopics.KafkaTopicsError | Settings.InvalidSetting> =>
   Effect.gen(function*() {
     const topic = unique(name)
     const topics = yield* KafkaTopics.KafkaTopics
@@ -64,24 +60,10 @@ export const committed = (group: string, topic: string, bootstrapServers = serve
 
 export const broker = (options: Partial<KafkaConfig.Publisher> = {}): Layer.Layer<
   Broker.Broker,
-  KafkaConfig.KafkaConfigError
+  Settings.InvalidSetting
 > => KafkaBroker.layer({ bootstrapServers: servers, ...options })
 
 export const subscriber = (options: Partial<KafkaConfig.Consumer> = {}): Layer.Layer<
   Subscriber.Subscriber | KafkaHealth.KafkaHealth,
-  KafkaConfig.KafkaConfigError
+  Settings.InvalidSetting
 > => KafkaSubscriber.layer({ bootstrapServers: servers, ...consuming, ...options })
-
-/** Waits until an effect gives true; the bound is for slow machines. */
-export const eventually = <E, R>(
-  what: string,
-  condition: Effect.Effect<boolean, E, R>,
-  timeout = 60_000
-): Effect.Effect<void, E, R> =>
-  Effect.gen(function*() {
-    const end = Date.now() + timeout
-    while (!(yield* condition)) {
-      if (Date.now() > end) return yield* Effect.die(new Error(`waited ${timeout} ms in vain: ${what}`))
-      yield* Effect.sleep(50)
-    }
-  })

@@ -3,9 +3,9 @@
  * attributes are headers with the prefix `cloudEvents:` (`cloudEvents_` is read
  * too), `datacontenttype` is the property content-type.
  */
-import * as Message from "@event-flow/core/Message"
+import { assertWhole } from "@event-flow/core/BrokerLayer"
+import type * as Message from "@event-flow/core/Message"
 import type { ConsumeMessage, Options } from "amqplib"
-import * as Names from "./names.ts"
 
 /** A header of our own; `null` says that there is no key although there is a `subject`. */
 const keyHeader = "event-flow-key"
@@ -24,7 +24,7 @@ export const toContent = ({ body }: Message.Message): Buffer =>
   Buffer.from(body.buffer, body.byteOffset, body.byteLength)
 
 export const toOptions = (message: Message.Message, mandatory: boolean): Options.Publish => {
-  Message.assertWhole(message)
+  assertWhole(message)
   const headers: Record<string, unknown> = {}
   const attributes = message.attributes
   for (const name in attributes) {
@@ -70,12 +70,10 @@ export const fromDelivery = (topic: string, { content, properties }: ConsumeMess
   }
 }
 
-/** How often this message was delivered before from this queue or on its way back to it, as far as the server counts. */
-export const deliveriesBefore = (queue: string, { fields, properties }: ConsumeMessage): number => {
+/** How often this message was delivered before from its queue, as far as the server counts. */
+export const deliveriesBefore = ({ fields, properties }: ConsumeMessage): number => {
   const counted: unknown = properties.headers?.["x-delivery-count"]
-  const retriedFrom: unknown = properties.headers?.["x-first-death-queue"]
-  return (typeof counted === "number" ? counted : fields.redelivered ? 1 : 0) +
-    (typeof retriedFrom === "string" ? Names.retryStep(queue, retriedFrom) : 0)
+  return typeof counted === "number" ? counted : fields.redelivered ? 1 : 0
 }
 
 // --- internal ---

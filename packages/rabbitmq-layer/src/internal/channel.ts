@@ -20,7 +20,7 @@ export const openChannel = <C extends Channel>(
     (channel) =>
       ask(() => channel.close()).pipe(
         Effect.interruptible,
-        Effect.timeoutOption(settings.closeTimeout),
+        Effect.timeoutOption(settings.drainTimeout),
         Effect.ignore
       )
   )

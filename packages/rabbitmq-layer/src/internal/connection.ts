@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { ask, ConnectFailure, detailOf } from "./amqpError.ts"
 import type { ConnectionSettings } from "./settings.ts"
@@ -20,9 +21,9 @@ export interface Link {
 }
 
 export interface Connection {
-  /** The open link; waits for one. Fails when the server refuses this program meanwhile. */
+  /** Waits for an open link. Fails when the server refuses this program. */
   readonly link: Effect.Effect<Link, ConnectFailure>
-  /** Why there is no link: undefined while there is one, or before the first attempt has failed. */
+  /** Why there is no link. Undefined while there is one, and before the first attempt has failed. */
   readonly problem: () => string | undefined
 }
 
@@ -93,7 +94,7 @@ const supervise = Effect.fnUntraced(function*(settings: ConnectionSettings, stat
   let failures = 0
   while (true) {
     const ended = yield* Effect.result(Effect.scoped(session(settings, state, () => failures = 0)))
-    if (ended._tag === "Success") {
+    if (Result.isSuccess(ended)) {
       yield* Effect.logWarning(`Lost the connection to RabbitMQ: ${ended.success}`)
     } else {
       state.closed(ended.failure.detail)
@@ -104,7 +105,7 @@ const supervise = Effect.fnUntraced(function*(settings: ConnectionSettings, stat
   }
 })
 
-/** A connection from its opening to its loss, the reason of which it gives. */
+/** Uses one connection until it is lost, and gives the reason. */
 const session = Effect.fnUntraced(function*(settings: ConnectionSettings, state: State, onOpen: () => void) {
   const notices = yield* Queue.make<Notice>()
   const lost = yield* Deferred.make<string>()
@@ -140,7 +141,8 @@ const session = Effect.fnUntraced(function*(settings: ConnectionSettings, state:
   }
 })
 
-const open = (
+/** A connection that is closed with its scope. `onOpen` is called before anything can happen to it. */
+export const open = (
   settings: ConnectionSettings,
   onOpen: (model: ChannelModel) => void
 ): Effect.Effect<ChannelModel, ConnectFailure, Scope.Scope> =>
@@ -184,7 +186,7 @@ const connect = (
 const close = (settings: ConnectionSettings, model: ChannelModel): Effect.Effect<void> =>
   ask(() => model.close()).pipe(
     Effect.interruptible,
-    Effect.timeoutOption(settings.closeTimeout),
+    Effect.timeoutOption(settings.drainTimeout),
     Effect.ignore,
     Effect.andThen(Effect.sync(() => destroy(model)))
   )

@@ -1,15 +1,18 @@
 /**
- * The deliveries of one subscription: those that wait to be taken and those
- * that were taken and not settled, over the channels that come and go.
+ * The deliveries of one subscription, over the channels that come and go: those
+ * that wait to be taken, and those that were taken and are not settled.
  */
+import { decodeRetry, Waiters } from "@event-flow/core/BrokerLayer"
 import type * as Message from "@event-flow/core/Message"
 import { keyString } from "@event-flow/core/Message"
 import type * as Subscriber from "@event-flow/core/Subscriber"
 import type { Channel, ConsumeMessage } from "amqplib"
-import type * as Arr from "effect/Array"
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
+import * as MutableList from "effect/MutableList"
+import type { SchedulerDispatcher } from "effect/Scheduler"
 import * as Binding from "./binding.ts"
-import { Fifo } from "./fifo.ts"
+import { TagWindow } from "./tagWindow.ts"
 
 type Status = "waiting" | "taken" | "acked" | "settled"
 
@@ -29,7 +32,8 @@ export class RabbitDelivery implements Subscriber.Delivery {
     this.queue = queue
     this.raw = raw
     this.message = Binding.fromDelivery(topic, raw)
-    this.attempt = Binding.deliveriesBefore(queue, raw) + 1
+    const delayed = decodeRetry(this.message, deliveries.group)?.step ?? 0
+    this.attempt = 1 + Binding.deliveriesBefore(raw) + delayed
     const key = keyString(this.message)
     this.lane = key === undefined ? undefined : `${queue}/${key}`
   }
@@ -54,9 +58,8 @@ export class RabbitDelivery implements Subscriber.Delivery {
 class Session {
   readonly channel: Channel
   readonly gather: () => void
-  /** From `firstTag`; undefined where the server has been told. */
-  readonly unsettled = new Fifo<RabbitDelivery | undefined>()
-  firstTag = 1
+  /** What the server has not been told of. */
+  readonly unsettled = new TagWindow<RabbitDelivery>()
   /** Acknowledged, and the server not told yet. */
   acked: Array<RabbitDelivery> = []
   isOver = false
@@ -68,17 +71,26 @@ class Session {
 }
 
 export class Deliveries {
+  readonly group: string
   readonly #maxInFlight: number
   #session: Session | undefined = undefined
   /** May hold deliveries that were settled while they waited. */
-  #waiting = new Fifo<RabbitDelivery>()
+  readonly #waiting = MutableList.make<RabbitDelivery>()
   #taken = 0
-  #takers = new Set<() => void>()
+  readonly #takers = new Waiters()
   #failure: Subscriber.SubscribeError | undefined = undefined
   #isFlushing = false
+  readonly #dispatcher: SchedulerDispatcher
 
-  constructor(maxInFlight: number) {
+  /** The dispatcher says when a turn of the event loop is over. */
+  constructor(
+    { group, maxInFlight }: Pick<Subscriber.SubscribeOptions, "group" | "maxInFlight">,
+    dispatcher: SchedulerDispatcher
+  ) {
+    this.group = group
     this.#maxInFlight = maxInFlight
+    this.#dispatcher = dispatcher
+    this.take = this.#takers.until(() => this.#look())
   }
 
   /** The deliveries of a new channel; `accept` takes them as they come. */
@@ -93,8 +105,8 @@ export class Deliveries {
         if (session.isOver) return
         const delivery = new RabbitDelivery(this, session, queue, topic, raw)
         session.unsettled.push(delivery)
-        this.#waiting.push(delivery)
-        this.#wake()
+        MutableList.append(this.#waiting, delivery)
+        this.#takers.wakeAll()
       }
     }
   }
@@ -106,45 +118,30 @@ export class Deliveries {
     this.#flush(session)
     session.isOver = true
     this.#session = undefined
-    this.#waiting = new Fifo()
+    MutableList.clear(this.#waiting)
     this.#taken = 0
   }
 
   /** Ends the subscription for its takers. */
   fail(failure: Subscriber.SubscribeError): void {
     this.#failure ??= failure
-    this.#wake()
+    this.#takers.wakeAll()
   }
 
-  readonly take: Effect.Effect<Arr.NonEmptyReadonlyArray<RabbitDelivery>, Subscriber.SubscribeError> = Effect.suspend(
-    () => {
-      if (this.#failure !== undefined) return Effect.fail(this.#failure)
-      const deliveries: Array<RabbitDelivery> = []
-      while (this.#taken < this.#maxInFlight) {
-        const delivery = this.#waiting.shift()
-        if (delivery === undefined) break
-        if (delivery.status !== "waiting") continue
-        delivery.status = "taken"
-        this.#taken++
-        deliveries.push(delivery)
-      }
-      return isNonEmpty(deliveries) ? Effect.succeed(deliveries) : Effect.flatMap(this.#changed, () => this.take)
+  readonly take: Effect.Effect<Arr.NonEmptyReadonlyArray<RabbitDelivery>, Subscriber.SubscribeError>
+
+  #look(): Effect.Effect<Arr.NonEmptyReadonlyArray<RabbitDelivery>, Subscriber.SubscribeError> | undefined {
+    if (this.#failure !== undefined) return Effect.fail(this.#failure)
+    const deliveries: Array<RabbitDelivery> = []
+    while (this.#taken < this.#maxInFlight) {
+      const delivery = MutableList.take(this.#waiting)
+      if (delivery === MutableList.Empty) break
+      if (delivery.status !== "waiting") continue
+      delivery.status = "taken"
+      this.#taken++
+      deliveries.push(delivery)
     }
-  )
-
-  readonly #changed: Effect.Effect<void> = Effect.callback((resume) => {
-    const wake = () => resume(Effect.void)
-    this.#takers.add(wake)
-    return Effect.sync(() => {
-      this.#takers.delete(wake)
-    })
-  })
-
-  #wake(): void {
-    if (this.#takers.size === 0) return
-    const takers = this.#takers
-    this.#takers = new Set()
-    for (const wake of takers) wake()
+    return Arr.isReadonlyArrayNonEmpty(deliveries) ? Effect.succeed(deliveries) : undefined
   }
 
   ack(session: Session, delivery: RabbitDelivery): void {
@@ -152,14 +149,14 @@ export class Deliveries {
     delivery.status = "acked"
     session.acked.push(delivery)
     this.#taken--
-    if (this.#waiting.size > 0) this.#wake()
+    if (this.#waiting.length > 0) this.#takers.wakeAll()
     if (this.#isFlushing) return
     // What is acknowledged in one turn of the event loop goes out together
     this.#isFlushing = true
-    setImmediate(() => {
+    this.#dispatcher.scheduleTask(() => {
       this.#isFlushing = false
-      if (!session.isOver) this.#flush(session)
-    })
+      if (this.#session !== undefined) this.#flush(this.#session)
+    }, 0)
   }
 
   /**
@@ -174,7 +171,7 @@ export class Deliveries {
       for (const other of session.unsettled) {
         if (other === delivery) isBehind = true
         else if (
-          isBehind && other?.lane === delivery.lane && (other.status === "waiting" || other.status === "taken")
+          isBehind && other.lane === delivery.lane && (other.status === "waiting" || other.status === "taken")
         ) {
           back.push(other)
         }
@@ -185,35 +182,25 @@ export class Deliveries {
       this.#settle(session, each)
       attempt(() => session.channel.nack(each.raw, false, true))
     }
-    while (session.unsettled.size > 0 && session.unsettled.at(0) === undefined) {
-      session.unsettled.shift()
-      session.firstTag++
-    }
-    if (this.#waiting.size > 0) this.#wake()
+    if (this.#waiting.length > 0) this.#takers.wakeAll()
   }
 
   /** The server is told, or about to be. */
   #settle(session: Session, delivery: RabbitDelivery): void {
     delivery.status = "settled"
-    session.unsettled.set(delivery.raw.fields.deliveryTag - session.firstTag, undefined)
+    session.unsettled.take(delivery.raw.fields.deliveryTag)
   }
 
-  /** Tells the server what was acknowledged: by one frame where nothing before it is unsettled. */
+  /** Tells the server what was acknowledged: by one frame where nothing before it is open. */
   #flush(session: Session): void {
     const { acked, channel, unsettled } = session
     if (acked.length === 0) return
     session.acked = []
     session.gather()
     let last: RabbitDelivery | undefined
-    while (unsettled.size > 0) {
-      const first = unsettled.at(0)
-      if (first !== undefined && first.status !== "acked") break
-      if (first !== undefined) {
-        first.status = "settled"
-        last = first
-      }
-      unsettled.shift()
-      session.firstTag++
+    while (unsettled.first?.status === "acked") {
+      last = unsettled.first
+      this.#settle(session, last)
     }
     attempt(() => {
       if (last !== undefined) channel.ack(last.raw, true)
@@ -226,9 +213,7 @@ export class Deliveries {
   }
 }
 
-const isNonEmpty = <A>(array: ReadonlyArray<A>): array is Arr.NonEmptyReadonlyArray<A> => array.length > 0
-
-/** A channel that is gone throws; its end is heard of elsewhere, and the server delivers again. */
+/** A closed channel throws. Its end is handled elsewhere, and the server delivers the messages again. */
 const attempt = (tell: () => void): void => {
   try {
     tell()

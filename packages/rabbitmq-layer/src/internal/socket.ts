@@ -28,7 +28,7 @@ export const gathering = (model: ChannelModel): () => void => {
     // amqplib itself writes in the next turn
     setImmediate(() => setImmediate(release))
   }
-  // Before amqplib, which goes on with what it has kept back meanwhile
+  // Before amqplib, which then writes what it has kept back
   socket.prependListener("drain", gather)
   return gather
 }

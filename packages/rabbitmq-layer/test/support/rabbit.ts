@@ -1,31 +1,23 @@
 /** What the tests against a server share. */
 import * as Broker from "@event-flow/core/Broker"
-import * as Message from "@event-flow/core/Message"
-import type * as Subscriber from "@event-flow/core/Subscriber"
-import { RabbitBroker, type RabbitConfig, RabbitSubscriber } from "@event-flow/rabbitmq-layer"
+import type * as Settings from "@event-flow/core/Settings"
+import { RabbitBroker, type RabbitConfig, RabbitSubscriber, RabbitTopology } from "@event-flow/rabbitmq-layer"
+import { eventually, silently } from "@event-flow/test-support/effects"
+import { type Control, find, type RabbitServer, start } from "@event-flow/test-support/rabbitServer"
+import { serverTests } from "@event-flow/test-support/sharedServer"
 import { connect } from "amqplib"
-import { Effect, Layer, References, Schedule } from "effect"
-import { SecureRandom } from "effect/crypto"
-import { describe, inject } from "vitest"
-import { type Control, find, type RabbitServer, start } from "./rabbitServer.ts"
+import { Effect, Layer } from "effect"
 
-const rabbitmq = inject("rabbitmq")
+import { message } from "./messages.ts"
 
-/** Why the tests that need a server do not run, as a suffix of their group's name. */
-const why = "reason" in rabbitmq ? ` (skipped: ${rabbitmq.reason})` : ""
+export { eventually, silently, unique } from "@event-flow/test-support/effects"
+export * from "./messages.ts"
 
-export const url = "url" in rabbitmq ? rabbitmq.url : "amqp://127.0.0.1:1"
+const rabbitmq = serverTests("rabbitmq")
 
-/** Tests that need a server. */
-export const withServer = (name: string, tests: () => void): void => {
-  describe.skipIf(why !== "")(name + why, tests)
-}
+export const { withOwnServer, withServer } = rabbitmq
 
-/** Tests that stop and kill a server, or ask it to: they start their own. */
-export const withOwnServer = (name: string, tests: () => void): void => {
-  const reason = "isOurs" in rabbitmq && !rabbitmq.isOurs ? " (skipped: the server of RABBITMQ_URL is not ours)" : why
-  describe.skipIf(reason !== "")(name + reason, tests)
-}
+export const url = rabbitmq.address ?? "amqp://127.0.0.1:1"
 
 export interface OwnServer extends RabbitServer {
   readonly control: Control
@@ -39,21 +31,22 @@ export const startOwn = async (): Promise<OwnServer> => {
   return { ...server, control: server.control }
 }
 
-export const unique = (name: string): string => `${name}-${SecureRandom.uuidV7Unsafe().slice(-12)}`
-
 /** Quick to mend, so that tests need not wait. */
 export const quick = { heartbeat: "1 second", reconnectDelay: "50 millis", maxReconnectDelay: "500 millis" } as const
 
-/** Faults are logged as warnings, and tests make many. */
-export const silently = Layer.succeed(References.MinimumLogLevel, "Error")
-
 export const layers = (
   options: Partial<RabbitConfig.Publisher & RabbitConfig.Consumer> = {}
-): Layer.Layer<Broker.Broker | Subscriber.Subscriber, RabbitConfig.RabbitConfigError> =>
+): Layer.Layer<Broker.Broker | RabbitSubscriber.Services, Settings.InvalidSetting> =>
   Layer.merge(
     RabbitBroker.layer({ url, ...quick, ...options }),
     RabbitSubscriber.layer({ url, ...quick, ...options })
   ).pipe(Layer.provide(silently))
+
+/** Makes the queue of the group `group` for a topic. */
+export const ensureQueue = (topic: string, server = url) =>
+  RabbitTopology.RabbitTopology.use(({ ensure }) => ensure(RabbitTopology.specs("group", [topic]))).pipe(
+    Effect.provide(RabbitTopology.layer({ url: server }))
+  )
 
 /** A channel of the bare client, to look at the server from outside. */
 export const rawChannel = (server = url) =>
@@ -61,29 +54,18 @@ export const rawChannel = (server = url) =>
     Effect.flatMap((model) => Effect.promise(() => model.createConfirmChannel()))
   )
 
-const encoder = new TextEncoder()
-const decoder = new TextDecoder()
-
-export const message = (topic: string, text: string, key?: string): Message.Message =>
-  Message.make({
-    topic,
-    key,
-    attributes: { specversion: "1.0", id: SecureRandom.uuidV7Unsafe(), type: "Test.v1", source: "/test" },
-    body: encoder.encode(text)
-  })
-
-export const textOf = ({ body }: Message.Message): string => decoder.decode(body)
+/** The next message of a queue, as the server has it. */
+export const getRaw = (queue: string) =>
+  Effect.gen(function*() {
+    const channel = yield* rawChannel()
+    let got: Awaited<ReturnType<typeof channel.get>> = false
+    yield* eventually(`a message in ${queue}`, async () => {
+      got = await channel.get(queue, { noAck: true })
+      return got !== false
+    })
+    if (got === false) throw new Error("unreachable")
+    return got as Exclude<Awaited<ReturnType<typeof channel.get>>, false>
+  }).pipe(Effect.scoped)
 
 export const publish = (topic: string, texts: ReadonlyArray<string>, key?: string) =>
   Effect.flatMap(Broker.Broker, ({ publish }) => publish(texts.map((text) => message(topic, text, key)) as never))
-
-export const numbers = (count: number, from = 0): ReadonlyArray<string> =>
-  Array.from({ length: count }, (_, i) => String(from + i))
-
-/** Waits for a condition, with a bound that a slow machine does not reach. */
-export const eventually = (what: string, condition: () => boolean | Promise<boolean>) =>
-  Effect.promise(async () => condition()).pipe(
-    Effect.repeat({ schedule: Schedule.spaced("20 millis"), until: (ok) => ok }),
-    Effect.timeoutOrElse({ duration: "60 seconds", orElse: () => Effect.die(new Error(`Waited in vain: ${what}`)) }),
-    Effect.asVoid
-  )

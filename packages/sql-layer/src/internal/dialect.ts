@@ -44,7 +44,7 @@ export interface Dialect {
   readonly markFailed: (rows: ReadonlyArray<FailedRow>) => Effect.Effect<void, SqlError>
   /** Remembers a message, unless it is known; whether it was new. Waits for another transaction that remembers the same one. */
   readonly remember: (consumer: string, messageId: string) => Effect.Effect<boolean, SqlError>
-  /** Removes at most so many of the messages handled longer ago than so many milliseconds; how many. */
+  /** Removes at most `limit` messages that were handled longer ago than `olderThan` milliseconds; gives their number. */
   readonly pruneInbox: (olderThan: number, limit: number) => Effect.Effect<number, SqlError>
   /** The same for rows of the outbox: since they were published, or made. */
   readonly pruneOutbox: (

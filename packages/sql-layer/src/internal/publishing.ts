@@ -3,7 +3,6 @@ import * as Broker from "@event-flow/core/Broker"
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type { FailedRow } from "./dialect.ts"
@@ -11,8 +10,8 @@ import { type PendingRow, toMessage } from "./row.ts"
 import { toStorable } from "./slot.ts"
 
 export interface Options {
-  /** How long one publish may take. */
-  readonly timeout: Duration.Duration
+  /** How long one publish may take, in milliseconds. */
+  readonly timeout: number
   /** Milliseconds until the next attempt; null for a row that is dead. */
   readonly delay: (attempts: number, isRetryable: boolean) => number | null
 }

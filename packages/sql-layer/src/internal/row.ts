@@ -1,4 +1,5 @@
 /** A message as a row of the outbox, and back. */
+import { assertWhole } from "@event-flow/core/BrokerLayer"
 import * as Message from "@event-flow/core/Message"
 import { isStorable, keyText, slotOf } from "./slot.ts"
 
@@ -30,7 +31,7 @@ export interface PendingRow {
 type StoredHeader = string | { readonly base64: string }
 
 export const toRow = (message: Message.Message): NewRow => {
-  Message.assertWhole(message)
+  assertWhole(message)
   const key = keyText(message)
   return {
     // Messages without a key have no order: they are spread

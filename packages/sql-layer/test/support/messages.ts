@@ -32,3 +32,7 @@ export const byKey = (texts: ReadonlyArray<string>): Map<string, Array<string>> 
   }
   return keys
 }
+
+/** The first of each list, then the second of each, and so on. */
+export const inTurns = (...lists: ReadonlyArray<ReadonlyArray<string>>): Array<string> =>
+  lists[0]!.flatMap((_, n) => lists.map((list) => list[n]!))

@@ -12,7 +12,7 @@ import {
   NotificationEvent
 } from "@event-flow/core"
 import { Migrations, Outbox, OutboxRelay, Transactional } from "@event-flow/sql-layer"
-import { Effect, Layer, References, Schema } from "effect"
+import { Deferred, Effect, Layer, References, Schema } from "effect"
 import { SqlClient, SqlError } from "effect/sql"
 import { type ClientOptions, freshDatabaseLayer, type FreshOptions } from "./support.ts"
 
@@ -76,6 +76,9 @@ export const onPlaced: Handle<Placed> = ({ id }, { collectAll }) =>
 export const onChecked: Handle<Checked> = ({ id }, { collect }) =>
   Effect.andThen(write(`${id} checked`), collect(new Announced({ id: `${id} checked` })))
 
+/** What the handlers ask for. */
+export const needsSql = [SqlClient.SqlClient] as const
+
 const tables = Layer.effectDiscard(Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   yield* sql`CREATE TABLE writes (id int GENERATED ALWAYS AS IDENTITY, what text NOT NULL)`
@@ -93,11 +96,17 @@ export const database = (
     Layer.orDie
   )
 
+export class Orders
+  extends EventFlow.make("Orders", { commands: [Place, PlaceSerializably], handlers: [OnPlaced, OnChecked] })
+{}
+
 /** The flow over a client, which somebody provides. */
-export const flowOver = ({ onChecked: checked, onPlaced: placed, outbox, place: handle, ...options }: FlowOptions) =>
-  EventFlow.layer({ ...options, handlers: [OnPlaced, OnChecked] }).pipe(
-    Layer.provideMerge([Place.toLayer(handle ?? place), PlaceSerializably.toLayer(handle ?? place)]),
-    Layer.provide([OnPlaced.toLayer(placed ?? onPlaced), OnChecked.toLayer(checked ?? onChecked)]),
+export const flowOver = (
+  { concurrency, maxDepth, onChecked: checked, onFailure, onPlaced: placed, outbox, place: handle }: FlowOptions
+) =>
+  Orders.layer({ concurrency, maxDepth, onFailure }).pipe(
+    Layer.provide([Place.toLayer(needsSql, handle ?? place), PlaceSerializably.toLayer(needsSql, handle ?? place)]),
+    Layer.provide([OnPlaced.toLayer(needsSql, placed ?? onPlaced), OnChecked.toLayer(needsSql, checked ?? onChecked)]),
     Layer.provide(Outbox.layer(outbox))
   )
 
@@ -157,4 +166,14 @@ export const recorder = () => {
       Effect.provide(OutboxRelay.layerManual().pipe(Layer.provide(layer), Layer.fresh))
     )
   }
+}
+
+/** Waits for a second one that comes here, once; whoever comes later does not wait. */
+export const meeting = () => {
+  const both = Deferred.makeUnsafe<void>()
+  let arrived = 0
+  return Effect.suspend(() => {
+    if (++arrived === 2) Deferred.doneUnsafe(both, Effect.void)
+    return Deferred.await(both)
+  })
 }

@@ -1,10 +1,12 @@
 /** Relays, what they publish to, and what they publish, for the tests of both. */
+import { PgClient } from "@effect/sql-pg"
+import { it } from "@effect/vitest"
 import { Broker } from "@event-flow/core"
 import { Migrations, Outbox, OutboxRelay } from "@event-flow/sql-layer"
 import { Context, Effect, Exit, Layer, References, Scope } from "effect"
 import { SqlClient } from "effect/sql"
 import { message, textOf } from "./messages.ts"
-import { clientLayer, type ClientOptions, freshDatabaseLayer, type FreshOptions } from "./support.ts"
+import { clientLayer, type ClientOptions, eventually, freshDatabaseLayer, type FreshOptions } from "./support.ts"
 
 export type Publish = Broker.Broker["Service"]["publish"]
 export type Hook = (texts: ReadonlyArray<string>) => ReturnType<Publish>
@@ -129,3 +131,26 @@ export const rows = Effect.gen(function*() {
 
 /** Their texts alone. */
 export const left = Effect.map(rows, (rows) => rows.map(({ text }) => text))
+
+type Services = PgClient.PgClient | SqlClient.SqlClient | Scope.Scope
+
+/** A test with a database, whose client may have options of its own. */
+export const live = <E>(name: string, test: () => Effect.Effect<void, E, Services>, client?: ClientOptions) =>
+  it.live(name, () => Effect.suspend(test).pipe(Effect.scoped, Effect.provide(database(client))))
+
+/** Nothing but what is told of new rows wakes a relay. */
+export const never = "1 hour"
+
+/** The connections of this database that listen. */
+export const listeners = Effect.gen(function*() {
+  const sql = yield* PgClient.PgClient
+  return yield* sql<{ pid: number }>`
+    SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'LISTEN%'
+  `
+})
+
+/** Waits for a relay that listens. */
+export const listening = eventually("a relay to listen", Effect.map(listeners, (found) => found.length > 0))
+
+/** Waits until the outbox is empty. */
+export const empty = eventually("the outbox to be empty", Effect.map(left, (left) => left.length === 0))

@@ -54,10 +54,12 @@ export const createTables = Effect.gen(function*() {
   yield* sql`CREATE TABLE orders (key text NOT NULL, n int NOT NULL)`
 })
 
+class Shop extends EventFlow.make("Shop", { commands: [Place], handlers: [Settle] }) {}
+
 /** `onHang` is run by a command that hangs. */
 export const flow = (options: { readonly outbox?: Outbox.Options; readonly onHang?: Effect.Effect<void> } = {}) =>
-  EventFlow.layer({ handlers: [Settle] }).pipe(
-    Layer.provideMerge(Place.toLayer(Effect.gen(function*() {
+  Shop.layer().pipe(
+    Layer.provide(Place.toLayer(Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       return Effect.fnUntraced(function*({ fault, key }, { collect }) {
         const n = yield* Effect.provideService(next(key), SqlClient.SqlClient, sql)

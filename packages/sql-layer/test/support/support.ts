@@ -1,29 +1,19 @@
 /** What the tests against a server share. */
 import { PgClient } from "@effect/sql-pg"
-import { Effect, Layer, Redacted, References, Schedule, type Scope } from "effect"
-import { SecureRandom } from "effect/crypto"
+import { unique } from "@event-flow/test-support/effects"
+import { type Control, find, type Options, type PostgresServer, start } from "@event-flow/test-support/postgresServer"
+import { serverTests } from "@event-flow/test-support/sharedServer"
+import { Effect, Layer, Redacted, type Scope } from "effect"
 import type { SqlClient, SqlError } from "effect/sql"
-import { describe, inject } from "vitest"
-import { type Control, find, type Options, type PostgresServer, start } from "./postgresServer.ts"
 
-const postgres = inject("postgres")
+export { eventually, silently, unique } from "@event-flow/test-support/effects"
 
-/** Why the tests that need a server do not run, as a suffix of their group's name. */
-const why = "reason" in postgres ? ` (skipped: ${postgres.reason})` : ""
+const postgres = serverTests("postgres")
+
+export const { withOwnServer, withServer } = postgres
 
 /** Of the shared server. Tests do not use its database but a fresh one. */
-export const url = "url" in postgres ? postgres.url : "postgres://postgres@127.0.0.1:1/postgres"
-
-/** Tests that need a server. */
-export const withServer = (name: string, tests: () => void): void => {
-  describe.skipIf(why !== "")(name + why, tests)
-}
-
-/** Tests that stop and kill a server: they start their own. */
-export const withOwnServer = (name: string, tests: () => void): void => {
-  const reason = "isOurs" in postgres && !postgres.isOurs ? " (skipped: the server of DATABASE_URL is not ours)" : why
-  describe.skipIf(reason !== "")(name + reason, tests)
-}
+export const url = postgres.address ?? "postgres://postgres@127.0.0.1:1/postgres"
 
 export interface OwnServer extends PostgresServer {
   readonly control: Control
@@ -48,11 +38,6 @@ export const ownServer = (options?: Options): Effect.Effect<OwnServer, never, Sc
 /** A server's method, as an effect. */
 export const control = (server: OwnServer, what: keyof Control): Effect.Effect<void> =>
   Effect.promise(server.control[what])
-
-export const unique = (name: string): string => `${name}-${SecureRandom.uuidV7Unsafe().slice(-12)}`
-
-/** Faults are logged as warnings, and tests make many. */
-export const silently = Layer.succeed(References.MinimumLogLevel, "Error")
 
 export interface ClientOptions extends Omit<PgClient.PgPoolConfig, "url"> {}
 
@@ -82,7 +67,7 @@ export const freshDatabase = (options?: FreshOptions): Effect.Effect<string, Sql
   address.pathname = `/${name}`
   return Effect.acquireRelease(
     Effect.as(maintain(server, `CREATE DATABASE ${name}`), address.href),
-    // In vain where the test has ended its server
+    // Fails where the test has ended its server
     () => Effect.ignore(maintain(server, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`))
   )
 }
@@ -95,13 +80,5 @@ export const freshDatabaseLayer = (
   return Layer.unwrap(Effect.map(freshDatabase({ server }), (url) => clientLayer(url, client)))
 }
 
-/** Waits for a condition, with a bound that a slow machine does not reach. For live tests. */
-export const eventually = <E = never, R = never>(
-  what: string,
-  condition: (() => boolean | Promise<boolean>) | Effect.Effect<boolean, E, R>
-): Effect.Effect<void, E, R> =>
-  (Effect.isEffect(condition) ? condition : Effect.promise(async () => condition())).pipe(
-    Effect.repeat({ schedule: Schedule.spaced("20 millis"), until: (ok) => ok }),
-    Effect.timeoutOrElse({ duration: "60 seconds", orElse: () => Effect.die(new Error(`Waited in vain: ${what}`)) }),
-    Effect.asVoid
-  )
+/** Forked, and running at once. */
+export const started = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })

@@ -1,0 +1,281 @@
+/**
+ * For authors of broker layers: what a layer for another message broker is built
+ * with, beside the ports `Broker` and `Subscriber`, `Settings` for its options,
+ * and `testing/BrokerSuite`, which tests that it keeps their promises. Programs
+ * do not need it.
+ *
+ * @stability unstable
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import type { HeaderValue, Message } from "./Message.ts"
+
+/**
+ * Fibers that wait for something to change; each looks again when it is woken.
+ *
+ * **When to use**
+ *
+ * Use when callbacks of a client change plain state, such as a queue of
+ * deliveries, and effects wait for that state: `take` of a subscription, a
+ * publish that needs room.
+ *
+ * **Details**
+ *
+ * A fiber may yield between any two effects. So a fiber that looks and then
+ * registers in two steps misses a change in between, and sleeps until the next
+ * one. `until` looks again in the step in which it registers.
+ *
+ * **Example** (A queue)
+ *
+ * ```ts
+ * import { BrokerLayer } from "@event-flow/core"
+ * import { Effect } from "effect"
+ *
+ * const waiters = new BrokerLayer.Waiters()
+ * const queue: Array<string> = []
+ *
+ * // A callback of the client
+ * export const onMessage = (message: string): void => {
+ *   queue.push(message)
+ *   waiters.wakeAll()
+ * }
+ *
+ * export const take = waiters.until(() =>
+ *   queue.length === 0 ? undefined : Effect.succeed(queue.splice(0))
+ * )
+ * ```
+ *
+ * @stability unstable
+ * @category waiting
+ * @since 0.1.0
+ */
+export class Waiters {
+  #wakes = new Set<() => void>()
+  #changes = 0
+
+  /** Whether nobody waits. */
+  get isEmpty(): boolean {
+    return this.#wakes.size === 0
+  }
+
+  /**
+   * Looks until there is something. `look` is called in one step with what
+   * depends on it, so it may take what it finds; it gives undefined to wait until
+   * somebody calls `wakeAll`.
+   */
+  until<A, E, R>(look: () => Effect.Effect<A, E, R> | undefined): Effect.Effect<A, E, R> {
+    const wait: Effect.Effect<A, E, R> = Effect.callback((resume) => {
+      let seen: number
+      do {
+        // Looking can itself be a change, and lead others to change more
+        seen = this.#changes
+        const found = look()
+        if (found !== undefined) return resume(found)
+      } while (this.#changes !== seen)
+      const wake = () => resume(looking)
+      this.#wakes.add(wake)
+      return Effect.sync(() => {
+        this.#wakes.delete(wake)
+      })
+    })
+    const looking: Effect.Effect<A, E, R> = Effect.suspend(() => look() ?? wait)
+    return looking
+  }
+
+  /** Has all that wait look again. Call it after the change, in the same step. */
+  wakeAll(): void {
+    this.#changes++
+    if (this.isEmpty) return
+    const wakes = this.#wakes
+    this.#wakes = new Set()
+    for (const wake of wakes) wake()
+  }
+}
+
+/**
+ * Throws when a message has lost its attributes in a copy by spread. A broker
+ * layer calls it before it accepts a message.
+ *
+ * @stability unstable
+ * @category guards
+ * @since 0.1.0
+ */
+export const assertWhole = (message: Message): void => {
+  const { topic } = message
+  if (!("attributes" in message)) {
+    throw new Error(`A message for topic "${topic}" lost its attributes in a copy by spread: use Message.copy`)
+  }
+}
+
+/**
+ * Splits transport headers into CloudEvents attributes and the rest. A header
+ * with one of the prefixes is an attribute, without its prefix; `content-type`
+ * is `datacontenttype`.
+ *
+ * **Details**
+ *
+ * The prefix is `ce_` in the Kafka protocol binding, `cloudEvents:` or
+ * `cloudEvents_` in the AMQP protocol binding (CloudEvents 1.0). Header names
+ * are compared case-insensitively, as both bindings require.
+ *
+ * @stability unstable
+ * @category headers
+ * @since 0.1.0
+ */
+export const fromHeaders = (
+  headers: Iterable<readonly [string, HeaderValue]>,
+  prefixes: ReadonlyArray<string>
+): Pick<Message, "attributes" | "headers"> => {
+  const attributes: Record<string, string> = {}
+  const rest: Record<string, HeaderValue> = {}
+  for (const [name, value] of headers) {
+    const lower = name.toLowerCase()
+    const prefix = prefixes.find((prefix) => lower.startsWith(prefix.toLowerCase()))
+    const attribute = lower === "content-type" ? "datacontenttype" : prefix && lower.slice(prefix.length)
+    const text = attribute === undefined ? undefined : headerText(value)
+    if (attribute === undefined || text === undefined) rest[name] = value
+    else attributes[attribute] = text
+  }
+  return { attributes, headers: rest }
+}
+
+/**
+ * Joins attributes and headers into transport headers. It is the inverse of
+ * `fromHeaders`.
+ *
+ * @stability unstable
+ * @category headers
+ * @since 0.1.0
+ */
+export const toHeaders = (message: Message, prefix: string): Record<string, HeaderValue> => {
+  assertWhole(message)
+  const headers: Record<string, HeaderValue> = { ...message.headers }
+  const attributes = message.attributes
+  for (const name in attributes) {
+    headers[name === "datacontenttype" ? "content-type" : prefix + name] = attributes[name]!
+  }
+  return headers
+}
+
+/**
+ * What the headers of a message say that waits for a delayed retry.
+ *
+ * **Details**
+ *
+ * `EventConsumer` writes the headers when its policy decides `Postpone`. A
+ * broker layer with delayed retries reads them, and delivers the message when it
+ * is due. Each field is a header `event-flow-retry-<field>`; each entry of
+ * `origin` is one too, such as `event-flow-retry-partition`.
+ *
+ * @stability unstable
+ * @category delayed retries
+ * @since 0.1.0
+ */
+export interface RetryHeaders {
+  /** The consumer group that failed to handle the message, and handles it again. */
+  readonly group: string
+  /** Which delay it waits for; the first is 1. */
+  readonly step: number
+  /** When the message is due, in milliseconds since 1970. */
+  readonly due: number
+  /** How often handling has failed, in all. */
+  readonly attempts: number
+  /** The topic that the message was first published to. */
+  readonly topic: string
+  /** The tag of the last failure. */
+  readonly reason: string
+  /** The last failure in words. */
+  readonly error: string
+  /** Its place in the first topic, in terms of the broker (`Delivery.origin`). */
+  readonly origin: Readonly<Record<string, string>>
+}
+
+/**
+ * The prefix of the headers of a delayed retry.
+ *
+ * @stability unstable
+ * @category delayed retries
+ * @since 0.1.0
+ */
+export const retryHeaderPrefix = "event-flow-retry-"
+
+/**
+ * Encodes the headers of a delayed retry.
+ *
+ * @stability unstable
+ * @category delayed retries
+ * @since 0.1.0
+ */
+export const encodeRetry = (retry: RetryHeaders): Readonly<Record<string, string>> => {
+  const { origin, ...fields } = retry
+  const headers: Record<string, string> = {}
+  for (const [name, value] of Object.entries({ ...origin, ...fields })) {
+    headers[retryHeaderPrefix + name] = String(value)
+  }
+  return headers
+}
+
+/**
+ * Decodes the headers of a delayed retry. Undefined if the message does not wait
+ * for a retry of `group`.
+ *
+ * @stability unstable
+ * @category delayed retries
+ * @since 0.1.0
+ */
+export const decodeRetry = (message: Message, group: string): RetryHeaders | undefined => {
+  const headers = message.headers
+  const text = (name: string): string | undefined => {
+    const value = headers[retryHeaderPrefix + name]
+    return typeof value === "string" ? value : undefined
+  }
+  const topic = text("topic")
+  const step = wholeNumber(text("step"))
+  if (text("group") !== group || topic === undefined || step === undefined || step < 1) return undefined
+  const origin: Record<string, string> = {}
+  for (const header in headers) {
+    const name = header.startsWith(retryHeaderPrefix) ? header.slice(retryHeaderPrefix.length) : undefined
+    const value = name === undefined || retryFields.has(name) ? undefined : text(name)
+    if (value !== undefined) origin[name!] = value
+  }
+  return {
+    group,
+    step,
+    // Without a time it is due now
+    due: wholeNumber(text("due")) ?? 0,
+    attempts: wholeNumber(text("attempts")) ?? 0,
+    topic,
+    reason: text("reason") ?? "",
+    error: text("error") ?? "",
+    origin
+  }
+}
+
+// --- internal ---
+
+const decoder = new TextDecoder("utf-8", { fatal: true })
+
+/** Undefined: the bytes are not UTF-8. */
+const headerText = (value: HeaderValue): string | undefined => {
+  if (typeof value === "string") return value
+  try {
+    return decoder.decode(value)
+  } catch {
+    return undefined
+  }
+}
+
+const retryFields: ReadonlySet<string> = new Set<Exclude<keyof RetryHeaders, "origin">>([
+  "group",
+  "step",
+  "due",
+  "attempts",
+  "topic",
+  "reason",
+  "error"
+])
+
+const wholeNumber = (text: string | undefined): number | undefined => {
+  const value = text === undefined || text === "" ? Number.NaN : Number(text)
+  return Number.isSafeInteger(value) && value >= 0 ? value : undefined
+}

@@ -1,0 +1,246 @@
+/**
+ * Runs work in order within a lane and in parallel across lanes, under a bound.
+ */
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import { Fifo } from "../fifo.ts"
+
+type AnyFiber = Fiber.Fiber<unknown, unknown>
+
+/** What has a place in an order: items of the same lane run one after another; undefined: no order. */
+export interface InLane {
+  readonly lane: string | undefined
+}
+
+/** Does the work of one worker, item by item: what a fiber needs for all of its items is made once. */
+export interface Runner<Item> {
+  readonly run: (item: Item) => Effect.Effect<void, unknown>
+  /** Takes the failure of a run. When this succeeds the worker goes on, else it ends. */
+  readonly recover: (item: Item, cause: Cause.Cause<unknown>) => Effect.Effect<void, unknown>
+  /** The worker has ended, however that came about. */
+  readonly end: () => void
+}
+
+export interface Options<Item> {
+  readonly concurrency: number
+  readonly fork: (effect: Effect.Effect<void, unknown>) => AnyFiber
+  readonly runner: (fiber: AnyFiber) => Runner<Item>
+  /** Takes an item whose run was interrupted, or failed beyond recovery; its lane waits for this. */
+  readonly abandon: (item: Item, cause: Cause.Cause<unknown>) => Effect.Effect<void>
+}
+
+/** A key's items. Most keys have one at a time: a queue is made for those that have more. */
+class Lane<Item> {
+  readonly key: string | undefined
+  /** Among the ready ones, or in the hands of a worker. */
+  isActive = false
+  #first: Item | undefined = undefined
+  #rest: Fifo<Item> | undefined = undefined
+
+  constructor(key: string | undefined) {
+    this.key = key
+  }
+
+  get isEmpty(): boolean {
+    return this.#first === undefined
+  }
+
+  push(item: Item): void {
+    if (this.#first === undefined) this.#first = item
+    else (this.#rest ??= new Fifo()).push(item)
+  }
+
+  shift(): Item | undefined {
+    const item = this.#first
+    this.#first = this.#rest?.shift()
+    return item
+  }
+
+  remove(isRemoved: (item: Item) => boolean): ReadonlyArray<Item> {
+    const items: Array<Item> = []
+    for (let item = this.shift(); item !== undefined; item = this.shift()) items.push(item)
+    const removed: Array<Item> = []
+    for (const item of items) {
+      if (isRemoved(item)) removed.push(item)
+      else this.push(item)
+    }
+    return removed
+  }
+}
+
+/** A loop over items: itself the options of `Effect.whileLoop`, which makes nothing for an item. */
+class Worker<Item extends InLane> {
+  readonly #lanes: Lanes<Item>
+  fiber: AnyFiber | undefined = undefined
+  runner: Runner<Item> | undefined = undefined
+  current: Item | undefined = undefined
+  lane: Lane<Item> | undefined = undefined
+
+  constructor(lanes: Lanes<Item>) {
+    this.#lanes = lanes
+  }
+
+  while(): boolean {
+    return this.#lanes.next(this)
+  }
+
+  body(): Effect.Effect<void, unknown> {
+    return this.runner!.run(this.current!)
+  }
+
+  step(): void {
+    this.#lanes.done(this)
+  }
+}
+
+/** Lanes without items that are kept: the same keys come again, and a map in which entries come and go is slow. */
+const maxIdle = 10_000
+
+/**
+ * Workers are started for what is ready and end when nothing is: a busy
+ * consumer forks none, an idle one holds none. The owner must call `stop`.
+ */
+export class Lanes<Item extends InLane> {
+  readonly #options: Options<Item>
+  readonly #lanes = new Map<string, Lane<Item>>()
+  /** Those that have an item and no worker. */
+  readonly #ready = new Fifo<Lane<Item>>()
+  readonly #workers = new Set<Worker<Item>>()
+  #isStopping = false
+  #spawning = false
+  #onIdle: (() => void) | undefined = undefined
+
+  constructor(options: Options<Item>) {
+    this.#options = options
+  }
+
+  offer(item: Item): void {
+    const key = item.lane
+    let lane = key === undefined ? undefined : this.#lanes.get(key)
+    if (lane === undefined) {
+      lane = new Lane<Item>(key)
+      if (key !== undefined) this.#lanes.set(key, lane)
+    }
+    lane.push(item)
+    if (lane.isActive) return
+    lane.isActive = true
+    this.#ready.push(lane)
+  }
+
+  /** Starts workers for what is ready; call it after a batch of offers. */
+  start(): void {
+    if (this.#spawning) return
+    this.#spawning = true
+    while (!this.#isStopping && this.#workers.size < this.#options.concurrency && this.#ready.size > 0) {
+      const worker = new Worker<Item>(this)
+      this.#workers.add(worker)
+      this.#options.fork(this.#work(worker)).addObserver(() => this.#ended(worker))
+    }
+    this.#spawning = false
+  }
+
+  /**
+   * One frame for all items of a worker ends the one that it is interrupted at:
+   * interruption skips all other frames, and this one costs as much as a handler
+   * (see `Dispatch`). What takes an item therefore has it in the worker before
+   * anything else can happen.
+   */
+  #work(worker: Worker<Item>): Effect.Effect<void, unknown> {
+    return Effect.onExitPrimitive(
+      Effect.withFiber((fiber) => {
+        worker.fiber = fiber
+        worker.runner = this.#options.runner(fiber)
+        return this.#loop(worker)
+      }),
+      (exit) => {
+        worker.runner?.end()
+        const item = worker.current
+        return Exit.isSuccess(exit) || item === undefined
+          ? undefined
+          : Effect.ensuring(this.#options.abandon(item, exit.cause), Effect.sync(() => this.done(worker)))
+      }
+    )
+  }
+
+  #loop(worker: Worker<Item>): Effect.Effect<void, unknown> {
+    return Effect.catchCause(Effect.whileLoop(worker), (cause) => {
+      const item = worker.current
+      return item === undefined
+        ? Effect.failCause(cause)
+        : Effect.flatMap(worker.runner!.recover(item, cause), () => {
+          this.done(worker)
+          return this.#loop(worker)
+        })
+    })
+  }
+
+  /** Gives a worker its next item, if there is one. */
+  next(worker: Worker<Item>): boolean {
+    const lane = this.#isStopping ? undefined : this.#ready.shift()
+    if (lane === undefined) return false
+    worker.lane = lane
+    worker.current = lane.shift()
+    return true
+  }
+
+  done(worker: Worker<Item>): void {
+    const lane = worker.lane!
+    worker.current = undefined
+    worker.lane = undefined
+    // Behind the lanes that wait, so that a long one does not hold the others up
+    if (lane.isEmpty) this.#rest(lane)
+    else this.#ready.push(lane)
+  }
+
+  #rest(lane: Lane<Item>): void {
+    lane.isActive = false
+    if (lane.key !== undefined && this.#lanes.size > maxIdle) this.#lanes.delete(lane.key)
+  }
+
+  #ended(worker: Worker<Item>): void {
+    this.#workers.delete(worker)
+    this.start()
+    if (this.#workers.size === 0) this.#onIdle?.()
+  }
+
+  /** Takes out the items that wait, those of a lane in order. */
+  drop(isAffected: (item: Item) => boolean): ReadonlyArray<Item> {
+    const dropped: Array<Item> = []
+    // What a lane with a worker has left is not among the ready ones
+    for (const lane of this.#lanes.values()) dropped.push(...lane.remove(isAffected))
+    const emptied = this.#ready.remove((lane) => {
+      if (lane.key === undefined) dropped.push(...lane.remove(isAffected))
+      return lane.isEmpty
+    })
+    for (const lane of emptied) this.#rest(lane)
+    return dropped
+  }
+
+  /** Interrupts the runs of these items and waits for their end; others take their place. */
+  interrupt(isAffected: (item: Item) => boolean): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const fibers: Array<AnyFiber> = []
+      for (const { current, fiber } of this.#workers) {
+        if (current !== undefined && fiber !== undefined && isAffected(current)) fibers.push(fiber)
+      }
+      return Fiber.interruptAll(fibers)
+    })
+  }
+
+  /** Starts nothing new. */
+  halt(): void {
+    this.#isStopping = true
+  }
+
+  /** Starts nothing new, and waits for the end of what runs. */
+  readonly stop: Effect.Effect<void> = Effect.callback((resume) => {
+    this.halt()
+    if (this.#workers.size === 0) return resume(Effect.void)
+    this.#onIdle = () => resume(Effect.void)
+    return Effect.sync(() => {
+      this.#onIdle = undefined
+    })
+  })
+}

@@ -1,0 +1,180 @@
+/** What others are told of the deliveries of a consumer: the observer, the metrics and the tracer. */
+import type * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Broker from "../../Broker.ts"
+import type * as ConsumerPolicy from "../../ConsumerPolicy.ts"
+import type * as FlowObserver from "../../FlowObserver.ts"
+import type * as Message from "../../Message.ts"
+import type * as NotificationEvent from "../../NotificationEvent.ts"
+import type { Delivery } from "../../Subscriber.ts"
+import * as Telemetry from "../../Telemetry.ts"
+import { Observers, type Watching } from "../dispatch/observers.ts"
+import { publishObserved } from "../dispatch/publish.ts"
+import * as Record from "../telemetry/record.ts"
+import * as Traceparent from "../telemetry/traceparent.ts"
+
+/** Why a message was not handled, as far as that is known. */
+export interface Why {
+  readonly cause: Cause.Cause<unknown>
+  readonly decision?: ConsumerPolicy.Decision | undefined
+  /** Where the message went, or was to go. */
+  readonly topic?: string | undefined
+  /** When a postponed message is delivered again, in milliseconds since 1970. */
+  readonly due?: number | undefined
+}
+
+/** A delivery in the hands of a worker. */
+export interface Work {
+  readonly delivery: Delivery
+  readonly attempts: number
+  readonly why: Why | undefined
+  /** Undefined: it is not settled. */
+  readonly outcome: FlowObserver.DeliveryOutcome | undefined
+  /** Who watches it, once the observers were asked. */
+  watching: Watching | undefined
+  /** Makes the first attempt, and settles the delivery when that succeeds. */
+  readonly start: () => Effect.Effect<void, unknown>
+  /** Takes the failure of the first attempt. */
+  readonly recover: (delivery: Delivery, cause: Cause.Cause<unknown>) => Effect.Effect<void, unknown>
+}
+
+export interface Watch {
+  /** Handles a delivery to its end. Where nobody watches, its failure is left to the caller. */
+  readonly around: (work: Work) => Effect.Effect<void, unknown>
+  /** An attempt begins to handle this event. */
+  readonly decoded: (work: Work, event: NotificationEvent.Any) => void
+  /** Says what became of a delivery, and acknowledges it. */
+  readonly settle: (work: Work, outcome: FlowObserver.DeliveryOutcome) => Effect.Effect<void>
+  /** Publishes a message that is put aside. */
+  readonly publish: (
+    work: Work,
+    message: Message.Message
+  ) => Effect.Effect<void, Broker.BrokerNotFound | Broker.PublishError>
+}
+
+/** The watch of a consumer whose workers run in the context of the running fiber. */
+export const makeWatch = Effect.fnUntraced(function*(options: { readonly group: string; readonly system: string }) {
+  const broker = yield* Broker.Broker
+  const observers = Observers.in(yield* Effect.context<never>())
+  const { metrics } = yield* Telemetry.Settings
+  const tracing = yield* Effect.withFiber((fiber) => Effect.succeed(Record.isTracing(fiber)))
+  return observers.isEmpty && !metrics && !tracing
+    ? new Unwatched(broker)
+    : new Watched({ ...options, broker, metrics, observers, tracing })
+})
+
+// --- internal ---
+
+class Unwatched implements Watch {
+  readonly #broker: Broker.Broker["Service"]
+
+  constructor(broker: Broker.Broker["Service"]) {
+    this.#broker = broker
+  }
+
+  around(work: Work): Effect.Effect<void, unknown> {
+    return work.start()
+  }
+
+  decoded(): void {}
+
+  settle(work: Work): Effect.Effect<void> {
+    return work.delivery.ack
+  }
+
+  publish(_: Work, message: Message.Message): ReturnType<Watch["publish"]> {
+    return this.#broker.publish([message])
+  }
+}
+
+interface Options {
+  readonly group: string
+  readonly system: string
+  readonly broker: Broker.Broker["Service"]
+  readonly observers: Observers
+  readonly metrics: boolean
+  readonly tracing: boolean
+}
+
+class Watched implements Watch {
+  readonly #options: Options
+
+  constructor(options: Options) {
+    this.#options = options
+  }
+
+  around(work: Work): Effect.Effect<void, unknown> {
+    const { group, metrics, observers, system, tracing } = this.#options
+    const { message } = work.delivery
+    work.watching = observers.watching(undefined, () => ({ _tag: "Delivery", message, group }))
+    if (!metrics && !tracing && work.watching?.observer === undefined) return work.start()
+    const { attributes, topic } = message
+    const { id, traceparent } = attributes
+    const handling = Effect.catchCause(
+      Effect.suspend(() => work.start()),
+      (cause) => work.recover(work.delivery, cause)
+    )
+    return Record.process(this.#observed(work, handling), {
+      system,
+      topic,
+      group,
+      messageId: id,
+      parent: tracing && traceparent !== undefined ? Traceparent.toSpan(traceparent) : undefined,
+      tracing,
+      metrics,
+      failureOf: () => isPutAside(work.outcome) ? work.why?.cause : undefined
+    })
+  }
+
+  #observed<A, E>(work: Work, handling: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    const observer = work.watching?.observer
+    return observer === undefined ? handling : Effect.suspend(() => {
+      observer.deliveryStarted(work.delivery, work.delivery.message, this.#options.group)
+      return Effect.onExit(handling, (exit) =>
+        Effect.sync(() => {
+          if (work.outcome === undefined) {
+            observer.deliveryEnded(work.delivery, "returned", infoOf(work, Exit.getCause(exit)))
+          }
+        }))
+    })
+  }
+
+  decoded(work: Work, event: NotificationEvent.Any): void {
+    work.watching?.observer?.deliveryDecoded(work.delivery, event)
+  }
+
+  settle(work: Work, outcome: FlowObserver.DeliveryOutcome): Effect.Effect<void> {
+    return Effect.withFiber((fiber) => {
+      const { group, metrics, system } = this.#options
+      // Before the acknowledgement, after which the broker may be found idle
+      work.watching?.observer?.deliveryEnded(work.delivery, outcome, infoOf(work))
+      if (metrics) Record.consumed({ system, topic: work.delivery.message.topic, group, outcome }, fiber.context)
+      return work.delivery.ack
+    })
+  }
+
+  publish(work: Work, message: Message.Message): ReturnType<Watch["publish"]> {
+    const { broker, metrics, tracing } = this.#options
+    const { delivery, watching } = work
+    return Record.publish(
+      Effect.suspend(() => publishObserved(broker, watching?.observer, { delivery, events: [], messages: [message] })),
+      { system: broker.name, topic: message.topic, count: 1, tracing, metrics }
+    )
+  }
+}
+
+const infoOf = (
+  { attempts, why }: Work,
+  cause: Option.Option<Cause.Cause<unknown>> = Option.none()
+): FlowObserver.DeliveryInfo => ({
+  attempts,
+  cause: why?.cause ?? Option.getOrUndefined(cause),
+  decision: why?.decision?._tag,
+  topic: why?.topic,
+  due: why?.due
+})
+
+const isPutAside = (outcome: FlowObserver.DeliveryOutcome | undefined): boolean =>
+  outcome === "dead_lettered" || outcome === "postponed"

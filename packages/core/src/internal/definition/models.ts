@@ -1,0 +1,71 @@
+/**
+ * What definitions are made of, erased. The public types `Command.AnyClass`,
+ * `EventHandler.Any` and `Middleware.Any` are these; here they stand apart from
+ * the modules that make and run definitions.
+ */
+import type * as Context from "effect/Context"
+import type * as Schema from "effect/Schema"
+import type * as Event from "../../Event.ts"
+
+/** Marks command classes and command instances. */
+export const CommandTypeId = "~@event-flow/core/Command"
+
+export type Keys = ReadonlyArray<Context.Key<unknown, unknown>>
+
+/** A command that a definition sends: its class, or its tag where the class is defined later. */
+export type Target = { readonly tag: string; readonly [CommandTypeId]: typeof CommandTypeId } | string
+
+export interface CommandDefinition {
+  readonly [CommandTypeId]: typeof CommandTypeId
+  readonly tag: string
+  readonly kind: "Command" | "Query"
+  readonly mode: "single" | "stream"
+  readonly emits: ReadonlyArray<Event.AnyClass>
+  readonly sends: ReadonlyArray<Target>
+  readonly middleware: ReadonlyArray<MiddlewareDefinition>
+  readonly requires: Keys
+  readonly payload: Schema.Struct.Fields
+  readonly successSchema: Schema.Top
+  readonly errorSchema: Schema.Top
+}
+
+/** A command instance. */
+export interface AnyCommand {
+  readonly _tag: string
+}
+
+export const MiddlewareTypeId = "~@event-flow/core/Middleware"
+
+export interface MiddlewareDefinition {
+  readonly [MiddlewareTypeId]: typeof MiddlewareTypeId
+  /** Schema of the errors that it adds. */
+  readonly error: Schema.Top
+  /** The services that it provides to what it wraps. */
+  readonly provides: Keys
+  /** The services that it requires. */
+  readonly requires: Keys
+  readonly "~provides": unknown
+  readonly "~requires": unknown
+  /** The service that implements it; never: it carries its own implementation. */
+  readonly "~service": unknown
+}
+
+export const HandlerTypeId = "~@event-flow/core/EventHandler"
+
+export interface HandlerDefinition {
+  readonly [HandlerTypeId]: typeof HandlerTypeId
+  readonly name: string
+  /** The events that it handles. */
+  readonly on: ReadonlyArray<Event.AnyClass>
+  readonly emits: ReadonlyArray<Event.AnyClass>
+  readonly sends: ReadonlyArray<Target>
+  readonly errorSchema: Schema.Top
+}
+
+/** Two definitions that cannot stand beside each other, described. */
+export interface Duplicate {
+  readonly kind: "flow" | "command" | "handler" | "event"
+  readonly name: string
+  readonly first: string
+  readonly second: string
+}

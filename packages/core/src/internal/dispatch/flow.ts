@@ -1,0 +1,175 @@
+/**
+ * The part of a flow that one dispatch or one delivery runs, as it is found
+ * from a fiber: its correlation, how deep it is, and which commands it may send.
+ */
+import * as Context from "effect/Context"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import { attribute } from "../../Message.ts"
+import type { Delivery } from "../../Subscriber.ts"
+import type { GivenServices } from "./givenServices.ts"
+import type { Watching } from "./observers.ts"
+
+type AnyContext = Context.Context<never>
+
+/** The flow that the code of a context runs in. */
+export const CurrentFlow: Context.Reference<Flow | undefined> = Context.Reference<Flow | undefined>(
+  "@event-flow/core/internal/CurrentFlow",
+  { defaultValue: () => undefined }
+)
+
+/** What a dispatcher provides for each command, by tag; see `route.ts`. */
+export type Routes = ReadonlyMap<string, object>
+
+interface Ids {
+  readonly correlationId: string
+  readonly causationId: string | undefined
+}
+
+interface Origin {
+  readonly correlationId: string | undefined
+  readonly causationId: string | undefined
+  readonly delivery?: Delivery | undefined
+}
+
+/**
+ * It also keeps the two contexts that let handlers share the work of joining
+ * contexts. All of it is made when first needed: most flows need little of it.
+ */
+export class Flow implements Ids {
+  /** The context of whoever sent the command. */
+  readonly caller: AnyContext
+  /** The commands that the handlers of this flow may send. */
+  readonly routes: Routes | undefined
+  /** How many follow-ups an event that is collected now is away from the first command. */
+  depth: number
+  /** Who watches this flow, once somebody was asked. */
+  readonly watching: Watching | undefined
+  /** The flow that this one is part of, as far up as it goes: a chain of nested sends may be of any length. */
+  readonly #root: Flow | undefined
+  /** Where it came from; that of a part is its root's. */
+  readonly #origin: Origin | undefined
+  #correlationId: string | undefined = undefined
+  #context: AnyContext | undefined = undefined
+  #joined: AnyContext | undefined = undefined
+  #handlers: AnyContext | undefined = undefined
+
+  constructor(
+    caller: AnyContext,
+    origin: Flow | Origin | undefined,
+    routes: Routes | undefined,
+    depth: number,
+    watching: Watching | undefined
+  ) {
+    this.caller = caller
+    if (origin instanceof Flow) this.#root = origin.#root ?? origin
+    else this.#origin = origin
+    this.watching = watching
+    this.routes = routes
+    this.depth = depth
+  }
+
+  /** The flow of a dispatch that starts in this context, part of the flow that runs there, if one does. */
+  static startedIn(
+    caller: AnyContext,
+    parent: Flow | undefined,
+    routes: Routes,
+    watching: Watching | undefined
+  ): Flow {
+    return new Flow(caller, parent, routes, parent === undefined ? 0 : parent.depth, watching)
+  }
+
+  /** The same flow, in another context. */
+  static continuedIn(caller: AnyContext): Flow {
+    const parent = Context.get(caller, CurrentFlow)
+    return new Flow(caller, parent, parent?.routes, parent?.depth ?? 0, parent?.watching)
+  }
+
+  /** The same flow, under another correlation. */
+  static correlated(caller: AnyContext, correlation: Ids): Flow {
+    const parent = Context.get(caller, CurrentFlow)
+    const { causationId, correlationId } = correlation
+    const origin: Origin = { correlationId, causationId, delivery: parent?.delivery }
+    return new Flow(caller, origin, parent?.routes, parent?.depth ?? 0, parent?.watching)
+  }
+
+  /** The flow of a consumed message: one that started elsewhere. */
+  static consuming(
+    caller: AnyContext,
+    routes: Routes | undefined,
+    delivery: Delivery,
+    watching: Watching | undefined
+  ): Flow {
+    return new Flow(caller, new Consumed(delivery), routes, 0, watching)
+  }
+
+  /** This flow for handlers that run beside those of other depths. */
+  atDepth(depth: number): Flow {
+    return new Flow(this.caller, this, this.routes, depth, this.watching)
+  }
+
+  get correlationId(): string {
+    const root = this.#root ?? this
+    return root.#origin?.correlationId ?? (root.#correlationId ??= SecureRandom.uuidV7Unsafe())
+  }
+
+  get causationId(): string | undefined {
+    return (this.#root ?? this).#origin?.causationId
+  }
+
+  /** The delivery that this flow works on, if there is one. */
+  get delivery(): Delivery | undefined {
+    return (this.#root ?? this).#origin?.delivery
+  }
+
+  /** The context of the caller, with this flow in it. */
+  get context(): AnyContext {
+    return this.#context ??= Context.addUnsafe(this.caller, CurrentFlow.key, this)
+  }
+
+  /**
+   * The context to run a handler in. Each flow has a context of its own, which
+   * would defeat the cache of joined contexts; so the caller's context is joined
+   * (cached) and the flow added to the result.
+   */
+  handlerContext(services: GivenServices): AnyContext {
+    const joined = services.joinedTo(this.caller)
+    if (joined === this.caller) return this.context
+    // The same handler again, as in a chain of follow-ups
+    if (this.#handlers === undefined || this.#joined !== joined) {
+      this.#joined = joined
+      this.#handlers = Context.addUnsafe(joined, CurrentFlow.key, this)
+    }
+    return this.#handlers
+  }
+
+  /**
+   * Lets go of the contexts when the dispatch has ended. A context refers to its
+   * flow from an object that V8 may have allocated as an old one; what that
+   * refers to outlives the next young collections, so it should be little.
+   */
+  release(): void {
+    this.#context = undefined
+    this.#joined = undefined
+    this.#handlers = undefined
+  }
+}
+
+/** A consumed message as the origin of a flow. Its attributes are read when they are asked for. */
+class Consumed implements Origin {
+  readonly delivery: Delivery
+
+  constructor(delivery: Delivery) {
+    this.delivery = delivery
+  }
+
+  get correlationId(): string | undefined {
+    return attribute(this.delivery.message, "correlationid") ?? this.causationId
+  }
+
+  get causationId(): string | undefined {
+    return attribute(this.delivery.message, "id")
+  }
+}
+
+/** The delivery that the code of this context works on, if there is one. */
+export const deliveryOf = (context: AnyContext): Delivery | undefined => Context.get(context, CurrentFlow)?.delivery

@@ -1,0 +1,200 @@
+/**
+ * Records what a flow does in spans and metrics, named after OpenTelemetry's
+ * semantic conventions for messaging
+ * (https://opentelemetry.io/docs/specs/semconv/messaging/).
+ */
+import type * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type * as Tracer from "effect/Tracer"
+import * as Telemetry from "../../Telemetry.ts"
+import { counters, durations, measured } from "./handles.ts"
+
+/** Whether spans opened in this fiber reach a tracer. */
+export const isTracing = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
+  fiber.cache.tracer !== undefined && fiber.cache.tracerEnabled
+
+/** The `error.type` attribute of a failed exit: the tag of the error. */
+export const errorType = (exit: Exit.Failure<unknown, unknown>): string => {
+  for (const reason of exit.cause.reasons) {
+    if (reason._tag === "Fail") {
+      const error = reason.error
+      return typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : typeof error
+    }
+    if (reason._tag === "Die") return "defect"
+  }
+  return "interrupted"
+}
+
+/** The values of an update, with the error type as the last one when it failed. */
+const withError = (values: ReadonlyArray<string>, exit: Exit.Exit<unknown, unknown>): ReadonlyArray<string> =>
+  Exit.isSuccess(exit) ? values : [...values, errorType(exit)]
+
+const errorAttribute = (error: string | undefined): Readonly<Record<string, string>> =>
+  error === undefined ? {} : { "error.type": error }
+
+const commandDurations = durations(Telemetry.commandDuration, ([command, error]) => ({
+  "event_flow.command": command!,
+  ...errorAttribute(error)
+}))
+
+/** What to record of one piece of work. */
+export interface Recorded {
+  readonly tracing: boolean
+  readonly metrics: boolean
+}
+
+/** The span of a command and its duration; the plain effect when neither is recorded. */
+export const command = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  options: Recorded & { readonly tag: string }
+): Effect.Effect<A, E, R> => {
+  const { metrics, tag, tracing } = options
+  const values = [tag]
+  const timed = metrics ? measured(effect, (exit) => commandDurations(withError(values, exit))) : effect
+  return tracing
+    ? Effect.withSpan(timed, `Command/${tag}`, {
+      captureStackTrace: false,
+      kind: "internal",
+      attributes: { "event_flow.command": tag }
+    })
+    : timed
+}
+
+/** The span of one run of an event handler. */
+export const handler = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  options: { readonly name: string; readonly event: string }
+): Effect.Effect<A, E, R> =>
+  Effect.withSpan(effect, `EventHandler/${options.name}`, {
+    captureStackTrace: false,
+    kind: "internal",
+    attributes: { "event_flow.handler": options.name, "event_flow.event": options.event }
+  })
+
+const publishAttributes = (system: string, topic: string) => ({
+  "messaging.system": system,
+  "messaging.destination.name": topic,
+  "messaging.operation.name": "publish",
+  "messaging.operation.type": "send"
+})
+
+const publishDurations = durations(Telemetry.operationDuration, ([system, topic, error]) => ({
+  ...publishAttributes(system!, topic!),
+  ...errorAttribute(error)
+}))
+
+const sentMessages = counters(Telemetry.sentMessages, ([system, topic]) => publishAttributes(system!, topic!))
+
+/** The span of a publish, parent of whatever the message leads to, and its metrics. */
+export const publish = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  options: Recorded & {
+    readonly system: string
+    /** One topic, or several joined by commas. */
+    readonly topic: string
+    readonly count: number
+  }
+): Effect.Effect<A, E, R> => {
+  const { count, metrics, system, topic, tracing } = options
+  const values = [system, topic]
+  const timed = metrics
+    ? Effect.withFiber<A, E, R>((fiber) => {
+      sentMessages(values).updateUnsafe(count, fiber.context)
+      return measured(effect, (exit) => publishDurations(withError(values, exit)))
+    })
+    : effect
+  return tracing
+    ? Effect.withSpan(timed, `publish ${topic}`, {
+      captureStackTrace: false,
+      kind: "producer",
+      attributes: { ...publishAttributes(system, topic), "messaging.batch.message_count": count }
+    })
+    : timed
+}
+
+const processAttributes = (system: string, topic: string, group: string) => ({
+  "messaging.system": system,
+  "messaging.destination.name": topic,
+  "messaging.consumer.group.name": group,
+  "messaging.operation.name": "process",
+  "messaging.operation.type": "process"
+})
+
+const processDurations = durations(Telemetry.processDuration, ([system, topic, group, error]) => ({
+  ...processAttributes(system!, topic!, group!),
+  ...errorAttribute(error)
+}))
+
+/**
+ * The span of handling a consumed message, child of the span that published it,
+ * and its duration. What `failureOf` finds when the effect has succeeded shows
+ * as a failure in both, with its `error.type`.
+ */
+export const process = <E, R>(
+  effect: Effect.Effect<void, E, R>,
+  options: Recorded & {
+    readonly system: string
+    readonly topic: string
+    readonly group: string
+    readonly messageId: string | undefined
+    /** The span of the publisher, from the message's `traceparent`. */
+    readonly parent: Tracer.AnySpan | undefined
+    /** Why the message was not handled, although its handling came to an end. */
+    readonly failureOf: () => Cause.Cause<unknown> | undefined
+  }
+): Effect.Effect<void, E, R> => {
+  if (!options.tracing && !options.metrics) return effect
+  return Effect.suspend(() => {
+    let isPassedOver = false
+    const failing = Effect.flatMap(effect, () => {
+      const failure = options.failureOf()
+      if (failure === undefined) return Effect.void
+      isPassedOver = true
+      // Seen by the recording only: caught below
+      return Effect.failCause(failure as Cause.Cause<never>)
+    })
+    return Effect.catchCause(
+      recordProcess(failing, options),
+      (cause) => isPassedOver ? Effect.void : Effect.failCause(cause)
+    )
+  })
+}
+
+const recordProcess = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  options: Omit<Parameters<typeof process>[1], "failureOf">
+): Effect.Effect<A, E, R> => {
+  const { group, messageId, metrics, parent, system, topic, tracing } = options
+  const values = [system, topic, group]
+  const timed = metrics ? measured(effect, (exit) => processDurations(withError(values, exit))) : effect
+  if (!tracing) return timed
+  const annotated = Effect.onExit(
+    timed,
+    (exit) => Exit.isSuccess(exit) ? Effect.void : Effect.annotateCurrentSpan("error.type", errorType(exit))
+  )
+  const attributes = processAttributes(system, topic, group)
+  return Effect.withSpan(annotated, `process ${topic}`, {
+    captureStackTrace: false,
+    kind: "consumer",
+    // Without a publisher's span it starts a trace: the span of who started the consumer is not its parent
+    root: parent === undefined,
+    parent,
+    attributes: messageId === undefined ? attributes : { ...attributes, "messaging.message.id": messageId }
+  })
+}
+
+const consumedMessages = counters(Telemetry.consumedMessages, ([system, topic, group, outcome]) => ({
+  "messaging.system": system!,
+  "messaging.destination.name": topic!,
+  "messaging.consumer.group.name": group!,
+  "event_flow.outcome": outcome!
+}))
+
+/** Counts a consumed message by what became of it. */
+export const consumed = (
+  options: { readonly system: string; readonly topic: string; readonly group: string; readonly outcome: string },
+  context: Context.Context<never>
+): void => consumedMessages([options.system, options.topic, options.group, options.outcome]).updateUnsafe(1, context)

@@ -1,0 +1,298 @@
+/**
+ * Fetches for the partitions of one generation: at most one request in flight to
+ * each broker, and only for partitions that have room.
+ */
+import type { ConnectionPool, Consumer } from "@platformatic/kafka"
+import type * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
+import * as Latch from "effect/Latch"
+import * as Scheduler from "effect/Scheduler"
+import { call, promise } from "../client.ts"
+import type { ClusterMetadata } from "../client.ts"
+import * as KafkaError from "../errors.ts"
+import { onceATurn } from "../onceATurn.ts"
+import type { ConsumerSettings } from "../settings.ts"
+import type { AssignedPartition } from "./assignedPartition.ts"
+import { appendFetched } from "./fetchResponse.ts"
+import type { FetchResponse } from "./fetchResponse.ts"
+import type { Intake } from "./intake.ts"
+import * as Offsets from "./offsets.ts"
+
+export interface Options {
+  readonly settings: ConsumerSettings
+  readonly topics: ReadonlyArray<string>
+  readonly consumer: Consumer
+  /** For fetches only: a broker answers the requests of a connection one after another, and a fetch may take long. */
+  readonly pool: ConnectionPool
+  readonly intake: Intake
+  readonly clock: Clock.Clock
+  /** Called with the reason when brokers stop answering, and with undefined when they answer again. */
+  readonly onReachable: (failure: KafkaError.Failure | undefined) => Effect.Effect<void>
+  readonly onMetadata: (metadata: ClusterMetadata) => Effect.Effect<void>
+}
+
+/** How long a topic may be unknown before it counts as gone: a new topic is not known everywhere at once. */
+export const unknownTopicPatience = 3_000
+
+/** Fetches until it is interrupted; fails when a topic is gone or may not be read. */
+export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure> = Effect.fnUntraced(
+  function*(options) {
+    const fetcher = new Fetcher(options, yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>())
+    options.intake.onRoom = onceATurn(yield* Scheduler.Scheduler, () => fetcher.latch.openUnsafe())
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        fetcher.isOver = true
+        options.intake.onRoom = () => undefined
+      })
+    )
+    return yield* Effect.raceFirst(
+      Effect.forever(fetcher.step, { disableYield: true }),
+      Deferred.await(fetcher.failed)
+    )
+  },
+  Effect.scoped
+)
+
+// --- internal ---
+
+/** How long a fetch waits for messages while another partition of its broker is full, in milliseconds. */
+const fullWait = 20
+
+class Fetcher {
+  readonly #options: Options
+  readonly #fork: (effect: Effect.Effect<void>) => unknown
+  readonly #busy = new Set<number>()
+  /** Opened when there may be something to fetch. */
+  readonly latch = Latch.makeUnsafe(false)
+  readonly failed = Deferred.makeUnsafe<never, KafkaError.Failure>()
+  isOver = false
+  #metadata: ClusterMetadata | undefined
+  #metadataAt = 0
+  #isStale = true
+  #unknownSince: number | undefined
+  #isReachable = true
+
+  constructor(options: Options, fork: (effect: Effect.Effect<void>) => unknown) {
+    this.#options = options
+    this.#fork = fork
+  }
+
+  /** Starts what can be started, then waits for a reason to look again. */
+  readonly step: Effect.Effect<void, KafkaError.Failure> = Effect.suspend(() => {
+    this.latch.closeUnsafe()
+    const now = this.#now()
+    const expiry = this.#metadataAt + this.#options.settings.metadataMaxAge
+    const metadata = this.#metadata
+    if (this.#isStale || metadata === undefined || expiry < now) return this.#refresh
+    const wake = this.#start(metadata, now)
+    return Effect.asVoid(Effect.timeoutOption(this.latch.await, Math.max(1, Math.min(wake, expiry) - now)))
+  })
+
+  #now(): number {
+    return this.#options.clock.currentTimeMillisUnsafe()
+  }
+
+  /** Starts fetches; gives the time when a partition that waits may be tried again. */
+  #start(metadata: ClusterMetadata, now: number): number {
+    const { intake, settings } = this.#options
+    const byNode = new Map<number, Array<AssignedPartition>>()
+    const full = new Set<number>()
+    let wake = Number.POSITIVE_INFINITY
+    for (const partition of intake.partitions) {
+      if (partition.isFetching || partition.isRevoked) continue
+      if (partition.notBefore > now) {
+        wake = Math.min(wake, partition.notBefore)
+        continue
+      }
+      const info = metadata.topics.get(partition.topic)?.partitions[partition.index]
+      if (info === undefined || info.leader < 0) {
+        this.#isStale = true
+        wake = Math.min(wake, this.#delay(partition))
+        continue
+      }
+      partition.leaderEpoch = info.leaderEpoch
+      if (!partition.hasRoom) {
+        // A partition whose messages are not due gets no room before they are
+        const until = partition.hold?.until
+        if (until === undefined || until <= now + settings.fetchWait) full.add(info.leader)
+      } else if (!this.#busy.has(info.leader)) {
+        const partitions = byNode.get(info.leader)
+        if (partitions === undefined) byNode.set(info.leader, [partition])
+        else partitions.push(partition)
+      }
+    }
+    for (const [node, partitions] of byNode) {
+      this.#busy.add(node)
+      for (const partition of partitions) partition.isFetching = true
+      // A partition that gets room meanwhile must not wait until the others have messages
+      const maxWait = full.has(node) ? Math.min(fullWait, settings.fetchWait) : settings.fetchWait
+      this.#fork(this.#fetch(node, partitions, maxWait, metadata))
+    }
+    return wake
+  }
+
+  #fetch(
+    node: number,
+    partitions: ReadonlyArray<AssignedPartition>,
+    maxWaitTime: number,
+    metadata: ClusterMetadata
+  ): Effect.Effect<void> {
+    const { consumer, intake, pool, settings } = this.#options
+    return call<FetchResponse>((callback) =>
+      consumer.fetch({
+        node,
+        maxWaitTime,
+        minBytes: 1,
+        maxBytes: settings.maxBytesPerPartition * partitions.length,
+        topics: fetchTopics(partitions, metadata, settings.maxBytesPerPartition),
+        connectionPool: pool
+      }, (error, response) => {
+        // Where some partitions fail, the answer for the others is in the error
+        const partial = (error as { readonly response?: FetchResponse } | null)?.response
+        const isPartial = partial?.responses !== undefined && partial.errorCode === 0
+        // `FetchConnections` have read it
+        callback(isPartial ? null : error, response as FetchResponse | undefined ?? partial)
+      })
+    ).pipe(
+      Effect.matchEffect({
+        onSuccess: (response) => {
+          if (this.isOver) return Effect.void
+          const failures = this.#settle(partitions, metadata, response)
+          intake.wake()
+          const note = this.#note(undefined)
+          return failures.length === 0 ? note : Effect.andThen(note, Effect.all(failures, { discard: true }))
+        },
+        onFailure: (failure) => {
+          if (this.isOver) return Effect.void
+          if (failure.kind !== "session") {
+            this.#isStale = true
+            for (const partition of partitions) this.#delay(partition)
+          }
+          return this.#note(failure)
+        }
+      }),
+      Effect.ensuring(Effect.sync(() => {
+        this.#busy.delete(node)
+        for (const partition of partitions) partition.isFetching = false
+        this.latch.openUnsafe()
+      }))
+    )
+  }
+
+  /** Hands records to their partitions; gives what is to be done about those that failed. */
+  #settle(
+    partitions: ReadonlyArray<AssignedPartition>,
+    metadata: ClusterMetadata,
+    response: FetchResponse
+  ): ReadonlyArray<Effect.Effect<void>> {
+    const failures: Array<Effect.Effect<void>> = []
+    const names = new Map(Array.from(metadata.topics, ([name, { id }]) => [id, name]))
+    for (const topic of response.responses) {
+      const name = names.get(topic.topicId)
+      for (const answer of topic.partitions) {
+        const partition = partitions.find((p) => p.topic === name && p.index === answer.partitionIndex)
+        if (partition === undefined || partition.isRevoked) continue
+        if (answer.errorCode === 0) {
+          partition.failures = 0
+          appendFetched(partition, answer)
+        } else {
+          this.#delay(partition)
+          failures.push(this.#partitionFailed(partition, answer.errorCode))
+        }
+      }
+    }
+    return failures
+  }
+
+  #partitionFailed(partition: AssignedPartition, code: number): Effect.Effect<void> {
+    const { consumer, settings } = this.#options
+    const { hold, index, topic } = partition
+    // A message that waits for a retry must not be skipped
+    const startFrom = hold === undefined ? settings.startFrom : "earliest"
+    switch (KafkaError.kindOfCode(code)) {
+      case "outOfRange":
+        return Effect.matchEffect(Offsets.edge(consumer, topic, [index], startFrom), {
+          onSuccess: (edges) => {
+            const from = partition.position
+            partition.position = edges.get(index)!
+            return Effect.logError(
+              `Partition ${topic}/${index} no longer has offset ${from}: going on from ${partition.position}`
+            )
+          },
+          onFailure: (failure) => Effect.logWarning(`Could not look up offsets of ${topic}/${index}`, failure.detail)
+        })
+      case "unauthorised":
+        return Effect.sync(() =>
+          this.#fail({ kind: "unauthorised", detail: `topic "${topic}" may not be read`, cause: undefined })
+        )
+      default:
+        return Effect.sync(() => {
+          this.#isStale = true
+        })
+    }
+  }
+
+  readonly #refresh: Effect.Effect<void> = Effect.suspend(() =>
+    promise(() => this.#options.consumer.metadata({ topics: [...this.#options.topics], forceUpdate: true }))
+  ).pipe(
+    Effect.matchEffect({
+      onSuccess: (metadata) => {
+        this.#metadata = metadata
+        this.#metadataAt = this.#now()
+        this.#isStale = false
+        this.#unknownSince = undefined
+        return this.#options.onMetadata(metadata)
+      },
+      onFailure: (failure) => {
+        if (failure.kind === "unauthorised") this.#fail(failure)
+        if (failure.kind === "unknownTopic") {
+          this.#unknownSince ??= this.#now()
+          if (this.#now() - this.#unknownSince > unknownTopicPatience) this.#fail(failure)
+        }
+        return Effect.andThen(this.#note(failure), Effect.sleep(this.#options.settings.reconnectDelay))
+      }
+    })
+  )
+
+  #delay(partition: AssignedPartition): number {
+    partition.failures++
+    const delay = this.#options.settings.reconnectDelay * 2 ** Math.min(partition.failures - 1, 5)
+    return partition.notBefore = this.#now() + Math.min(5_000, delay)
+  }
+
+  #note(failure: KafkaError.Failure | undefined): Effect.Effect<void> {
+    const isReachable = failure === undefined || failure.kind !== "unreachable" && failure.kind !== "timeout"
+    if (isReachable === this.#isReachable) return Effect.void
+    this.#isReachable = isReachable
+    return this.#options.onReachable(isReachable ? undefined : failure)
+  }
+
+  #fail(failure: KafkaError.Failure): void {
+    Deferred.doneUnsafe(this.failed, Exit.fail(failure))
+  }
+}
+
+const fetchTopics = (
+  partitions: ReadonlyArray<AssignedPartition>,
+  metadata: ClusterMetadata,
+  partitionMaxBytes: number
+): Parameters<Consumer["fetch"]>[0]["topics"] => {
+  const topics = new Map<string, Parameters<Consumer["fetch"]>[0]["topics"][number]>()
+  for (const partition of partitions) {
+    let topic = topics.get(partition.topic)
+    if (topic === undefined) {
+      topics.set(partition.topic, topic = { topicId: metadata.topics.get(partition.topic)!.id, partitions: [] })
+    }
+    topic.partitions.push({
+      partition: partition.index,
+      currentLeaderEpoch: partition.leaderEpoch,
+      fetchOffset: BigInt(partition.position),
+      lastFetchedEpoch: -1,
+      partitionMaxBytes
+    })
+  }
+  return [...topics.values()]
+}

@@ -1,0 +1,386 @@
+/**
+ * One membership in a consumer group, from joining to the loss of it: the
+ * client's `Consumer` and what is built on it. Rebalances happen within a
+ * session; when the membership is lost for good, the session fails and its owner
+ * begins another.
+ *
+ * The client's stream is not used, nor its `commit`: a rebalance leaves messages
+ * of lost partitions in the one, and the other can move a group back.
+ */
+import type * as Subscriber from "@event-flow/core/Subscriber"
+import { Consumer } from "@platformatic/kafka"
+import type { ConnectionPool, GroupAssignment } from "@platformatic/kafka"
+import type * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
+import * as Metric from "effect/Metric"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import type * as KafkaHealth from "../../KafkaHealth.ts"
+import * as KafkaMetrics from "../../KafkaMetrics.ts"
+import type * as KafkaRetry from "../../KafkaRetry.ts"
+import { baseOptions, call, promise } from "../client.ts"
+import type { ClusterMetadata } from "../client.ts"
+import * as KafkaError from "../errors.ts"
+import { Alarm } from "../retry/alarm.ts"
+import { Hold } from "../retry/hold.ts"
+import type { ConsumerSettings } from "../settings.ts"
+import { AssignedPartition } from "./assignedPartition.ts"
+import { assignPartitions } from "./assignor.ts"
+import * as Committer from "./committer.ts"
+import { FetchConnections } from "./fetchConnections.ts"
+import * as Fetcher from "./fetcher.ts"
+import type { Intake } from "./intake.ts"
+import * as Offsets from "./offsets.ts"
+
+export interface Options {
+  readonly settings: ConsumerSettings
+  /** Retry topics are among its topics. */
+  readonly subscribe: Subscriber.SubscribeOptions
+  readonly retryTopics: ReadonlyArray<KafkaRetry.RetryTopic>
+  readonly intake: Intake
+  readonly clock: Clock.Clock
+  readonly metrics: boolean
+  /** Interrupts the handlers of what was revoked. */
+  readonly notifyRevoked: Effect.Effect<void>
+  readonly onState: (state: KafkaHealth.State, detail: string | undefined) => Effect.Effect<void>
+}
+
+/** Whether trying again is useless. */
+export const isFinal = (failure: KafkaError.Failure): boolean =>
+  failure.kind === "unknownTopic" || failure.kind === "unauthorised"
+
+/** Runs a session; ends by failing. Closing the scope commits what is done and leaves the group. */
+export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure, Scope.Scope> = Effect.fnUntraced(
+  function*(options) {
+    const { settings, subscribe } = options
+    const fork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
+    const asPromise = yield* FiberSet.runtimePromise(yield* FiberSet.make<Buffer>())<never>()
+    const consumer: Consumer = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        new Consumer({
+          ...baseOptions(settings),
+          groupId: subscribe.group,
+          // A JoinGroup request is answered when the last member has joined
+          requestTimeout: settings.rebalanceTimeout + settings.requestTimeout,
+          sessionTimeout: settings.sessionTimeout,
+          rebalanceTimeout: settings.rebalanceTimeout,
+          heartbeatInterval: settings.heartbeatInterval,
+          autocommit: false,
+          retries: 5,
+          retryDelay: settings.reconnectDelay,
+          partitionAssigner: assignPartitions,
+          // The client awaits this before each JoinGroup: here partitions are given up
+          protocolsMetadata: (_protocols, _topics, metadata) => asPromise(session.beforeJoin(metadata))
+        })
+      ),
+      (consumer) => close(consumer, settings.drainTimeout)
+    )
+    const pool = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        new FetchConnections(settings.clientId, {
+          ...baseOptions(settings),
+          requestTimeout: settings.requestTimeout + settings.fetchWait
+        })
+      ),
+      (pool) => Effect.sync(() => destroy(pool))
+    )
+    const session = new Session(options, consumer, pool, fork)
+    // Before the consumer is closed: committing needs its connections
+    yield* Effect.addFinalizer(() => session.end)
+    for (const topic of subscribe.topics) consumer.topics.track(topic)
+    // Without a listener, the client's "error" event would end the process
+    consumer.on("error", (error: Error) => session.lose(KafkaError.describe(error)))
+    consumer.on(
+      "consumer:group:join",
+      ({ assignments, generationId, memberId }) =>
+        session.joined({ groupId: subscribe.group, generationId: generationId ?? -1, memberId }, assignments ?? [])
+    )
+    yield* topicsExist(consumer, options)
+    return yield* Effect.raceFirst(
+      Effect.andThen(session.join, Effect.never),
+      Effect.raceFirst(Deferred.await(session.lost), session.watch)
+    )
+  }
+)
+
+// --- internal ---
+
+/** What one generation of the group gave to this member. */
+interface Generation {
+  readonly scope: Scope.Closeable
+  readonly committer: Committer.Committer
+}
+
+class Session {
+  readonly #options: Options
+  readonly #consumer: Consumer
+  readonly #pool: FetchConnections
+  readonly #fork: (effect: Effect.Effect<void>) => unknown
+  /** Rings when a message of a retry topic is due. */
+  readonly #alarm: Alarm
+  /** Assigning and revoking exclude each other. */
+  readonly #turn = Semaphore.makeUnsafe(1)
+  readonly lost = Deferred.makeUnsafe<never, KafkaError.Failure>()
+  #isLost = false
+  #isEnded = false
+  #generation: Generation | undefined
+  /** Since when the client is joining; undefined while it is a member. */
+  #joiningSince: number | undefined
+  #memberSince = 0
+  /** The partitions of each topic when the group was joined last. */
+  #partitions = ""
+
+  constructor(
+    options: Options,
+    consumer: Consumer,
+    pool: FetchConnections,
+    fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  ) {
+    this.#options = options
+    this.#consumer = consumer
+    this.#pool = pool
+    this.#fork = fork
+    this.#alarm = new Alarm(options.clock, fork, () => options.intake.wake())
+    this.#joiningSince = this.#now()
+  }
+
+  readonly join: Effect.Effect<void, KafkaError.Failure> = Effect.suspend(() =>
+    Effect.asVoid(call<unknown>((callback) => this.#consumer.joinGroup({}, callback)))
+  )
+
+  lose(failure: KafkaError.Failure): void {
+    this.#isLost = true
+    Deferred.doneUnsafe(this.lost, Exit.fail(failure))
+  }
+
+  /**
+   * The client awaits this before each JoinGroup request. The answer travels
+   * with it, and a changed one makes the group distribute its partitions anew.
+   */
+  beforeJoin(metadata: ClusterMetadata): Effect.Effect<Buffer> {
+    return Effect.suspend(() => {
+      this.#joiningSince ??= this.#now()
+      this.#partitions = describePartitions(metadata)
+      return Effect.as(this.#revoke("rebalance"), Buffer.from(this.#partitions))
+    })
+  }
+
+  joined(membership: Offsets.Membership, assignments: ReadonlyArray<GroupAssignment>): void {
+    this.#joiningSince = undefined
+    this.#memberSince = this.#now()
+    this.#fork(this.#turn.withPermit(Effect.suspend(() => {
+      const isOutdated = this.#isEnded || this.#joiningSince !== undefined ||
+        this.#consumer.generationId !== membership.generationId
+      return isOutdated ? Effect.void : this.#begin(membership, assignments)
+    })))
+  }
+
+  /** Gives everything back. After this, nothing of this session is delivered, and no acknowledgement counts. */
+  readonly end: Effect.Effect<void> = Effect.suspend(() => {
+    this.#isEnded = true
+    return this.#revoke(this.#isLost ? "lost" : "close")
+  })
+
+  /** Fails for a stalled network and for a join that never ends, which the client does not notice. */
+  readonly watch: Effect.Effect<never, KafkaError.Failure> = Effect.suspend(() => {
+    const { rebalanceTimeout, requestTimeout, sessionTimeout } = this.#options.settings
+    const check = Effect.suspend(() => {
+      const now = this.#now()
+      const heard = Math.max(this.#memberSince, this.#consumer.lastHeartbeat?.getTime() ?? 0)
+      const detail = this.#joiningSince === undefined
+        ? now - heard > sessionTimeout ? `no heartbeat was answered for ${now - heard} ms` : undefined
+        : now - this.#joiningSince > rebalanceTimeout + requestTimeout
+        ? `joining has taken ${now - this.#joiningSince} ms`
+        : undefined
+      if (detail === undefined) return Effect.void
+      this.#isLost = true
+      return Effect.fail<KafkaError.Failure>({ kind: "timeout", detail, cause: undefined })
+    })
+    return Effect.forever(Effect.andThen(Effect.sleep(Math.min(1_000, sessionTimeout / 4)), check))
+  })
+
+  #now(): number {
+    return this.#options.clock.currentTimeMillisUnsafe()
+  }
+
+  readonly #begin = Effect.fnUntraced({ self: this }, function*(
+    membership: Offsets.Membership,
+    assignments: ReadonlyArray<GroupAssignment>
+  ) {
+    const { intake, metrics, settings } = this.#options
+    const scope = yield* Scope.make()
+    const committer = Committer.make({ settings, consumer: this.#consumer, intake, membership, metrics })
+    this.#generation = { scope, committer }
+    yield* this.#consume(committer, assignments).pipe(
+      Effect.catch((failure) => Effect.sync(() => this.lose(failure))),
+      Effect.forkIn(scope)
+    )
+    yield* Effect.logInfo(`Joined in generation ${membership.generationId}: ${describeAssignments(assignments)}`)
+    yield* this.#options.onState("stable", undefined)
+  })
+
+  readonly #consume = Effect.fnUntraced({ self: this }, function*(
+    committer: Committer.Committer,
+    assignments: ReadonlyArray<GroupAssignment>
+  ) {
+    const { clock, intake, onState, settings, subscribe } = this.#options
+    const starts = yield* Offsets.starts(
+      this.#consumer,
+      assignments,
+      (topic) => this.#retryTopic(topic) === undefined ? settings.startFrom : "earliest"
+    ).pipe(
+      Effect.tapError((failure) => Effect.logWarning("Could not read the offsets of the group", failure.detail)),
+      Effect.retry({
+        schedule: Schedule.spaced(settings.reconnectDelay),
+        while: (failure) => KafkaError.isRetryable(failure.kind)
+      })
+    )
+    const limits = {
+      maxBuffered: settings.maxBufferedPerPartition,
+      maxUncommitted: settings.maxUncommittedPerPartition
+    }
+    intake.assign(assignments.flatMap(({ partitions, topic }) =>
+      partitions.map((index) => {
+        const { committed, position } = starts.get(`${topic}/${index}`)!
+        return new AssignedPartition(topic, index, position, committed, limits, intake.owner, this.#hold(topic))
+      })
+    ))
+    const fetching = Fetcher.run({
+      settings,
+      topics: subscribe.topics,
+      consumer: this.#consumer,
+      pool: this.#pool,
+      intake,
+      clock,
+      onReachable: (failure) =>
+        failure === undefined
+          ? Effect.andThen(Effect.logInfo("Kafka is reachable again"), onState("stable", undefined))
+          : Effect.andThen(
+            Effect.logWarning("Kafka is not reachable, trying again", failure.detail),
+            onState("disconnected", failure.detail)
+          ),
+      onMetadata: (metadata) => this.#onMetadata(metadata)
+    })
+    return yield* Effect.raceFirst(fetching, committer.keepCommitting)
+  })
+
+  #retryTopic(name: string): KafkaRetry.RetryTopic | undefined {
+    return this.#options.retryTopics.find(({ topic }) => topic === name)
+  }
+
+  #hold(name: string): Hold | undefined {
+    const retryTopic = this.#retryTopic(name)
+    return retryTopic === undefined ? undefined : new Hold({
+      group: this.#options.subscribe.group,
+      source: retryTopic.source,
+      delay: retryTopic.delay,
+      now: () => this.#now(),
+      onHeld: (until) => this.#alarm.set(until)
+    })
+  }
+
+  /** Joins again when a topic has got more partitions: the group does not notice by itself. */
+  #onMetadata(metadata: ClusterMetadata): Effect.Effect<void> {
+    const partitions = describePartitions(metadata)
+    if (partitions === this.#partitions || this.#joiningSince !== undefined) return Effect.void
+    this.#partitions = partitions
+    this.#fork(Effect.catch(this.join, (failure) => Effect.sync(() => this.lose(failure))))
+    return Effect.logInfo(`The number of partitions has changed, joining again: ${partitions}`)
+  }
+
+  /** Lets handlers end or interrupts them, commits what is done, and gives the partitions up. */
+  #revoke(cause: "rebalance" | "lost" | "close"): Effect.Effect<void> {
+    const { intake, metrics, notifyRevoked, onState, settings, subscribe } = this.#options
+    return this.#turn.withPermit(Effect.suspend(() => {
+      const ending = this.#generation
+      if (ending === undefined) return Effect.void
+      this.#generation = undefined
+      intake.revoke()
+      const interruptRest = Effect.suspend(() => {
+        intake.expel()
+        return Effect.timeoutOption(notifyRevoked, settings.revokeTimeout * 0.3)
+      })
+      const letEnd = cause === "rebalance"
+        ? Effect.andThen(Effect.timeoutOption(intake.quiet, settings.revokeTimeout * 0.7), interruptRest)
+        : cause === "lost"
+        ? interruptRest
+        // Handlers have ended before their subscription is closed
+        : Effect.void
+      return letEnd.pipe(
+        Effect.andThen(cause === "lost" ? Effect.void : ending.committer.commitNow),
+        Effect.andThen(Effect.sync(() => intake.forget())),
+        Effect.andThen(Scope.close(ending.scope, Exit.void)),
+        Effect.andThen(cause === "rebalance" ? onState("joining", undefined) : Effect.void),
+        Effect.andThen(
+          metrics
+            ? Metric.update(
+              Metric.withAttributes(KafkaMetrics.revocations, {
+                "messaging.consumer.group.name": subscribe.group,
+                "event_flow.cause": cause
+              }),
+              1
+            )
+            : Effect.void
+        )
+      )
+    }))
+  }
+}
+
+/** Fails with the names of topics that do not exist: joining a group does not report them. */
+const topicsExist = (
+  consumer: Consumer,
+  { clock, retryTopics, subscribe: { topics } }: Options
+): Effect.Effect<void, KafkaError.Failure> =>
+  Effect.suspend(() => {
+    const end = clock.currentTimeMillisUnsafe() + Fetcher.unknownTopicPatience
+    const retries = new Set(retryTopics.map(({ topic }) => topic))
+    const lookUp = (topics: ReadonlyArray<string>) =>
+      promise(() => consumer.metadata({ topics: [...topics], forceUpdate: true, retries: 0 }))
+    const isUnknown = (topic: string) =>
+      Effect.match(lookUp([topic]), {
+        onSuccess: () => false,
+        onFailure: ({ kind }) => kind === "unknownTopic"
+      })
+    return lookUp(topics).pipe(
+      Effect.retry({
+        schedule: Schedule.spaced(200),
+        while: (failure) => failure.kind === "unknownTopic" && clock.currentTimeMillisUnsafe() < end
+      }),
+      Effect.catchIf(({ kind }) => kind === "unknownTopic", (failure) =>
+        Effect.flatMap(Effect.filter(topics, isUnknown), (unknown) => {
+          const names = unknown.map((topic) =>
+            `"${topic}"${retries.has(topic) ? " (a retry topic)" : ""}`
+          )
+          return Effect.fail(
+            names.length === 0 ? failure : { ...failure, detail: `there is no topic ${names.join(", ")}` }
+          )
+        }))
+    )
+  })
+
+const close = (consumer: Consumer, timeout: number): Effect.Effect<void> =>
+  promise(() => consumer.close(true)).pipe(
+    Effect.timeoutOption(timeout),
+    Effect.catch((failure) => Effect.logWarning("Could not leave the group in order", failure.detail)),
+    Effect.andThen(Effect.sync(() => destroy(consumer.connections)))
+  )
+
+/** Closes connections whether or not the other side answers. */
+const destroy = (pool: ConnectionPool): void => {
+  for (const [, connection] of pool) connection.socket?.destroy()
+  pool.close(() => undefined)
+}
+
+const describePartitions = (metadata: ClusterMetadata): string =>
+  Array.from(metadata.topics, ([topic, { partitionsCount }]) => `${topic}=${partitionsCount}`).sort().join(",")
+
+const describeAssignments = (assignments: ReadonlyArray<GroupAssignment>): string =>
+  assignments.every(({ partitions }) => partitions.length === 0)
+    ? "no partitions"
+    : assignments.map(({ partitions, topic }) => `${topic}[${partitions.join(",")}]`).join(" ")

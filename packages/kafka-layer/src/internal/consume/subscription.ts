@@ -1,0 +1,164 @@
+/** A subscription: one session after another, behind one `take`. */
+import * as Broker from "@event-flow/core/Broker"
+import * as Subscriber from "@event-flow/core/Subscriber"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Scheduler from "effect/Scheduler"
+import type * as Scope from "effect/Scope"
+import type * as KafkaHealth from "../../KafkaHealth.ts"
+import type * as KafkaRetry from "../../KafkaRetry.ts"
+import * as KafkaError from "../errors.ts"
+import type { ConsumerSettings } from "../settings.ts"
+import { Intake } from "./intake.ts"
+import * as Session from "./session.ts"
+
+export interface Options {
+  readonly settings: ConsumerSettings
+  /** Retry topics are among its topics. */
+  readonly subscribe: Subscriber.SubscribeOptions
+  readonly retryTopics: ReadonlyArray<KafkaRetry.RetryTopic>
+  readonly metrics: boolean
+  /** Where the subscription is listed while it is open. */
+  readonly registry: Set<() => KafkaHealth.SubscriptionHealth>
+}
+
+/** Subscribes; succeeds when it is a member of the group. */
+export const make: (
+  options: Options
+) => Effect.Effect<Subscriber.Subscription, Subscriber.SubscribeError, Scope.Scope> = Effect.fnUntraced(
+  function*({ metrics, registry, retryTopics, settings, subscribe }) {
+    if (subscribe.ephemeral === true) return yield* Subscriber.subscribeError(subscribe, noEphemeralGroups)
+    const clock = yield* Clock.Clock
+    const joined = yield* Deferred.make<void, Subscriber.SubscribeError>()
+    const listeners = new Set<Effect.Effect<void>>()
+    let state: KafkaHealth.State = "joining"
+    let detail: string | undefined
+    let lastFailure: KafkaError.Failure | undefined
+
+    const fork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
+    const intake = new Intake({
+      maxInFlight: subscribe.maxInFlight,
+      scheduler: yield* Scheduler.Scheduler,
+      onBlocked: (partition, lane) =>
+        fork(Effect.map(Effect.sleep(settings.redeliveryDelay), () => {
+          partition.release(lane)
+          intake.wake()
+        }))
+    })
+    const health = (): KafkaHealth.SubscriptionHealth => ({
+      group: subscribe.group,
+      topics: subscribe.topics,
+      state,
+      isConnected: state === "stable",
+      detail,
+      partitions: intake.partitions.map(({ committed, highWatermark, hold, index, outstanding, topic }) => ({
+        topic,
+        partition: index,
+        committed: Math.max(0, committed),
+        inFlight: outstanding,
+        heldUntil: hold?.until,
+        end: highWatermark,
+        lag: highWatermark === undefined ? undefined : Math.max(0, highWatermark - Math.max(0, committed))
+      }))
+    })
+    yield* Effect.acquireRelease(
+      Effect.sync(() => registry.add(health)),
+      () => Effect.sync(() => registry.delete(health))
+    )
+
+    const session = Effect.scoped(Session.run({
+      settings,
+      subscribe,
+      retryTopics,
+      intake,
+      clock,
+      metrics,
+      notifyRevoked: Effect.suspend(() =>
+        Effect.forEach([...listeners], (listener) => listener, { concurrency: "unbounded", discard: true })
+      ),
+      onState: (next, why) =>
+        Effect.suspend(() => {
+          state = next
+          detail = why
+          return next === "stable" ? Effect.asVoid(Deferred.succeed(joined, undefined)) : Effect.void
+        })
+    }))
+
+    const end = (failure: KafkaError.Failure): Effect.Effect<void> => {
+      const error = Subscriber.subscribeError(subscribe, KafkaError.refusalReason(failure))
+      intake.fail(error)
+      return Effect.andThen(
+        Effect.logError("The subscription has ended", failure.detail),
+        Deferred.fail(joined, error)
+      )
+    }
+
+    let delay = settings.reconnectDelay
+    const sessions: Effect.Effect<void> = Effect.catch(session, (failure) => {
+      lastFailure = failure
+      if (Session.isFinal(failure)) return end(failure)
+      // After a membership, waits begin short again
+      if (state === "stable") delay = settings.reconnectDelay
+      state = "disconnected"
+      detail = failure.detail
+      const wait = delay
+      delay = Math.min(delay * 2, maxReconnectDelay)
+      return Effect.logWarning(`Lost the group, joining again in ${wait} ms`, failure.detail).pipe(
+        Effect.andThen(Effect.sleep(wait)),
+        Effect.andThen(Effect.suspend(() => sessions))
+      )
+    })
+    yield* sessions.pipe(
+      Effect.annotateLogs({
+        package: "@event-flow/kafka-layer",
+        module: "KafkaSubscriber",
+        group: subscribe.group
+      }),
+      Effect.forkScoped
+    )
+    // Runs first: fibers that wait in `take`, or call it later, fail with `Closed`
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() =>
+        intake.fail(
+          Subscriber.subscribeError(subscribe, new Broker.Closed({ detail: "the subscription is closed" }))
+        )
+      )
+    )
+    yield* Deferred.await(joined).pipe(
+      Effect.timeoutOrElse({
+        duration: settings.subscribeTimeout,
+        orElse: () =>
+          Effect.fail(
+            Subscriber.subscribeError(
+              subscribe,
+              new Broker.Unreachable(
+                lastFailure === undefined
+                  ? { detail: `not in the group after ${settings.subscribeTimeout} ms` }
+                  : KafkaError.reasonFields(lastFailure)
+              )
+            )
+          )
+      })
+    )
+    return {
+      take: intake.take,
+      onRevoked: (listener) =>
+        Effect.asVoid(Effect.acquireRelease(
+          Effect.sync(() => listeners.add(listener)),
+          () => Effect.sync(() => listeners.delete(listener))
+        ))
+    }
+  }
+)
+
+// --- internal ---
+
+const maxReconnectDelay = 10_000
+
+/** Without commits a group would lose its place with each rebalance, and what is committed the brokers keep. */
+const noEphemeralGroups = new Broker.Rejected({
+  detail: "Kafka has no ephemeral groups. Subscribe without `ephemeral`: the brokers forget the offsets of a group " +
+    "that nobody uses after `offsets.retention.minutes`"
+})

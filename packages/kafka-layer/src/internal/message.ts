@@ -1,0 +1,137 @@
+/** A record as a message. Attributes and headers are read on demand. */
+import type * as Message from "@event-flow/core/Message"
+import { HeaderWalker } from "./consume/recordReader.ts"
+import type { FetchedRecord } from "./consume/recordReader.ts"
+import { latin1, textAt, utf8 } from "./text.ts"
+
+/** CloudEvents Kafka protocol binding, binary content mode. */
+export const headerPrefix = "ce_"
+
+export class KafkaMessage implements Message.Message {
+  readonly topic: string
+  readonly #record: FetchedRecord
+  #parsed: Pick<Message.Message, "attributes" | "headers"> | undefined = undefined
+
+  constructor(topic: string, record: FetchedRecord) {
+    this.topic = topic
+    this.#record = record
+  }
+
+  get key(): string | Uint8Array | undefined {
+    const { buffer, key, keyEnd, keyStart } = this.#record
+    return key === null ? undefined : textAt(buffer, keyStart, keyEnd) ?? key
+  }
+
+  /** A tombstone has an empty body. */
+  get body(): Uint8Array {
+    return this.#record.value ?? empty
+  }
+
+  get attributes(): Message.Message["attributes"] {
+    return (this.#parsed ??= parse(this.#record)).attributes
+  }
+
+  get headers(): Message.Message["headers"] {
+    return (this.#parsed ??= parse(this.#record)).headers
+  }
+
+  readAttribute(name: string): string | undefined {
+    // The one attribute with a header that is not named after it
+    return this.#parsed === undefined && name !== "datacontenttype"
+      ? findAttribute(this.#record, name)
+      : this.attributes[name]
+  }
+
+  readText(): string | undefined {
+    const { buffer, valueEnd, valueStart } = this.#record
+    if (valueEnd < 0) return undefined
+    const content = utf8(buffer, valueStart, valueEnd)
+    // It may stand for bytes that are not text
+    return content.includes("\ufffd") ? undefined : content
+  }
+}
+
+// --- internal ---
+
+const empty = new Uint8Array(0)
+
+interface HeaderName {
+  readonly name: string
+  /** The CloudEvents attribute that it is, if it is one. */
+  readonly attribute: string | undefined
+}
+
+// A program sees the same few names again and again; foreign names must not fill the memory
+const names = new Map<string, HeaderName>()
+const maxNames = 1_000
+const noName: HeaderName = { name: "", attribute: undefined }
+
+const headerName = (buffer: Buffer, start: number, end: number): HeaderName => {
+  if (end < 0) return noName
+  const key = latin1(buffer, start, end)
+  let found = names.get(key)
+  if (found === undefined) {
+    const name = textAt(buffer, start, end) ?? key
+    const lower = name.toLowerCase()
+    found = {
+      name,
+      attribute: lower.startsWith(headerPrefix)
+        ? lower.slice(headerPrefix.length)
+        : lower === "content-type"
+        ? "datacontenttype"
+        : undefined
+    }
+    if (names.size < maxNames) names.set(key, found)
+  }
+  return found
+}
+
+/** The same as `BrokerLayer.fromHeaders` with the prefix of the Kafka binding, on buffers. */
+const parse = (record: FetchedRecord): Pick<Message.Message, "attributes" | "headers"> => {
+  const attributes: Record<string, string> = {}
+  const headers: Record<string, Message.HeaderValue> = {}
+  const { buffer } = record
+  const header = new HeaderWalker(record)
+  while (header.next()) {
+    const { attribute, name } = headerName(buffer, header.nameStart, header.nameEnd)
+    const { valueEnd, valueStart } = header
+    const content = valueEnd < 0 ? "" : textAt(buffer, valueStart, valueEnd)
+    if (attribute !== undefined && content !== undefined) attributes[attribute] = content
+    else headers[name] = content ?? buffer.subarray(valueStart, valueEnd)
+  }
+  return { attributes, headers }
+}
+
+/** One attribute as `parse` finds it, without reading the other headers: the last one whose value is text. */
+const findAttribute = (record: FetchedRecord, name: string): string | undefined => {
+  const wanted = attributeHeader(name)
+  const { buffer } = record
+  const header = new HeaderWalker(record)
+  let found: string | undefined
+  while (header.next()) {
+    const { nameEnd, nameStart, valueEnd, valueStart } = header
+    if (nameEnd - nameStart !== wanted.length || !isHeader(buffer, nameStart, wanted)) continue
+    found = valueEnd < 0 ? "" : textAt(buffer, valueStart, valueEnd) ?? found
+  }
+  return found
+}
+
+/** Whether this is the name of the header, in upper or lower case. */
+const isHeader = (buffer: Buffer, start: number, wanted: Buffer): boolean => {
+  for (let i = 0; i < wanted.length; i++) {
+    const byte = buffer[start + i]!
+    if (byte !== wanted[i] && (byte < 0x41 || byte > 0x5a || byte + 0x20 !== wanted[i])) return false
+  }
+  return true
+}
+
+const attributeHeaders = new Map<string, Buffer>()
+
+const attributeHeader = (name: string): Buffer => {
+  let header = attributeHeaders.get(name)
+  if (header === undefined) {
+    header = Buffer.from(headerPrefix + name)
+    if (attributeHeaders.size < maxNames) attributeHeaders.set(name, header)
+  }
+  return header
+}

@@ -1,0 +1,51 @@
+/** The suite that every pair of a broker and a subscriber passes, on a broker that it may restart. */
+import { it } from "@effect/vitest"
+import { BrokerSuite } from "@event-flow/core/testing"
+import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
+import { findOwnSource, startKafka } from "@event-flow/test-support/kafkaServer"
+import type { KafkaServer } from "@event-flow/test-support/kafkaServer"
+import { Effect, Layer } from "effect"
+import { afterAll, beforeAll, describe } from "vitest"
+import { consuming, live } from "./support/kafka.ts"
+
+const source = findOwnSource()
+let server: KafkaServer
+
+const connection = Effect.sync(() => ({ bootstrapServers: server.bootstrapServers }))
+
+const pair = Layer.unwrap(Effect.map(connection, (connection) =>
+  Layer.mergeAll(
+    KafkaBroker.layer(connection),
+    KafkaSubscriber.layer({ ...connection, ...consuming, reconnectDelay: "100 millis" })
+  )))
+
+const suite = BrokerSuite.make("kafka", pair, {
+  prepareTopics: (topics) =>
+    Effect.flatMap(
+      connection,
+      (connection) =>
+        KafkaTopics.KafkaTopics.use((service) => service.ensure(topics.map((topic) => ({ topic, partitions: 4 }))))
+          .pipe(
+            Effect.provide(KafkaTopics.layer(connection))
+          )
+    ),
+  persistentTopics: true,
+  oldMessagesForNewGroups: true,
+  countsAttempts: true,
+  binaryKeys: true,
+  durable: true,
+  duplicatesOnRebalance: true,
+  restart: Effect.promise(() => server.stop().then(() => server.start())),
+  patience: "90 seconds"
+})
+
+describe.skipIf(source.kind === "none")(suite.name, () => {
+  beforeAll(async () => {
+    server = await startKafka(source)
+  })
+  afterAll(() => server.dispose())
+  for (const { name, run } of suite.cases) {
+    live(name, () => run, 180_000)
+  }
+  for (const { name, reason } of suite.skipped) it.skip(`${name} (${reason})`)
+})

@@ -1,0 +1,330 @@
+/**
+ * A real Apache Kafka for tests and developers: one KRaft node on free loopback ports, from Maven
+ * Central's jars. It can be stopped, killed and started again on the same ports and data.
+ */
+import { spawn, spawnSync } from "node:child_process"
+import type { ChildProcess } from "node:child_process"
+import { randomBytes } from "node:crypto"
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync
+} from "node:fs"
+import { connect } from "node:net"
+import { homedir, tmpdir } from "node:os"
+import { join } from "node:path"
+import { freePort, until } from "./process.ts"
+
+export const kafkaVersion = "4.1.0"
+
+/** Where a broker comes from, in the order in which they are tried. */
+export type Source =
+  | { readonly kind: "environment"; readonly bootstrapServers: ReadonlyArray<string> }
+  | { readonly kind: "java" }
+  | { readonly kind: "docker" }
+  | { readonly kind: "none"; readonly reason: string }
+
+const works = (command: string, ...args: ReadonlyArray<string>): boolean =>
+  spawnSync(command, args, { stdio: "ignore", timeout: 30_000 }).status === 0
+
+/** A broker of one's own, to restart and kill. */
+export const findOwnSource = (): Source => findSource({})
+
+export const findSource = (environment: NodeJS.ProcessEnv = process.env): Source => {
+  const servers = (environment["KAFKA_BOOTSTRAP_SERVERS"] ?? "").split(",").map((s) => s.trim()).filter((s) => s !== "")
+  if (servers.length > 0) return { kind: "environment", bootstrapServers: servers }
+  const java = works("java", "-version")
+  if (java && (jarsAreThere() || works("mvn", "-v"))) return { kind: "java" }
+  if (works("docker", "info")) return { kind: "docker" }
+  return {
+    kind: "none",
+    reason: `no Kafka: KAFKA_BOOTSTRAP_SERVERS is not set, ${
+      java ? "Maven (to fetch Kafka's jars) is missing" : "Java is missing"
+    }, and docker does not answer`
+  }
+}
+
+/** A listener beside the plain one. */
+export interface ExtraListener {
+  readonly name: string
+  readonly protocol: "PLAINTEXT" | "SASL_PLAINTEXT" | "SSL"
+  /** The port that clients are told, where something stands in between. Default: its own. */
+  readonly advertisedPort?: number
+}
+
+export interface Options {
+  /** Added to the broker's configuration. */
+  readonly properties?: Readonly<Record<string, string>>
+  readonly listeners?: ReadonlyArray<ExtraListener>
+  /** SCRAM users: `SCRAM-SHA-256=[name=alice,password=secret]`. */
+  readonly scram?: ReadonlyArray<string>
+}
+
+export interface KafkaServer {
+  readonly bootstrapServers: ReadonlyArray<string>
+  /** The ports of the extra listeners, by name. */
+  readonly ports: Readonly<Record<string, number>>
+  /** False for a broker that somebody else runs: it cannot be restarted or killed. */
+  readonly isOwned: boolean
+  /** Stops it in an orderly way, keeps its data. */
+  readonly stop: () => Promise<void>
+  /** SIGKILL, keeps its data. */
+  readonly kill: () => Promise<void>
+  /** Starts it again on the same port and data, and waits until it answers. */
+  readonly start: () => Promise<void>
+  /** Ends it for good and removes its data. */
+  readonly dispose: () => Promise<void>
+}
+
+export const startKafka = async (source: Source, options: Options = {}): Promise<KafkaServer> => {
+  switch (source.kind) {
+    case "environment": {
+      const no = () => Promise.reject(new Error("this broker belongs to somebody else"))
+      return {
+        bootstrapServers: source.bootstrapServers,
+        ports: {},
+        isOwned: false,
+        stop: no,
+        kill: no,
+        start: no,
+        dispose: () => Promise.resolve()
+      }
+    }
+    case "java":
+      return startJava(options)
+    case "docker":
+      return startDocker(options.properties ?? {})
+    case "none":
+      throw new Error(source.reason)
+  }
+}
+
+// --- internal ---
+
+/** Where the jars are, for Java programs of tests; undefined where they were not needed. */
+export const jarsDirectory = (): string | undefined => jarsAreThere() ? join(cacheDirectory(), "libs") : undefined
+
+const cacheDirectory = (): string =>
+  join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "event-flow", `kafka-${kafkaVersion}`)
+
+const jarsAreThere = (): boolean => existsSync(join(cacheDirectory(), "libs"))
+
+const pom = `<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion><groupId>local</groupId><artifactId>kafka-libs</artifactId><version>1</version>
+  <dependencies><dependency>
+    <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>${kafkaVersion}</version>
+  </dependency></dependencies>
+</project>
+`
+
+/** Fetches the jars once; a directory appears under its final name only when it is complete. */
+const libraries = (): string => {
+  const libs = join(cacheDirectory(), "libs")
+  if (existsSync(libs)) return libs
+  mkdirSync(cacheDirectory(), { recursive: true })
+  const work = mkdtempSync(join(cacheDirectory(), "fetch-"))
+  try {
+    writeFileSync(join(work, "pom.xml"), pom)
+    const result = spawnSync("mvn", ["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs"], {
+      cwd: work,
+      encoding: "utf8",
+      timeout: 300_000
+    })
+    if (result.status !== 0) throw new Error(`Kafka's jars could not be fetched: ${result.stdout}${result.stderr}`)
+    try {
+      renameSync(join(work, "libs"), libs)
+    } catch (error) {
+      // Another process was faster
+      if (!existsSync(libs)) throw error
+    }
+  } finally {
+    rmSync(work, { recursive: true, force: true })
+  }
+  return libs
+}
+
+const accepts = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1")
+    socket.setTimeout(1000)
+    const end = (result: boolean) => {
+      socket.destroy()
+      resolve(result)
+    }
+    socket.once("connect", () => end(true))
+    socket.once("error", () => end(false))
+    socket.once("timeout", () => end(false))
+  })
+
+const startJava = async (options: Options): Promise<KafkaServer> => {
+  const libs = libraries()
+  const directory = mkdtempSync(join(tmpdir(), "event-flow-kafka-"))
+  const port = await freePort()
+  const controllerPort = await freePort()
+  const extra: Array<ExtraListener & { readonly port: number }> = []
+  for (const listener of options.listeners ?? []) extra.push({ ...listener, port: await freePort() })
+  const config: Record<string, string> = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.quorum.voters": `1@127.0.0.1:${controllerPort}`,
+    "listeners": [
+      `PLAINTEXT://127.0.0.1:${port}`,
+      `CONTROLLER://127.0.0.1:${controllerPort}`,
+      ...extra.map(({ name, port }) => `${name}://127.0.0.1:${port}`)
+    ].join(),
+    "advertised.listeners": [
+      `PLAINTEXT://127.0.0.1:${port}`,
+      ...extra.map(({ advertisedPort, name, port }) => `${name}://127.0.0.1:${advertisedPort ?? port}`)
+    ].join(),
+    "listener.security.protocol.map": [
+      "CONTROLLER:PLAINTEXT",
+      "PLAINTEXT:PLAINTEXT",
+      ...extra.map(({ name, protocol }) => `${name}:${protocol}`)
+    ].join(),
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "log.dirs": join(directory, "data"),
+    "num.partitions": "1",
+    "auto.create.topics.enable": "false",
+    "offsets.topic.num.partitions": "5",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    ...options.properties
+  }
+  const text = Object.entries(config).map(([name, value]) => `${name}=${value}\n`).join("")
+  const configFile = join(directory, "server.properties")
+  writeFileSync(configFile, text)
+  const classPath = join(libs, "*")
+  const id = randomBytes(16).toString("base64url")
+  const formatting = ["-cp", classPath, "kafka.tools.StorageTool", "format", "-t", id, "-c", configFile]
+  const format = spawnSync("java", [
+    ...formatting,
+    ...(options.scram ?? []).flatMap((user) => ["--add-scram", user])
+  ], { encoding: "utf8" })
+  if (format.status !== 0) throw new Error(`Kafka's storage could not be formatted: ${format.stdout}${format.stderr}`)
+
+  const logFile = join(directory, "server.log")
+  let child: ChildProcess | undefined
+  const ended = (child: ChildProcess): Promise<void> =>
+    child.exitCode !== null || child.signalCode !== null
+      ? Promise.resolve()
+      : new Promise((resolve) => child.once("exit", () => resolve()))
+
+  const start = async () => {
+    const log = openSync(logFile, "a")
+    const started = spawn("java", [
+      "-Xmx512m",
+      "-XX:+UseSerialGC",
+      "-XX:TieredStopAtLevel=1",
+      "-cp",
+      classPath,
+      "kafka.Kafka",
+      configFile
+    ], { stdio: ["ignore", log, log], detached: false })
+    closeSync(log)
+    child = started
+    try {
+      await until("Kafka accepts connections", () => {
+        if (started.exitCode !== null) throw new Error(`Kafka ended with ${started.exitCode}: ${tail(logFile)}`)
+        return accepts(port)
+      })
+    } catch (error) {
+      started.kill("SIGKILL")
+      throw error
+    }
+  }
+  const end = async (signal: NodeJS.Signals) => {
+    const running = child
+    if (running === undefined) return
+    child = undefined
+    running.kill(signal)
+    // An orderly stop that takes too long would hold up everybody
+    const patience = setTimeout(() => running.kill("SIGKILL"), 30_000)
+    await ended(running)
+    clearTimeout(patience)
+  }
+  const onExit = () => {
+    child?.kill("SIGKILL")
+    rmSync(directory, { recursive: true, force: true })
+  }
+  process.once("exit", onExit)
+  await start()
+  return {
+    bootstrapServers: [`127.0.0.1:${port}`],
+    ports: Object.fromEntries(extra.map(({ name, port }) => [name, port])),
+    isOwned: true,
+    stop: () => end("SIGTERM"),
+    kill: () => end("SIGKILL"),
+    start,
+    dispose: async () => {
+      process.removeListener("exit", onExit)
+      await end("SIGKILL")
+      rmSync(directory, { recursive: true, force: true })
+    }
+  }
+}
+
+const tail = (file: string): string => existsSync(file) ? readFileSync(file, "utf8").slice(-2000) : "(no log)"
+
+const startDocker = async (properties: Readonly<Record<string, string>>): Promise<KafkaServer> => {
+  const port = await freePort()
+  const name = `event-flow-kafka-${randomBytes(4).toString("hex")}`
+  const settings: Record<string, string> = {
+    "node.id": "1",
+    "process.roles": "broker,controller",
+    "listeners": `PLAINTEXT://:${port},CONTROLLER://:29093`,
+    "advertised.listeners": `PLAINTEXT://127.0.0.1:${port}`,
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    "controller.quorum.voters": "1@localhost:29093",
+    "auto.create.topics.enable": "false",
+    "offsets.topic.num.partitions": "5",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    ...properties
+  }
+  const docker = (...args: ReadonlyArray<string>) => {
+    const result = spawnSync("docker", args, { encoding: "utf8", timeout: 300_000 })
+    if (result.status !== 0) throw new Error(`docker ${args[0]}: ${result.stderr}`)
+  }
+  const environment = Object.entries(settings).flatMap(([key, value]) => [
+    "-e",
+    `KAFKA_${key.toUpperCase().replaceAll(".", "_")}=${value}`
+  ])
+  docker("run", "-d", "--name", name, "-p", `127.0.0.1:${port}:${port}`, ...environment, `apache/kafka:${kafkaVersion}`)
+  // Docker's proxy accepts before the broker does: only an answer of the broker counts
+  const ready = () =>
+    until(
+      "Kafka in docker answers",
+      () => spawnSync("docker", ["logs", name], { encoding: "utf8" }).stdout.includes("Kafka Server started")
+    )
+  await ready()
+  return {
+    bootstrapServers: [`127.0.0.1:${port}`],
+    ports: {},
+    isOwned: true,
+    stop: () => Promise.resolve(docker("stop", name)),
+    kill: () => Promise.resolve(docker("kill", name)),
+    start: async () => {
+      docker("start", name)
+      await until("Kafka in docker accepts connections", () => accepts(port))
+    },
+    dispose: () => Promise.resolve(docker("rm", "-f", name))
+  }
+}
