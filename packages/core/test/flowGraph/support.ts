@@ -1,5 +1,5 @@
 /** What the tests of the graph share: flows of a meeting. */
-import { Command, DomainEvent, EventHandler, FlowGraph, NotificationEvent, Query } from "@event-flow/core"
+import { Command, DomainEvent, EventHandler, type FlowGraph, NotificationEvent, Query } from "@event-flow/core"
 import { Schema } from "effect"
 
 export class UserJoined extends DomainEvent.Class<UserJoined>()("UserJoined", { userId: Schema.String }) {}
