@@ -5,7 +5,7 @@
  * @stability unstable
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
@@ -16,8 +16,7 @@ import * as Broker from "./Broker.ts"
 import type * as Correlation from "./Correlation.ts"
 import * as ClassCodec from "./internal/definition/classCodec.ts"
 import { describeId, describeType } from "./internal/describe.ts"
-import { CurrentFlow, deliveryOf } from "./internal/dispatch/flow.ts"
-import * as Traceparent from "./internal/telemetry/traceparent.ts"
+import { FiberMessageContext } from "./internal/dispatch/messageContext.ts"
 import { attribute, type HeaderValue, type Message } from "./Message.ts"
 import * as NotificationEvent from "./NotificationEvent.ts"
 
@@ -156,7 +155,7 @@ export interface CloudEventsOptions {
  */
 export const cloudEvents = (options?: CloudEventsOptions): MessageCodec => ({
   encode: encodeAs(options?.source ?? "/event-flow"),
-  decode
+  decode: makeDecode()
 })
 
 /**
@@ -189,36 +188,6 @@ export const typeOf: (event: NotificationEvent.AnyClass) => string = ClassCodec.
 export const contextOf = (context: Context.Context<never>): MessageContext => new FiberMessageContext(context)
 
 // --- internal ---
-
-class FiberMessageContext implements MessageContext {
-  readonly #context: Context.Context<never>
-  #trace: Traceparent.Trace | undefined = undefined
-  constructor(context: Context.Context<never>) {
-    this.#context = context
-  }
-  get correlation(): Correlation.Correlation | undefined {
-    return Context.get(this.#context, CurrentFlow)
-  }
-  get traceparent(): string | undefined {
-    return this.#outgoing.traceparent
-  }
-  get tracestate(): string | undefined {
-    return this.#outgoing.tracestate
-  }
-  get baggage(): HeaderValue | undefined {
-    return deliveryOf(this.#context)?.message.headers["baggage"]
-  }
-  get clock(): Clock.Clock {
-    return Context.get(this.#context, Clock.Clock)
-  }
-  get #outgoing(): Traceparent.Trace {
-    const consumed = deliveryOf(this.#context)?.message
-    return this.#trace ??= Traceparent.outgoing(
-      this.#context,
-      consumed && { traceparent: attribute(consumed, "traceparent"), tracestate: attribute(consumed, "tracestate") }
-    )
-  }
-}
 
 const encoder = new TextEncoder()
 
@@ -337,9 +306,21 @@ const codecsOf = (known: Known): ReadonlyMap<string, ClassCodec.ClassCodec> => {
   return codecs
 }
 
-const decode: MessageCodec["decode"] = (message, known) => {
-  const codec = codecsOf(known).get(attribute(message, "type") ?? "")
-  if (codec === undefined) return decodeOlder(message, known)
+const makeDecode = (): MessageCodec["decode"] => {
+  // Most programs have one consumer, and a look into the map costs 25 ns
+  let last: Known | undefined
+  let codecs: ReadonlyMap<string, ClassCodec.ClassCodec> = new Map()
+  return (message, known) => {
+    if (known !== last) {
+      codecs = codecsOf(known)
+      last = known
+    }
+    const codec = codecs.get(attribute(message, "type") ?? "")
+    return codec === undefined ? decodeOlder(message, known) : decodeCurrent(message, codec)
+  }
+}
+
+const decodeCurrent = (message: Message, codec: ClassCodec.ClassCodec): ReturnType<MessageCodec["decode"]> => {
   let json: unknown
   try {
     json = parse(message)

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Scheduler } from "effect"
 import { runPool } from "../src/internal/dispatch/pool.ts"
-import { adjust } from "./fixtures.ts"
+import { adjust, settle } from "./fixtures.ts"
 
 interface Item {
   readonly left: number
@@ -88,6 +88,7 @@ describe("thousands of items that wait for something", () => {
       let interrupted = 0
       const never = Effect.onInterrupt(Effect.never, () => Effect.sync(() => interrupted++))
       const fiber = yield* Effect.forkChild(runComb(length, Infinity, () => never), { startImmediately: true })
+      yield* settle
       yield* Fiber.interrupt(fiber)
       assert.strictEqual(interrupted, length)
     }))

@@ -1,0 +1,38 @@
+/** What a fiber's context says about the messages that are published in it; see `MessageCodec.MessageContext`. */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import type { HeaderValue } from "../../Message.ts"
+import { attribute } from "../../Message.ts"
+import * as Traceparent from "../telemetry/traceparent.ts"
+import { CurrentFlow, deliveryOf, type Flow } from "./flow.ts"
+
+/** Looks each thing up when it is first needed. */
+export class FiberMessageContext {
+  readonly #context: Context.Context<never>
+  #trace: Traceparent.Trace | undefined = undefined
+  constructor(context: Context.Context<never>) {
+    this.#context = context
+  }
+  get correlation(): Flow | undefined {
+    return Context.get(this.#context, CurrentFlow)
+  }
+  get traceparent(): string | undefined {
+    return this.#outgoing.traceparent
+  }
+  get tracestate(): string | undefined {
+    return this.#outgoing.tracestate
+  }
+  get baggage(): HeaderValue | undefined {
+    return deliveryOf(this.#context)?.message.headers["baggage"]
+  }
+  get clock(): Clock.Clock {
+    return Context.get(this.#context, Clock.Clock)
+  }
+  get #outgoing(): Traceparent.Trace {
+    const consumed = deliveryOf(this.#context)?.message
+    return this.#trace ??= Traceparent.outgoing(
+      this.#context,
+      consumed && { traceparent: attribute(consumed, "traceparent"), tracestate: attribute(consumed, "tracestate") }
+    )
+  }
+}
