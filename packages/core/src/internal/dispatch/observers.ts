@@ -37,7 +37,10 @@ export class Observers {
   }
 
   /** Asks who wants to see a piece of work. What a watched flow leads to follows it, unasked. */
-  watching(outer: Watching | undefined, work: () => FlowObserver.Work): Watching | undefined {
+  watching(
+    outer: Watching | undefined,
+    work: () => Parameters<FlowObserver.FlowObserver["isSampled"]>[0]
+  ): Watching | undefined {
     if (this.#all.length === 0) return outer
     if (outer?.asked === this) return outer
     const asked = work()
