@@ -5,7 +5,7 @@
  * @stability unstable
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
@@ -16,8 +16,6 @@ import * as Broker from "./Broker.ts"
 import type * as Correlation from "./Correlation.ts"
 import * as ClassCodec from "./internal/definition/classCodec.ts"
 import { describeId, describeType } from "./internal/describe.ts"
-import { CurrentFlow, deliveryOf } from "./internal/dispatch/flow.ts"
-import * as Traceparent from "./internal/telemetry/traceparent.ts"
 import { attribute, type HeaderValue, type Message } from "./Message.ts"
 import * as NotificationEvent from "./NotificationEvent.ts"
 
@@ -136,25 +134,16 @@ export const MessageCodec: Context.Reference<MessageCodec> = Context.Reference<M
 )
 
 /**
- * Options of the CloudEvents codec.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface CloudEventsOptions {
-  /** The `source` attribute: which program speaks, as a URI reference. Default: `"/event-flow"`. */
-  readonly source?: string | undefined
-}
-
-/**
  * The codec that writes and reads CloudEvents.
  *
  * @stability unstable
  * @category constructors
  * @since 0.1.0
  */
-export const cloudEvents = (options?: CloudEventsOptions): MessageCodec => ({
+export const cloudEvents = (options?: {
+  /** The `source` attribute: which program speaks, as a URI reference. Default: `"/event-flow"`. */
+  readonly source?: string | undefined
+}): MessageCodec => ({
   encode: encodeAs(options?.source ?? "/event-flow"),
   decode
 })
@@ -166,7 +155,7 @@ export const cloudEvents = (options?: CloudEventsOptions): MessageCodec => ({
  * @category layers
  * @since 0.1.0
  */
-export const layerCloudEvents = (options?: CloudEventsOptions): Layer.Layer<never> =>
+export const layerCloudEvents = (options?: Parameters<typeof cloudEvents>[0]): Layer.Layer<never> =>
   Layer.succeed(MessageCodec)(cloudEvents(options))
 
 /**
@@ -178,47 +167,7 @@ export const layerCloudEvents = (options?: CloudEventsOptions): Layer.Layer<neve
  */
 export const typeOf: (event: NotificationEvent.AnyClass) => string = ClassCodec.typeOf
 
-/**
- * The message context of a fiber's context: its correlation, its span and its
- * clock, each looked up when first needed.
- *
- * @stability unstable
- * @category getters
- * @since 0.1.0
- */
-export const contextOf = (context: Context.Context<never>): MessageContext => new FiberMessageContext(context)
-
 // --- internal ---
-
-class FiberMessageContext implements MessageContext {
-  readonly #context: Context.Context<never>
-  #trace: Traceparent.Trace | undefined = undefined
-  constructor(context: Context.Context<never>) {
-    this.#context = context
-  }
-  get correlation(): Correlation.Correlation | undefined {
-    return Context.get(this.#context, CurrentFlow)
-  }
-  get traceparent(): string | undefined {
-    return this.#outgoing.traceparent
-  }
-  get tracestate(): string | undefined {
-    return this.#outgoing.tracestate
-  }
-  get baggage(): HeaderValue | undefined {
-    return deliveryOf(this.#context)?.message.headers["baggage"]
-  }
-  get clock(): Clock.Clock {
-    return Context.get(this.#context, Clock.Clock)
-  }
-  get #outgoing(): Traceparent.Trace {
-    const consumed = deliveryOf(this.#context)?.message
-    return this.#trace ??= Traceparent.outgoing(
-      this.#context,
-      consumed && { traceparent: attribute(consumed, "traceparent"), tracestate: attribute(consumed, "tracestate") }
-    )
-  }
-}
 
 const encoder = new TextEncoder()
 

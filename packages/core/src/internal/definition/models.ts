@@ -10,8 +10,6 @@ import type * as Event from "../../Event.ts"
 /** Marks command classes and command instances. */
 export const CommandTypeId = "~@event-flow/core/Command"
 
-export type Keys = ReadonlyArray<Context.Key<unknown, unknown>>
-
 /** A command that a definition sends: its class, or its tag where the class is defined later. */
 export type Target = { readonly tag: string; readonly [CommandTypeId]: typeof CommandTypeId } | string
 
@@ -23,7 +21,7 @@ export interface CommandDefinition {
   readonly emits: ReadonlyArray<Event.AnyClass>
   readonly sends: ReadonlyArray<Target>
   readonly middleware: ReadonlyArray<MiddlewareDefinition>
-  readonly requires: Keys
+  readonly requires: ReadonlyArray<Context.Key<unknown, unknown>>
   readonly payload: Schema.Struct.Fields
   readonly successSchema: Schema.Top
   readonly errorSchema: Schema.Top
@@ -41,9 +39,9 @@ export interface MiddlewareDefinition {
   /** Schema of the errors that it adds. */
   readonly error: Schema.Top
   /** The services that it provides to what it wraps. */
-  readonly provides: Keys
+  readonly provides: ReadonlyArray<Context.Key<unknown, unknown>>
   /** The services that it requires. */
-  readonly requires: Keys
+  readonly requires: ReadonlyArray<Context.Key<unknown, unknown>>
   readonly "~provides": unknown
   readonly "~requires": unknown
   /** The service that implements it; never: it carries its own implementation. */
