@@ -18,10 +18,15 @@ it("vitest.workspace.ts lists every package that has tests", () => {
 })
 
 it("vitest runs the projects of vitest.workspace.ts, and every test file belongs to one", async () => {
+  // The tests of core run once more in this one, with a small budget of operations
+  const again = "core-yielding"
   const list: ReadonlyArray<{ readonly file: string; readonly projectName: string }> = JSON.parse(
     await runOk("vitest", ["list", "--filesOnly", "--json"])
   )
-  const actual = list.map(({ file, projectName }) => [projectName, file])
+  const actual = list.filter(({ projectName }) => projectName !== again).map((
+    { file, projectName }
+  ) => [projectName, file])
+  assert.isTrue(list.some(({ projectName }) => projectName === again))
   const projectOf = (file: string) => {
     if (file.startsWith("test")) return "repository"
     // Those that start brokers run last, as a project of their own

@@ -84,6 +84,11 @@ export interface Options extends Schema.Struct.Encoded<typeof fields> {}
  * How often what has happened in a flow since its layer was built. Counting
  * costs a few nanoseconds and is always on.
  *
+ * **Details**
+ *
+ * Each attempt of middleware that retries counts. What middleware refuses before
+ * the handler starts does not.
+ *
  * @stability unstable
  * @category models
  * @since 0.1.0

@@ -4,7 +4,7 @@
 import { Broker, Message, Subscriber } from "@event-flow/core"
 import { Array, Context, Effect, Layer } from "effect"
 
-/** Has the flows built on top of it use other names of topics and groups than they say. */
+/** The flows that are built on top of it use these names of topics and groups. */
 export const layerOwnTopics = (
   own: (name: string) => string
 ): Layer.Layer<Broker.Broker | Subscriber.Subscriber, never, Broker.Broker | Subscriber.Subscriber> =>

@@ -101,7 +101,8 @@ export interface Options extends Schema.Struct.Encoded<typeof fields> {
  * statements in a transaction after a failed one: to recover from a failed
  * statement, put it into a `sql.withTransaction` of its own, which is a
  * savepoint here. The transaction of a streaming command is open as long as its
- * stream, and is rolled back when the receiver leaves before the end.
+ * stream. It commits what was handed on when the receiver has had enough
+ * (`Stream.take`), and rolls back when the receiver fails or is interrupted.
  *
  * All handlers of a dispatch share one connection, and a savepoint is a point
  * in time. With a `concurrency` above 1, going back to a savepoint also undoes

@@ -1,6 +1,6 @@
 /** Lanes by themselves; what a consumer makes of them is tested with the consumer. */
 import { assert, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Context, Effect, Scheduler } from "effect"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { Lanes } from "../../src/internal/consumer/lanes.ts"
@@ -15,7 +15,8 @@ it("keys that have nothing to do are kept up to a bound", () => {
   let runs = 0
   const lanes = new Lanes<Item>({
     concurrency: 2,
-    fork: Effect.runFork,
+    // At once, to the end
+    fork: Effect.runForkWith(Context.make(Scheduler.PreventSchedulerYield, true)),
     runner: () => ({
       run: () => Effect.sync(() => void runs++),
       recover: () => Effect.void,

@@ -13,7 +13,7 @@ import {
 import { Expect, Tracker } from "@event-flow/core/testing"
 import { Cause, Effect, Exit, Layer, Metric, Schedule } from "effect"
 import { TestClock } from "effect/testing"
-import { Boom, open, RecordingBroker, RecordingLogger } from "../fixtures.ts"
+import { adjust, Boom, open, RecordingBroker, RecordingLogger } from "../fixtures.ts"
 import { FakeSubscriber } from "./fakeSubscriber.ts"
 import { consumer, encode, type Handle, order, Ordered, Orders, ordersFlow, publishOrders, settled } from "./support.ts"
 
@@ -139,7 +139,7 @@ describe("an observer is told how a delivery came to its outcome", () => {
       yield* waiting.deliver(order(1))
       yield* settled
       yield* waiting.subscriber.revokeSilently(() => true)
-      yield* TestClock.adjust(10)
+      yield* adjust(10)
 
       const running = yield* observed({}, () => Effect.never)
       yield* running.deliver(order(1))
@@ -189,7 +189,7 @@ describe("a message that is put aside", () => {
         boom
       )
       yield* deliver(order(1), order(2, { body: encode(null) }))
-      yield* TestClock.adjust("1 second")
+      yield* adjust("1 second")
       assert.deepStrictEqual(published, [
         ["orders.dead-letter", 0, "1"],
         ["orders.dead-letter", 0, "1"],

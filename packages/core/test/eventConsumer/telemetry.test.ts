@@ -1,8 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Broker, ConsumerPolicy, EventConsumer, Inbox, MemoryBroker, Telemetry } from "@event-flow/core"
 import { Effect, Exit, Layer, Metric, Option, Tracer } from "effect"
-import { TestClock } from "effect/testing"
-import { Boom, open, RecordingLogger } from "../fixtures.ts"
+import { adjust, Boom, open, RecordingLogger } from "../fixtures.ts"
 import { consumer, encode, OnOrdered, order, Ordered, publishOrders, settled, setup, Shipped } from "./support.ts"
 
 describe("telemetry", () => {
@@ -148,7 +147,7 @@ describe("telemetry", () => {
       )
       const { publish } = yield* Broker.Broker
       yield* publish([order(1), order(1), order(2), order(3), order(4, { body: encode(null) })])
-      yield* TestClock.adjust("1 minute")
+      yield* adjust("1 minute")
       const snapshots = yield* Metric.snapshot
       return snapshots.filter(({ id }) => id.startsWith("messaging.")).map((
         { attributes, id, state }

@@ -176,7 +176,7 @@ it.effect.prop(
         Layer.withSpan("start-up")
       )
       class Flows extends LayerMap.Service<Flows>()("test/Flows", {
-        lookup: (_: string) => flow,
+        lookup: (_tenant: string) => flow,
         idleTimeToLive: "1 hour"
       }) {}
       yield* Effect.gen(function*() {
@@ -239,7 +239,7 @@ it.effect.prop(
           }
           if (!sender.isTraced) assert.notInclude(builderSpans, "Command/Outer")
         }
-      }).pipe(Effect.provide(Flows.layer), Effect.provide(MemoryBroker.layer()))
+      }).pipe(Effect.provide(Flows.layer.pipe(Layer.provideMerge(MemoryBroker.layer()))))
     }),
   { arbitrary: { runs: 60, seed: 1 } }
 )

@@ -10,8 +10,7 @@ import {
   NotificationEvent
 } from "@event-flow/core"
 import { Effect, Fiber, Layer, Logger, Schema } from "effect"
-import { TestClock } from "effect/testing"
-import { open } from "../fixtures.ts"
+import { adjust, open } from "../fixtures.ts"
 import { ackAll, message, numbers, pending, publish, reasonOf, started, stored, subscribe } from "./support.ts"
 
 describe("capacity", () => {
@@ -25,10 +24,10 @@ describe("capacity", () => {
         assert.isUndefined(waiting.pollUnsafe())
         const [one, two] = yield* take
         yield* one!.ack
-        yield* TestClock.adjust(0)
+        yield* adjust(0)
         assert.deepStrictEqual(numbers(yield* take), [3])
         yield* two!.nack
-        yield* TestClock.adjust(0)
+        yield* adjust(0)
         assert.isUndefined(waiting.pollUnsafe())
         const handled: Array<unknown> = []
         while (handled.length < 3) {
@@ -137,7 +136,7 @@ describe("a handler that publishes to its own consumer", () => {
         Effect.forEach([9, 9, 9, 9], (n) => publish([encoded("Step", n)]), { discard: true })
       )
       yield* publish([encoded("Step", 1)])
-      yield* TestClock.adjust(0)
+      yield* adjust(0)
       yield* Fiber.join(publishers)
       assert.deepStrictEqual(failures, [])
       assert.strictEqual(handled.length, 10 + 4 * 2)
@@ -148,7 +147,7 @@ describe("a handler that publishes to its own consumer", () => {
     Effect.gen(function*() {
       const { failures, publish } = yield* setup(({ n }) => [new Other({ n }), new Other({ n })])
       yield* publish([encoded("Step", 1)])
-      yield* TestClock.adjust(0)
+      yield* adjust(0)
       assert.deepStrictEqual(failures, [])
       assert.deepStrictEqual(yield* stored("others"), [{ n: 1 }, { n: 1 }])
       assert.strictEqual(yield* pending, 0)
@@ -160,7 +159,7 @@ describe("a handler that publishes to its own consumer", () => {
         n > 8 ? [] : [new Step({ n: n + 1 }), new Step({ n: n + 1 })]
       )
       yield* publish([encoded("Step", 1)])
-      yield* TestClock.adjust(0)
+      yield* adjust(0)
       assert.include(
         failures[0],
         `group "group" has 8 messages outstanding, and its own consumer publishes more: raise capacity`
@@ -175,7 +174,7 @@ describe("a handler that publishes to its own consumer", () => {
       const publishing = yield* started(publish([encoded("Step", 1), encoded("Step", 2), encoded("Step", 3)]))
       assert.deepStrictEqual([handled, yield* stored("others")], [[1, 2], [{ n: 1 }]])
       yield* ackAll(yield* slow.take)
-      yield* TestClock.adjust(0)
+      yield* adjust(0)
       assert.deepStrictEqual([handled, yield* stored("others")], [[1, 2, 3], [{ n: 1 }, { n: 2 }]])
       yield* ackAll(yield* slow.take)
       yield* ackAll(yield* slow.take)

@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Broker, EventEmitter, EventMap, Mediator, Message } from "@event-flow/core"
 import { FailingBroker, RecordingBroker } from "@event-flow/core/testing"
 import { Cause, Effect, Exit, Fiber, Layer } from "effect"
-import { TestClock } from "effect/testing"
+import { adjust } from "../fixtures.ts"
 import { Announced, Join, main, Shown } from "./support.ts"
 
 describe("RecordingBroker", () => {
@@ -105,7 +105,7 @@ describe("FailingBroker", () => {
         Effect.timeoutOption(join, "1 hour").pipe(Effect.provide(failing(FailingBroker.always(FailingBroker.hang)))),
         { startImmediately: true }
       )
-      yield* TestClock.adjust("1 hour")
+      yield* adjust("1 hour")
       assert.strictEqual((yield* Fiber.join(fiber))._tag, "None")
     }))
 

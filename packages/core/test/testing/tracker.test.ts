@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Broker, Command, EventFlow, EventHandler, Mediator, Middleware } from "@event-flow/core"
 import { Expect, Flow, RecordingBroker, Tracker } from "@event-flow/core/testing"
 import { Cause, Deferred, Effect, Exit, Fiber, Layer, Schedule, Schema, Stream } from "effect"
-import { TestClock } from "effect/testing"
+import { adjust } from "../fixtures.ts"
 import { Book, Full, Greet, GreetingSent, Join, main, nothing, Thank, tracked, UserJoined } from "./support.ts"
 
 describe("Tracker, in process", () => {
@@ -239,7 +239,7 @@ describe("Tracker, in process", () => {
         const fiber = yield* Effect.forkChild(Tracker.run(Mediator.send(new Join({ userId: "u" }))), {
           startImmediately: true
         })
-        yield* TestClock.adjust("1 minute")
+        yield* adjust("1 minute")
         const { exit } = yield* Fiber.join(fiber)
         assert.deepStrictEqual(exit, Exit.succeed(3))
       }).pipe(Effect.provide(layer))

@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Broker, ConsumerPolicy, Mediator, MemoryBroker } from "@event-flow/core"
 import { Expect, FailingBroker, Flow, Tracker } from "@event-flow/core/testing"
 import { Deferred, Effect, Exit, Fiber, Layer, Logger, Schedule } from "effect"
-import { TestClock } from "effect/testing"
+import { adjust } from "../fixtures.ts"
 import {
   Announced,
   app,
@@ -97,7 +97,7 @@ describe("Tracker, through the memory broker", () => {
         ConsumerPolicy.retry(Schedule.spaced("1 minute").pipe(Schedule.upTo({ times: 5 })))
       yield* Effect.gen(function*() {
         const fiber = yield* Effect.forkChild(Tracker.run(join()), { startImmediately: true })
-        yield* TestClock.adjust("1 hour")
+        yield* adjust("1 hour")
         const { flow } = yield* Fiber.join(fiber)
         const runs = flow.handlerRuns.filter((step) => step.handler === "Board")
         assert.deepStrictEqual(runs.map((step) => Exit.isSuccess(step.outcome!)), [false, false, true])

@@ -12,7 +12,7 @@ import { LongDelay, RunEnded } from "./domain.ts"
 export const brokers = ["memory", "kafka", "rabbitmq"] as const
 export type BrokerName = (typeof brokers)[number]
 
-/** Nobody has said where the broker is. */
+/** The address of the broker is not set. */
 export class BrokerNotConfigured extends Schema.TaggedError<BrokerNotConfigured>()("BrokerNotConfigured", {
   broker: Schema.Literals(["kafka", "rabbitmq"]),
   setting: Schema.String,
@@ -24,10 +24,10 @@ export class BrokerNotConfigured extends Schema.TaggedError<BrokerNotConfigured>
   }
 }
 
-// Topics outlive a run, and a run is to find nothing of another one: each has topics and groups of its own.
+// Topics outlive a run. Each run has topics and groups of its own, so that it finds nothing of another one.
 const inRun = (run: string, name: string): string => name.startsWith(`${run}.`) ? name : `${run}.${name}`
 
-/** Has the flows built on top of it use the topics and groups of a run. */
+/** The flows that are built on top of it use the topics and groups of a run. */
 const layerInRun = (run: string) => layerOwnTopics((name) => inRun(run, name))
 
 const topicsOf = (run: string) =>

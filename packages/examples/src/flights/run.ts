@@ -23,7 +23,7 @@ export interface Options {
   readonly broker: Broker.BrokerName
   /** `"publish"` runs the first flow alone, `"consume"` the delay board. */
   readonly role: (typeof roles)[number]
-  /** By which name the processes of a run find each other; undefined for a new one. */
+  /** The name by which the processes of a run find each other; undefined: a new one. */
   readonly run: string | undefined
   readonly top: number
   readonly concurrency: number

@@ -20,7 +20,7 @@ export interface BadRecord {
   readonly reason: string
 }
 
-/** The file as a whole is of no use, or its rest is. */
+/** The file cannot be used, or not to its end. */
 export class SourceError extends Schema.TaggedError<SourceError>()("SourceError", {
   path: Schema.String,
   reason: Schema.Literals(["Unreadable", "NotAnArray", "Broken"]),

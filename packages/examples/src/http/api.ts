@@ -6,14 +6,14 @@ import { Schema } from "effect"
 import { HttpApi, HttpApiEndpoint, HttpApiGroup, HttpApiMiddleware, HttpApiSchema, OpenApi } from "effect/http-api"
 import { FindMeeting, JoinMeeting, Meeting, OpenMeeting } from "./meetings.ts"
 
-/** The command has taken effect; what should have followed from it failed in a way that may pass. */
+/** The command has taken effect. Its events failed, in a way that may pass by itself. */
 export class Unavailable extends Schema.TaggedError<Unavailable>()(
   "Unavailable",
   { cause: Schema.String, message: Schema.String },
   { httpApiStatus: 503 }
 ) {}
 
-/** The same, in a way that will not pass by itself. */
+/** The command has taken effect. Its events failed, in a way that will not pass by itself. */
 export class FollowUpFailed extends Schema.TaggedError<FollowUpFailed>()(
   "FollowUpFailed",
   { cause: Schema.String, message: Schema.String },

@@ -34,7 +34,7 @@ export interface Books {
   readonly outbox: OutboxAdmin.Status
 }
 
-/** Of one moment, but for the outbox: a statement sees what was committed when it began. */
+/** The books of one moment, except for the outbox: a statement sees what was committed when it began. */
 export const read = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const [row] = yield* sql<Omit<Books, "outbox">>`

@@ -11,7 +11,7 @@ import { topic } from "./domain.ts"
 export const brokers = ["memory", "kafka"] as const
 export type BrokerName = (typeof brokers)[number]
 
-/** Nobody has said where a server is. */
+/** The address of a server is not set. */
 export class NotConfigured extends Schema.TaggedError<NotConfigured>()("NotConfigured", {
   setting: Schema.String,
   script: Schema.String
@@ -30,8 +30,8 @@ export const required = Effect.fnUntraced(function*(setting: string, script: str
 })
 
 /**
- * What the broker in memory has taken is gone when the process is killed, and the relay has deleted it
- * from the outbox. So here a message is published when its consumer has done with it, not before.
+ * A broker in memory loses its messages when the process is killed, after the relay has deleted them from the
+ * outbox. So here `publish` ends when the consumer is done with the messages.
  */
 const layerMemory = Layer.effectContext(Effect.gen(function*() {
   const broker = yield* Broker.Broker
@@ -53,7 +53,7 @@ const layerOfShop = Effect.fnUntraced(function*() {
   // Created before anything subscribes or publishes
   const topics = Layer.effectDiscard(
     KafkaTopics.KafkaTopics.use((topics) =>
-      // Shorter than the inbox remembers: what it has forgotten does not come again
+      // Shorter than the inbox remembers: a message that it has forgotten does not come again
       topics.ensure([{ topic: own(topic), partitions: 4, retention: "3 days" }])
     )
   ).pipe(Layer.provide(KafkaTopics.layerFromEnv))

@@ -2,7 +2,7 @@
  * What the example talks about: orders, the commands of the shop, and the events that follow.
  *
  * Domain events are for what must happen together, in the transaction of the command. Notification
- * events are news for other programs, which hear of them when it has happened.
+ * events tell other programs what has happened.
  */
 import { Command, DomainEvent, NotificationEvent } from "@event-flow/core"
 import { Transactional } from "@event-flow/sql-layer"
@@ -10,7 +10,7 @@ import { Schema } from "effect"
 
 const Count = Schema.Int.check(Schema.isGreaterThan(0))
 
-/** So many units of a product. */
+/** A number of units of a product. */
 export const Line = Schema.Struct({ product: Schema.String, quantity: Count })
 export type Line = typeof Line.Type
 
@@ -27,16 +27,16 @@ export const CancelReason = Schema.Literals(["out of stock", "payment refused"])
 
 // --- within the shop ---
 
-/** Its stock is to be reserved. */
+/** An order was placed: its stock has to be reserved. */
 export class OrderPlaced extends DomainEvent.Class<OrderPlaced>()("OrderPlaced", { ...orderFields, lines: Lines }) {}
 
-/** What was reserved for it is to be released. */
+/** A payment was refused: the reserved stock has to be released. */
 export class PaymentRefused extends DomainEvent.Class<PaymentRefused>()("PaymentRefused", {
   ...orderFields,
   lines: Lines
 }) {}
 
-/** It is to be cancelled; no stock is reserved for it. */
+/** An order has to be cancelled. No stock is reserved for it. */
 export class OrderFailed extends DomainEvent.Class<OrderFailed>()("OrderFailed", {
   ...orderFields,
   reason: CancelReason
@@ -72,7 +72,7 @@ export class UnknownProduct extends Schema.TaggedError<UnknownProduct>()("Unknow
   }
 }
 
-/** Places an order and reserves its stock. Without stock the order is cancelled, which is no error: it is on record. */
+/** Places an order and reserves its stock. Without stock the order is cancelled. That is not an error: it is on record. */
 export class PlaceOrder extends Command.Class<PlaceOrder>()("PlaceOrder", {
   payload: { ...orderFields, lines: Lines },
   error: UnknownProduct,

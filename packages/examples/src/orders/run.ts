@@ -13,7 +13,7 @@ import { ShopLive } from "./shop.ts"
 import { TotalsLive } from "./totals.ts"
 
 export interface Options {
-  /** How many orders there shall be in all; those that exist count. */
+  /** How many orders there are at the end; those of earlier runs count. */
   readonly orders: number
   readonly customers: number
   readonly products: number
@@ -43,7 +43,7 @@ export const run = Effect.fnUntraced(function*(options: Options) {
     Layer.provide(Broker.layer[options.broker])
   )
   const database = Database.layer(url, {
-    // For every command one, and for relay, its listening, and totals
+    // One for each command, and some for the relay, its listener and the totals
     maxConnections: options.concurrency + 8
   })
   return yield* trade(options).pipe(
@@ -67,7 +67,7 @@ const trade = Effect.fnUntraced(function*(options: Options) {
       Effect.suspend(() => ++done % progressEvery === 0 || done === options.orders ? progress : Effect.void)
     ), { concurrency: options.concurrency, discard: true }).pipe(
       Effect.andThen(caughtUp),
-      // It would count no more
+      // A consumer that has ended counts nothing
       Effect.raceFirst(consumer.join)
     )
 
@@ -79,7 +79,7 @@ const trade = Effect.fnUntraced(function*(options: Options) {
 
 const progressEvery = 10
 
-/** A customer. Whatever became of a transaction, its command can be sent again: it does nothing twice. */
+/** A customer. Each command can be sent again, whether or not its transaction was committed: it does nothing twice. */
 const placeAndPay = Effect.fn("placeAndPay")(
   function*(placing: PlaceOrder) {
     yield* Mediator.send(placing)
@@ -114,7 +114,7 @@ const settledOrders = SqlClient.SqlClient.use((sql) =>
   )
 )
 
-/** The books when the totals have caught up, or when they have not for long. */
+/** The books when the totals have caught up, or after two minutes. */
 const caughtUp = Books.read.pipe(
   Effect.repeat({
     until: Books.isCaughtUp,
@@ -123,7 +123,7 @@ const caughtUp = Books.read.pipe(
   Effect.andThen(Books.read)
 )
 
-/** The so many-th order, the same in every run. */
+/** The order of this number, the same in every run. */
 const toOrder = (number: number, { customers, products }: Options): PlaceOrder => {
   const first = number * 7
   const [line, ...lines] = Array.range(0, Math.min(number % 3, products - 1)).map((i) => ({

@@ -13,6 +13,7 @@ import { Array, Data, Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
 import { inLockOrder, orDie } from "./database.ts"
 import {
+  type Line,
   OrderCancelled,
   OrderFailed,
   OrderPaid,
@@ -26,34 +27,33 @@ import {
 } from "./domain.ts"
 
 const PlaceOrderLive = PlaceOrder.toLayer(
-  Effect.map(
-    SqlClient.SqlClient,
-    (sql) =>
-      Effect.fn("PlaceOrder")(function*({ customer, lines, order }, { collectAll }) {
-        const known = yield* sql<{ product: string; price: number }>`
+  // The services that it asks for while it runs
+  [SqlClient.SqlClient],
+  Effect.fn("PlaceOrder")(function*({ customer, lines, order }, { collectAll }) {
+    const sql = yield* SqlClient.SqlClient
+    const known = yield* sql<{ product: string; price: number }>`
       SELECT product, price FROM shop.products WHERE ${sql.in("product", lines.map(({ product }) => product))}
     `
-        const prices = new Map(known.map(({ price, product }) => [product, price]))
-        const unknown = lines.find(({ product }) => !prices.has(product))
-        // A command that fails leaves nothing behind, and says nothing to anybody
-        if (unknown !== undefined) return yield* new UnknownProduct({ product: unknown.product })
-        const rows = Array.map(lines, ({ product, quantity }) => ({
-          order_id: order,
-          product,
-          quantity,
-          price: prices.get(product)!
-        }))
-        const total = rows.reduce((sum, { price, quantity }) => sum + price * quantity, 0)
-        const inserted = yield* sql`
+    const prices = new Map(known.map(({ price, product }) => [product, price]))
+    const unknown = lines.find(({ product }) => !prices.has(product))
+    // A command that fails leaves nothing behind and announces nothing
+    if (unknown !== undefined) return yield* new UnknownProduct({ product: unknown.product })
+    const rows = Array.map(lines, ({ product, quantity }) => ({
+      order_id: order,
+      product,
+      quantity,
+      price: prices.get(product)!
+    }))
+    const total = rows.reduce((sum, { price, quantity }) => sum + price * quantity, 0)
+    const inserted = yield* sql`
       INSERT INTO shop.orders ${sql.insert({ order_id: order, customer, state: "open", total })}
       ON CONFLICT (order_id) DO NOTHING RETURNING order_id
     `
-        // Placed before: its events have been collected then
-        if (inserted.length === 0) return
-        yield* sql`INSERT INTO shop.lines ${sql.insert(rows)}`
-        yield* collectAll([new OrderPlaced({ order, customer, lines }), new OrderReceived({ order, customer, lines })])
-      }, orDie)
-  )
+    // The order exists: its events were collected when it was placed
+    if (inserted.length === 0) return
+    yield* sql`INSERT INTO shop.lines ${sql.insert(rows)}`
+    yield* collectAll([new OrderPlaced({ order, customer, lines }), new OrderReceived({ order, customer, lines })])
+  }, orDie)
 )
 
 const ReserveStock = EventHandler.make("ReserveStock", { on: OrderPlaced, emits: [OrderFailed] })
@@ -61,79 +61,75 @@ const ReserveStock = EventHandler.make("ReserveStock", { on: OrderPlaced, emits:
 class OutOfStock extends Data.TaggedError("OutOfStock") {}
 
 const ReserveStockLive = ReserveStock.toLayer(
-  Effect.map(
-    SqlClient.SqlClient,
-    (sql) =>
-      Effect.fn("ReserveStock")(function*({ customer, lines, order }, { collect }) {
-        yield* Effect.forEach(inLockOrder(lines), ({ product, quantity }) =>
-          sql`
-        UPDATE shop.products SET in_stock = in_stock - ${quantity}
-        WHERE product = ${product} AND in_stock >= ${quantity} RETURNING product
-      `.pipe(Effect.filterOrFail((taken) => taken.length > 0, () => new OutOfStock()))).pipe(
-            // All of it or nothing: within the transaction of the command this is a savepoint
-            sql.withTransaction,
-            Effect.catchTag("OutOfStock", () => collect(new OrderFailed({ order, customer, reason: "out of stock" })))
-          )
-      }, orDie)
-  )
+  [SqlClient.SqlClient],
+  Effect.fn("ReserveStock")(function*({ customer, lines, order }, { collect }) {
+    const sql = yield* SqlClient.SqlClient
+    const reserve = (line: Line) =>
+      sql`
+        UPDATE shop.products SET in_stock = in_stock - ${line.quantity}
+        WHERE product = ${line.product} AND in_stock >= ${line.quantity} RETURNING product
+      `.pipe(Effect.filterOrFail((taken) => taken.length > 0, () => new OutOfStock()))
+    yield* Effect.forEach(inLockOrder(lines), reserve).pipe(
+      // All of it or nothing: within the transaction of the command this is a savepoint
+      sql.withTransaction,
+      Effect.catchTag("OutOfStock", () => collect(new OrderFailed({ order, customer, reason: "out of stock" })))
+    )
+  }, orDie)
 )
 
 const PayOrderLive = PayOrder.toLayer(
-  Effect.map(SqlClient.SqlClient, (sql) =>
-    Effect.fn("PayOrder")(function*({ order }, { collect }) {
-      const [found] = yield* sql<{ customer: string; state: "open" | "paid" | "cancelled"; total: number }>`
+  [SqlClient.SqlClient],
+  Effect.fn("PayOrder")(function*({ order }, { collect }) {
+    const sql = yield* SqlClient.SqlClient
+    const [found] = yield* sql<{ customer: string; state: "open" | "paid" | "cancelled"; total: number }>`
       SELECT customer, state, total FROM shop.orders WHERE order_id = ${order} FOR UPDATE
     `
-      if (found === undefined) return yield* new UnknownOrder({ order })
-      const { customer, state, total } = found
-      if (state !== "open") return state
-      const lines = (yield* sql`
+    if (found === undefined) return yield* new UnknownOrder({ order })
+    const { customer, state, total } = found
+    if (state !== "open") return state
+    const lines = (yield* sql`
       SELECT product, quantity, price FROM shop.lines WHERE order_id = ${order} ORDER BY product
     `) as unknown as Array.NonEmptyReadonlyArray<{ product: string; quantity: number; price: number }>
-      const taken = yield* sql`
+    const taken = yield* sql`
       UPDATE shop.customers SET money = money - ${total}
       WHERE customer = ${customer} AND money >= ${total} RETURNING customer
     `
-      if (taken.length === 0) {
-        // Not an error, which would undo what follows from it
-        yield* collect(new PaymentRefused({ order, customer, lines }))
-        return "cancelled"
-      }
-      yield* sql`INSERT INTO shop.payments ${sql.insert({ order_id: order, customer, amount: total })}`
-      yield* sql`UPDATE shop.orders SET state = 'paid' WHERE order_id = ${order}`
-      yield* collect(new OrderPaid({ order, customer, lines, total }))
-      return "paid"
-    }, orDie))
+    if (taken.length === 0) {
+      // Not an error, which would undo what follows from it
+      yield* collect(new PaymentRefused({ order, customer, lines }))
+      return "cancelled"
+    }
+    yield* sql`INSERT INTO shop.payments ${sql.insert({ order_id: order, customer, amount: total })}`
+    yield* sql`UPDATE shop.orders SET state = 'paid' WHERE order_id = ${order}`
+    yield* collect(new OrderPaid({ order, customer, lines, total }))
+    return "paid"
+  }, orDie)
 )
 
 const ReleaseStock = EventHandler.make("ReleaseStock", { on: PaymentRefused, emits: [OrderFailed] })
 
 const ReleaseStockLive = ReleaseStock.toLayer(
-  Effect.map(
-    SqlClient.SqlClient,
-    (sql) =>
-      Effect.fn("ReleaseStock")(function*({ customer, lines, order }, { collect }) {
-        yield* Effect.forEach(
-          inLockOrder(lines),
-          ({ product, quantity }) =>
-            sql`UPDATE shop.products SET in_stock = in_stock + ${quantity} WHERE product = ${product}`
-        )
-        yield* collect(new OrderFailed({ order, customer, reason: "payment refused" }))
-      }, orDie)
-  )
+  [SqlClient.SqlClient],
+  Effect.fn("ReleaseStock")(function*({ customer, lines, order }, { collect }) {
+    const sql = yield* SqlClient.SqlClient
+    yield* Effect.forEach(
+      inLockOrder(lines),
+      ({ product, quantity }) =>
+        sql`UPDATE shop.products SET in_stock = in_stock + ${quantity} WHERE product = ${product}`
+    )
+    yield* collect(new OrderFailed({ order, customer, reason: "payment refused" }))
+  }, orDie)
 )
 
 const CancelOrder = EventHandler.make("CancelOrder", { on: OrderFailed, emits: [OrderCancelled] })
 
 const CancelOrderLive = CancelOrder.toLayer(
-  Effect.map(
-    SqlClient.SqlClient,
-    (sql) =>
-      Effect.fn("CancelOrder")(function*({ customer, order, reason }, { collect }) {
-        yield* sql`UPDATE shop.orders SET state = 'cancelled', reason = ${reason} WHERE order_id = ${order}`
-        yield* collect(new OrderCancelled({ order, customer, reason }))
-      }, orDie)
-  )
+  [SqlClient.SqlClient],
+  Effect.fn("CancelOrder")(function*({ customer, order, reason }, { collect }) {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql`UPDATE shop.orders SET state = 'cancelled', reason = ${reason} WHERE order_id = ${order}`
+    yield* collect(new OrderCancelled({ order, customer, reason }))
+  }, orDie)
 )
 
 class Shop extends EventFlow.make("Shop", {

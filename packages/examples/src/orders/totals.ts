@@ -1,5 +1,5 @@
 /**
- * The second flow: what customers have spent and what of a product was sold, as told by the shop's
+ * The second flow: what customers have spent and what of a product was sold, from the shop's
  * notification events. It reads no table of the shop, and could be another program with another database.
  *
  *     broker ─── OrderReceived ─── CountReceived
@@ -15,51 +15,51 @@ import { OrderCancelled, OrderPaid, OrderReceived } from "./domain.ts"
 
 export const totalsGroup = "totals"
 
-// Typed, so that the consumer's policy tries again
+// A typed error: the consumer's policy retries it
 const error = SqlError.SqlError
 
 const CountReceived = EventHandler.make("CountReceived", { on: OrderReceived, error })
 
-const CountReceivedLive = CountReceived.toLayer(
-  Effect.map(SqlClient.SqlClient, (sql) =>
-    Effect.fn("CountReceived")(function*({ customer }) {
-      yield* sql`
+const CountReceivedLive = CountReceived.toLayer(Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  return Effect.fn("CountReceived")(function*({ customer }) {
+    yield* sql`
       INSERT INTO totals.customers AS t (customer, placed) VALUES (${customer}, 1)
       ON CONFLICT (customer) DO UPDATE SET placed = t.placed + 1
     `
-    }))
-)
+  })
+}))
 
 const CountPaid = EventHandler.make("CountPaid", { on: OrderPaid, error })
 
-const CountPaidLive = CountPaid.toLayer(
-  Effect.map(SqlClient.SqlClient, (sql) =>
-    Effect.fn("CountPaid")(function*({ customer, lines, total }) {
-      yield* sql`
+const CountPaidLive = CountPaid.toLayer(Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  return Effect.fn("CountPaid")(function*({ customer, lines, total }) {
+    yield* sql`
       INSERT INTO totals.customers AS t (customer, paid, spent) VALUES (${customer}, 1, ${total})
       ON CONFLICT (customer) DO UPDATE SET paid = t.paid + 1, spent = t.spent + excluded.spent
     `
-      yield* Effect.forEach(inLockOrder(lines), ({ price, product, quantity }) =>
-        sql`
+    yield* Effect.forEach(inLockOrder(lines), ({ price, product, quantity }) =>
+      sql`
         INSERT INTO totals.products AS t (product, sold, revenue) VALUES (${product}, ${quantity}, ${quantity * price})
         ON CONFLICT (product) DO UPDATE SET sold = t.sold + excluded.sold, revenue = t.revenue + excluded.revenue
       `)
-    }))
-)
+  })
+}))
 
 const CountCancelled = EventHandler.make("CountCancelled", { on: OrderCancelled, error })
 
-const CountCancelledLive = CountCancelled.toLayer(
-  Effect.map(SqlClient.SqlClient, (sql) =>
-    Effect.fn("CountCancelled")(function*({ customer }) {
-      yield* sql`
+const CountCancelledLive = CountCancelled.toLayer(Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  return Effect.fn("CountCancelled")(function*({ customer }) {
+    yield* sql`
       INSERT INTO totals.customers AS t (customer, cancelled) VALUES (${customer}, 1)
       ON CONFLICT (customer) DO UPDATE SET cancelled = t.cancelled + 1
     `
-    }))
-)
+  })
+}))
 
-/** Totals that miss an order are wrong for good: what cannot be counted stops the consumer, unacknowledged. */
+/** Totals that miss an order stay wrong. A message that cannot be counted stops the consumer, unacknowledged. */
 const policy: ConsumerPolicy.ConsumerPolicy = (failure) =>
   failure._tag === "HandlerFailed"
     ? ConsumerPolicy.retry(ConsumerPolicy.defaultSchedule, ConsumerPolicy.stop)
@@ -67,7 +67,7 @@ const policy: ConsumerPolicy.ConsumerPolicy = (failure) =>
 
 class Totals extends EventFlow.make("Totals", { handlers: [CountReceived, CountPaid, CountCancelled] }) {}
 
-/** Counts in the background; needs a subscriber and the database. An order counts once, however often it is told. */
+/** Counts in the background; needs a subscriber and the database. A message counts once, however often it comes. */
 export const TotalsLive = EventConsumer.layer(Totals, {
   group: totalsGroup,
   concurrency: 4,

@@ -29,7 +29,7 @@ const setup = (options: Partial<KafkaConfig.Publisher> = {}) => {
       }
     )
   const load = (...leaders: ReadonlyArray<number>) => {
-    for (const topic of [...accumulator.topicsToLoad()]) accumulator.loaded(topic, leaders)
+    for (const topic of accumulator.topicsToLoad()) accumulator.loaded(topic, leaders)
   }
   const identify = (id: bigint) => accumulator.identity = { id, epoch: 0 }
   return { accumulator, clock, identify, load, publish, results, settings }

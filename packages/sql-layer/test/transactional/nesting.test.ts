@@ -2,7 +2,7 @@
 import { assert, it } from "@effect/vitest"
 import { Command, EventFlow, Mediator } from "@event-flow/core"
 import { Outbox, Transactional } from "@event-flow/sql-layer"
-import { Effect, Layer, Schema, Stream } from "effect"
+import { Effect, Exit, Layer, Schema, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import {
   Announced,
@@ -205,10 +205,24 @@ withServer("Transactional streams", () => {
       assert.deepStrictEqual(yield* nothing, [])
     }).pipe(Effect.provide(layer)))
 
-  it.live("undo all when the receiver leaves before their end", () =>
+  it.live("commit what was handed on when the receiver has had enough", () =>
     Effect.gen(function*() {
       const elements = yield* Stream.runCollect(Stream.take(Mediator.stream(new Import({ fails: false })), 2))
       assert.deepStrictEqual([...elements], ["1", "2"])
-      assert.deepStrictEqual(yield* nothing, [])
+      assert.deepStrictEqual(yield* written, ["1", "2"])
+      assert.deepStrictEqual(yield* announced, ["1", "2"])
+    }).pipe(Effect.provide(layer)))
+
+  it.live("undo all when the receiver fails or is interrupted before their end", () =>
+    Effect.gen(function*() {
+      for (const end of [Effect.fail("enough"), Effect.interrupt]) {
+        let taken = 0
+        const receiving = Stream.runForEach(
+          Mediator.stream(new Import({ fails: false })),
+          (): Effect.Effect<void, string> => ++taken < 2 ? Effect.void : end
+        )
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(receiving)))
+        assert.deepStrictEqual(yield* nothing, [])
+      }
     }).pipe(Effect.provide(layer)))
 })

@@ -7,7 +7,6 @@ import type * as Event from "../../Event.ts"
 import type { EventFlowError } from "../../EventFlowError.ts"
 import type { DeliveryOutcome } from "../../FlowObserver.ts"
 import type { InboxError } from "../../Inbox.ts"
-import * as Message from "../../Message.ts"
 import type * as MessageCodec from "../../MessageCodec.ts"
 import type * as NotificationEvent from "../../NotificationEvent.ts"
 import type { Delivery } from "../../Subscriber.ts"
@@ -75,11 +74,8 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
 
   start(): Effect.Effect<void, unknown> {
     const dispatch = this.#dispatch
-    const { message } = this.delivery
-    const id = Message.attribute(message, "id")
-    const correlation = { correlationId: Message.attribute(message, "correlationid") ?? id, causationId: id }
     const { routes } = this.#shared.consuming
-    dispatch.enterFlow(Flow.consuming(dispatch.fiber.context, routes, this.delivery, correlation, this.watching))
+    dispatch.enterFlow(Flow.consuming(dispatch.fiber.context, routes, this.delivery, this.watching))
     return this.attempt()
   }
 

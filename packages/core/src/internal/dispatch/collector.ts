@@ -13,9 +13,6 @@ import { TypeId } from "../definition/eventClass.ts"
  * may be dropped, repeated or retried.
  */
 export class Collector {
-  /** For handlers whose definition declares no events. */
-  static readonly closed: Collector = new Collector()
-
   /** What was collected; undefined: nothing. */
   events: Array<Event.Any> | undefined = undefined
   readonly #dispatch: { readonly isEnded: boolean } | undefined
@@ -38,7 +35,7 @@ export class Collector {
   }
 
   #add(event: Event.Any): void {
-    if (this === Collector.closed) {
+    if (this === closedCollector) {
       throw new Error(
         `Event "${event._tag}" was collected by a handler whose definition declares no events: add it to emits`
       )
@@ -72,3 +69,9 @@ const plainObject = ({ _tag }: { readonly _tag: string }): Error =>
   new Error(
     `"${_tag}" is a plain object with the fields of an event, such as a copy by spread: make it with new ${_tag}({ ... })`
   )
+
+/**
+ * For handlers whose definition declares no events. Not a static field of its
+ * class: the compiler emits code for that which fails when it is loaded.
+ */
+export const closedCollector: Collector = new Collector()

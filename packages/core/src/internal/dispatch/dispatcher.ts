@@ -14,7 +14,7 @@ import type * as Middleware from "../../Middleware.ts"
 import type { BoundCommand, Definition } from "../definition/commandClass.ts"
 import type { ComposedMiddleware } from "../definition/middlewareList.ts"
 import type { AnyCommand } from "../definition/models.ts"
-import { Collector } from "./collector.ts"
+import { closedCollector, Collector } from "./collector.ts"
 import { type AnyEffect, type AnyFiber, Dispatch } from "./dispatch.ts"
 import { CurrentFlow, Flow, type Routes } from "./flow.ts"
 import { InFlight, Tracked } from "./inFlight.ts"
@@ -123,7 +123,7 @@ export class Dispatcher {
       counts.started++
       const flow = dispatch.flow = Flow.startedIn(dispatch.caller, parent, this.routes, how.watching)
       const emits = bound.definition.emits.length > 0
-      const collector = emits ? new Collector(dispatch) : Collector.closed
+      const collector = emits ? new Collector(dispatch) : closedCollector
       dispatch.fiber.setContext(flow.handlerContext(bound.services))
       const running = runHandler(route, command, collector)
       const handling = how.watch === undefined ? running : handlerWatched(how.watch, running)

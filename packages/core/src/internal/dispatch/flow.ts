@@ -4,6 +4,7 @@
  */
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
+import { attribute } from "../../Message.ts"
 import type { Delivery } from "../../Subscriber.ts"
 import type { GivenServices } from "./givenServices.ts"
 import type { Watching } from "./observers.ts"
@@ -43,6 +44,9 @@ export class Flow implements Ids {
   depth: number
   /** Who watches this flow, once somebody was asked. */
   readonly watching: Watching | undefined
+  /** The flow that this one is part of, as far up as it goes: a chain of nested sends may be of any length. */
+  readonly #root: Flow | undefined
+  /** Where it came from; that of a part is its root's. */
   readonly #origin: Origin | undefined
   #correlationId: string | undefined = undefined
   #context: AnyContext | undefined = undefined
@@ -51,13 +55,14 @@ export class Flow implements Ids {
 
   constructor(
     caller: AnyContext,
-    origin: Origin | undefined,
+    origin: Flow | Origin | undefined,
     routes: Routes | undefined,
     depth: number,
     watching: Watching | undefined
   ) {
     this.caller = caller
-    this.#origin = origin
+    if (origin instanceof Flow) this.#root = origin.#root ?? origin
+    else this.#origin = origin
     this.watching = watching
     this.routes = routes
     this.depth = depth
@@ -92,11 +97,9 @@ export class Flow implements Ids {
     caller: AnyContext,
     routes: Routes | undefined,
     delivery: Delivery,
-    correlation: { readonly correlationId: string | undefined; readonly causationId: string | undefined },
     watching: Watching | undefined
   ): Flow {
-    const { causationId, correlationId } = correlation
-    return new Flow(caller, { correlationId, causationId, delivery }, routes, 0, watching)
+    return new Flow(caller, new Consumed(delivery), routes, 0, watching)
   }
 
   /** This flow for handlers that run beside those of other depths. */
@@ -105,16 +108,17 @@ export class Flow implements Ids {
   }
 
   get correlationId(): string {
-    return this.#origin?.correlationId ?? (this.#correlationId ??= SecureRandom.uuidV7Unsafe())
+    const root = this.#root ?? this
+    return root.#origin?.correlationId ?? (root.#correlationId ??= SecureRandom.uuidV7Unsafe())
   }
 
   get causationId(): string | undefined {
-    return this.#origin?.causationId
+    return (this.#root ?? this).#origin?.causationId
   }
 
   /** The delivery that this flow works on, if there is one. */
   get delivery(): Delivery | undefined {
-    return this.#origin?.delivery
+    return (this.#root ?? this).#origin?.delivery
   }
 
   /** The context of the caller, with this flow in it. */
@@ -147,6 +151,23 @@ export class Flow implements Ids {
     this.#context = undefined
     this.#joined = undefined
     this.#handlers = undefined
+  }
+}
+
+/** A consumed message as the origin of a flow. Its attributes are read when they are asked for. */
+class Consumed implements Origin {
+  readonly delivery: Delivery
+
+  constructor(delivery: Delivery) {
+    this.delivery = delivery
+  }
+
+  get correlationId(): string | undefined {
+    return attribute(this.delivery.message, "correlationid") ?? this.causationId
+  }
+
+  get causationId(): string | undefined {
+    return attribute(this.delivery.message, "id")
   }
 }
 

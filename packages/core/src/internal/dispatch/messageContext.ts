@@ -1,20 +1,19 @@
-/** What a message says of the fiber that publishes it. */
+/** What a fiber's context says about the messages that are published in it; see `MessageCodec.MessageContext`. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import type * as Correlation from "../../Correlation.ts"
-import { attribute, type HeaderValue } from "../../Message.ts"
-import type { MessageContext } from "../../MessageCodec.ts"
+import type { HeaderValue } from "../../Message.ts"
+import { attribute } from "../../Message.ts"
 import * as Traceparent from "../telemetry/traceparent.ts"
-import { CurrentFlow, deliveryOf } from "./flow.ts"
+import { CurrentFlow, deliveryOf, type Flow } from "./flow.ts"
 
-/** The correlation, the span and the clock of a fiber's context, each looked up when it is first needed. */
-export class FiberMessageContext implements MessageContext {
+/** Looks each thing up when it is first needed. */
+export class FiberMessageContext {
   readonly #context: Context.Context<never>
   #trace: Traceparent.Trace | undefined = undefined
   constructor(context: Context.Context<never>) {
     this.#context = context
   }
-  get correlation(): Correlation.Correlation | undefined {
+  get correlation(): Flow | undefined {
     return Context.get(this.#context, CurrentFlow)
   }
   get traceparent(): string | undefined {

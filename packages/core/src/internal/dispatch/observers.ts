@@ -13,6 +13,9 @@ export interface Watching {
   readonly observer: FlowObserver.FlowObserver | undefined
 }
 
+/** What an observer is asked about. */
+type Work = Parameters<FlowObserver.FlowObserver["isSampled"]>[0]
+
 export class Observers {
   readonly #all: ReadonlyArray<FlowObserver.FlowObserver>
   readonly #together: FlowObserver.FlowObserver | undefined
@@ -36,31 +39,34 @@ export class Observers {
     return this.#all.length === 0
   }
 
-  /** Asks who wants to see a piece of work. What a watched flow leads to follows it, unasked. */
-  watching(
-    outer: Watching | undefined,
-    work: () => Parameters<FlowObserver.FlowObserver["isSampled"]>[0]
-  ): Watching | undefined {
-    if (this.#all.length === 0) return outer
-    if (outer?.asked === this) return outer
+  /**
+   * Asks who wants to see a piece of work. What a watched flow leads to follows
+   * it, unasked; where that is watched by others too, they are asked and join.
+   */
+  watching(outer: Watching | undefined, work: () => Work): Watching | undefined {
+    if (outer === undefined) return this.#all.length === 0 ? undefined : this.#ask(work())
+    if (outer.asked === this) return outer
+    const unasked = this.#all.filter((observer) => !outer.asked.#all.includes(observer))
+    if (unasked.length === 0) return outer
     const asked = work()
-    const sampling = this.#all.filter((observer) =>
-      outer !== undefined && outer.asked.#all.includes(observer)
-        ? outer.observer !== undefined && includes(outer.observer, observer)
-        : observer.isSampled(asked)
-    )
+    const more = unasked.filter((observer) => observer.isSampled(asked))
     return {
-      asked: this,
-      observer: sampling.length === this.#all.length ? this.#together : joined(sampling)
+      asked: new Observers([...outer.asked.#all, ...unasked]),
+      observer: joined([...partsOf(outer.observer), ...more])
     }
+  }
+
+  #ask(work: Work): Watching {
+    const sampling = this.#all.filter((observer) => observer.isSampled(work))
+    return { asked: this, observer: sampling.length === this.#all.length ? this.#together : joined(sampling) }
   }
 }
 
 /** Of which observers a joined one is made. */
 const parts = new WeakMap<FlowObserver.FlowObserver, ReadonlyArray<FlowObserver.FlowObserver>>()
 
-const includes = (observer: FlowObserver.FlowObserver, part: FlowObserver.FlowObserver): boolean =>
-  observer === part || parts.get(observer)?.includes(part) === true
+const partsOf = (observer: FlowObserver.FlowObserver | undefined): ReadonlyArray<FlowObserver.FlowObserver> =>
+  observer === undefined ? [] : parts.get(observer) ?? [observer]
 
 /** One observer that calls several, in their order. */
 const joined = (observers: ReadonlyArray<FlowObserver.FlowObserver>): FlowObserver.FlowObserver | undefined => {

@@ -13,12 +13,18 @@ export interface Route extends Dispatched {
 
 /**
  * The route of a command: what a handler sends goes by the flow that runs it,
- * everything else by what is provided. Undefined: there is none.
+ * unless the handler itself provides another one; everything else by what is
+ * provided. Undefined: there is none.
  */
 export const routeOf = (
   context: Context.Context<never>,
-  parent: Flow | undefined,
-  definition: Definition
-): Route | undefined =>
+  flow: Flow | undefined,
+  { routeKey, tag }: Definition
+): Route | undefined => {
+  const provided = Context.getOrUndefined(context, routeKey)
+  const ofFlow = flow?.routes?.get(tag)
+  const isNearer = flow !== undefined && ofFlow !== undefined && provided !== undefined &&
+    provided !== Context.getOrUndefined(flow.caller, routeKey)
   // Only the layers of flows write what is read here
-  (parent?.routes?.get(definition.tag) ?? Context.getOrUndefined(context, definition.routeKey)) as Route | undefined
+  return (isNearer ? provided : ofFlow ?? provided) as Route | undefined
+}
