@@ -112,7 +112,7 @@ export interface Command<Self, Tag extends string, Fields extends Schema.Struct.
 {
   new(...args: ConstructorArguments<Schema.TaggedStruct<Tag, Fields>>): Instance<Tag, Fields, S>
 
-  readonly [CommandTypeId]: typeof CommandTypeId
+  readonly [CommandTypeId]: "~@event-flow/core/Command"
   readonly tag: Tag
   readonly kind: "Command" | "Query"
   readonly mode: S["mode"]

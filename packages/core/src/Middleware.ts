@@ -81,7 +81,7 @@ export interface ServiceClass<Self, Id extends string, Provides, E extends Schem
   extends Context.Service<Self, Middleware<Provides, E["Type"], Requires>>
 {
   new(_: never): Context.ServiceClass.Shape<Id, Middleware<Provides, E["Type"], Requires>>
-  readonly [Models.MiddlewareTypeId]: typeof Models.MiddlewareTypeId
+  readonly [Models.MiddlewareTypeId]: "~@event-flow/core/Middleware"
   readonly error: E
   readonly provides: ReadonlyArray<Context.Key<unknown, unknown>>
   readonly requires: ReadonlyArray<Context.Key<unknown, unknown>>

@@ -11,10 +11,10 @@ import type * as Event from "../../Event.ts"
 export const CommandTypeId = "~@event-flow/core/Command"
 
 /** A command that a definition sends: its class, or its tag where the class is defined later. */
-export type Target = { readonly tag: string; readonly [CommandTypeId]: typeof CommandTypeId } | string
+export type Target = { readonly tag: string; readonly [CommandTypeId]: "~@event-flow/core/Command" } | string
 
 export interface CommandDefinition {
-  readonly [CommandTypeId]: typeof CommandTypeId
+  readonly [CommandTypeId]: "~@event-flow/core/Command"
   readonly tag: string
   readonly kind: "Command" | "Query"
   readonly mode: "single" | "stream"
@@ -35,7 +35,7 @@ export interface AnyCommand {
 export const MiddlewareTypeId = "~@event-flow/core/Middleware"
 
 export interface MiddlewareDefinition {
-  readonly [MiddlewareTypeId]: typeof MiddlewareTypeId
+  readonly [MiddlewareTypeId]: "~@event-flow/core/Middleware"
   /** Schema of the errors that it adds. */
   readonly error: Schema.Top
   /** The services that it provides to what it wraps. */
@@ -51,7 +51,7 @@ export interface MiddlewareDefinition {
 export const HandlerTypeId = "~@event-flow/core/EventHandler"
 
 export interface HandlerDefinition {
-  readonly [HandlerTypeId]: typeof HandlerTypeId
+  readonly [HandlerTypeId]: "~@event-flow/core/EventHandler"
   readonly name: string
   /** The events that it handles. */
   readonly on: ReadonlyArray<Event.AnyClass>
