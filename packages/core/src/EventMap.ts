@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import type * as Event from "./Event.ts"
 import type * as EventHandler from "./EventHandler.ts"
 import { isDomainClass } from "./internal/definition/kinds.ts"
+import type { DomainHandlers, HandlerImplementations } from "./internal/definition/requirements.ts"
 import { makeTable } from "./internal/dispatch/handlerTable.ts"
 import { tables } from "./internal/dispatch/ways.ts"
 
@@ -46,18 +47,6 @@ export class DuplicateDefinition
 }
 
 /**
- * The handlers of one event class, in the order of the map.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Entry {
-  readonly event: Event.AnyClass
-  readonly handlers: ReadonlyArray<EventHandler.Any>
-}
-
-/**
  * The table from the tag of an event to its handlers. A flow has one of its own.
  *
  * @stability unstable
@@ -65,24 +54,17 @@ export interface Entry {
  * @since 0.1.0
  */
 export class EventMap extends Context.Service<EventMap, {
-  readonly entries: ReadonlyMap<string, Entry>
+  /** By tag: the event class, and its handlers in the order of the map. */
+  readonly entries: ReadonlyMap<string, {
+    readonly event: Event.AnyClass
+    readonly handlers: ReadonlyArray<EventHandler.Any>
+  }>
 }>()("@event-flow/core/EventMap") {}
 
 /**
- * The implementations that these handlers of domain events need. Handlers of
- * notification events run in a consumer, which asks for theirs.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type Implementations<H extends EventHandler.Any> = H extends EventHandler.Any
-  ? "Domain" extends H["on"][number][typeof Event.TypeId] ? EventHandler.EventHandlerImplementation<H["name"]> : never
-  : never
-
-/**
- * The map of the domain events that these handlers handle; requires exactly
- * their implementations.
+ * The map of the domain events that these handlers handle. It requires exactly
+ * the implementations of the handlers of domain events: those of notification
+ * events run in a consumer, which requires theirs.
  *
  * @stability unstable
  * @category layers
@@ -90,7 +72,7 @@ export type Implementations<H extends EventHandler.Any> = H extends EventHandler
  */
 export const layer = <H extends EventHandler.Any>(
   handlers: ReadonlyArray<H>
-): Layer.Layer<EventMap, DuplicateDefinition, Implementations<H>> =>
+): Layer.Layer<EventMap, DuplicateDefinition, HandlerImplementations<DomainHandlers<H>>> =>
   Layer.effect(
     EventMap,
     Effect.contextWith((context: Context.Context<never>) =>
@@ -98,12 +80,10 @@ export const layer = <H extends EventHandler.Any>(
         Effect.mapError(makeTable(handlers, context, isDomainClass), (duplicate) => new DuplicateDefinition(duplicate)),
         (table) => {
           const map = EventMap.of({
-            entries: new Map(
-              Array.from(table.entries, ({ event, handlers }): [string, Entry] => [
-                event.tag,
-                { event, handlers: handlers.map(({ definition }) => definition) }
-              ])
-            )
+            entries: new Map(Array.from(
+              table.entries,
+              ({ event, handlers }) => [event.tag, { event, handlers: handlers.map(({ definition }) => definition) }]
+            ))
           })
           tables.set(map, table)
           return map

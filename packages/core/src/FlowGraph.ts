@@ -35,7 +35,8 @@ import type * as Command from "./Command.ts"
 import type * as DomainEvent from "./DomainEvent.ts"
 import type * as Event from "./Event.ts"
 import type * as EventHandler from "./EventHandler.ts"
-import { isNotification, sendsOf } from "./internal/graph/declared.ts"
+import { isNotificationClass } from "./internal/definition/kinds.ts"
+import { sendsOf } from "./internal/graph/declared.ts"
 import * as Digraph from "./internal/graph/digraph.ts"
 import { kindOf } from "./internal/graph/kind.ts"
 import * as Mermaid from "./internal/graph/mermaid.ts"
@@ -363,7 +364,7 @@ export const toMermaidAll = (graph: FlowGraph): Readonly<Record<string, string>>
 // --- internal ---
 
 const eventNode = (event: Event.AnyClass): DomainEventNode | NotificationEventNode =>
-  isNotification(event)
+  isNotificationClass(event)
     ? { _tag: "NotificationEvent", name: event.tag, topic: event.route.topic, definition: event }
     : { _tag: "DomainEvent", name: event.tag, definition: event }
 

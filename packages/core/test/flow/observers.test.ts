@@ -13,6 +13,7 @@ import {
 } from "@event-flow/core"
 import { Tracker } from "@event-flow/core/testing"
 import { Effect, Layer, Schema, Stream } from "effect"
+import { CurrentRun } from "../../src/internal/dispatch/observerKeys.ts"
 
 class Done extends DomainEvent.Class<Done>()("Done", {}) {}
 class Told extends NotificationEvent.Class<Told>()("Told", {}, { topic: "told" }) {}
@@ -34,7 +35,7 @@ const implementations = Layer.mergeAll(
 )
 
 /** Notes each call that it gets. */
-const makeObserver = (isSampled: (work: FlowObserver.Work) => boolean = () => true) => {
+const makeObserver = (isSampled: FlowObserver.FlowObserver["isSampled"] = () => true) => {
   const calls: Array<string> = []
   const asked: Array<string> = []
   const observer = FlowObserver.make({
@@ -209,7 +210,7 @@ describe("F21: an observer that does not sample", () => {
       const look = (observer: Layer.Layer<never>) =>
         Mediator.send(new Look()).pipe(Effect.provide(
           EventFlow.make("Looking", { commands: [Look] }).layer().pipe(
-            Layer.provide(Look.toLayer(() => Effect.map(FlowObserver.CurrentRun, (run) => void runs.push(run)))),
+            Layer.provide(Look.toLayer(() => Effect.map(CurrentRun, (run) => void runs.push(run)))),
             Layer.provide(observer)
           )
         ))
@@ -217,6 +218,23 @@ describe("F21: an observer that does not sample", () => {
       yield* look(makeObserver().layer)
       assert.isUndefined(runs[0])
       assert.isDefined(runs[1])
+    }))
+
+  it.effect("F21: watches a flow that is built while a command of another one runs", () =>
+    Effect.gen(function*() {
+      const observer = makeObserver()
+      class Build extends Command.Class<Build>()("Build", {}) {}
+      const built = EventFlow.make("Built", { commands: [Inner] }).layer().pipe(
+        Layer.provide(Inner.toLayer(() => Effect.void)),
+        Layer.provide(observer.layer),
+        Layer.orDie
+      )
+      const building = EventFlow.make("Building", { commands: [Build] }).layer().pipe(
+        Layer.provide(Build.toLayer(() => Mediator.send(new Inner()).pipe(Effect.provide(built)))),
+        Layer.provide(observer.layer)
+      )
+      yield* Mediator.send(new Build()).pipe(Effect.provide(building))
+      assert.deepStrictEqual(observer.calls, ["Build starts", ...inner, "handled", "ends: Success"])
     }))
 
   it.effect("F21: is asked about each flow anew", () =>

@@ -10,20 +10,18 @@ import type * as Event from "../../Event.ts"
 /** Marks command classes and command instances. */
 export const CommandTypeId = "~@event-flow/core/Command"
 
-export type Keys = ReadonlyArray<Context.Key<unknown, unknown>>
-
 /** A command that a definition sends: its class, or its tag where the class is defined later. */
-export type Target = { readonly tag: string; readonly [CommandTypeId]: typeof CommandTypeId } | string
+export type Target = { readonly tag: string; readonly [CommandTypeId]: "~@event-flow/core/Command" } | string
 
 export interface CommandDefinition {
-  readonly [CommandTypeId]: typeof CommandTypeId
+  readonly [CommandTypeId]: "~@event-flow/core/Command"
   readonly tag: string
   readonly kind: "Command" | "Query"
   readonly mode: "single" | "stream"
   readonly emits: ReadonlyArray<Event.AnyClass>
   readonly sends: ReadonlyArray<Target>
   readonly middleware: ReadonlyArray<MiddlewareDefinition>
-  readonly requires: Keys
+  readonly requires: ReadonlyArray<Context.Key<unknown, unknown>>
   readonly payload: Schema.Struct.Fields
   readonly successSchema: Schema.Top
   readonly errorSchema: Schema.Top
@@ -37,13 +35,13 @@ export interface AnyCommand {
 export const MiddlewareTypeId = "~@event-flow/core/Middleware"
 
 export interface MiddlewareDefinition {
-  readonly [MiddlewareTypeId]: typeof MiddlewareTypeId
+  readonly [MiddlewareTypeId]: "~@event-flow/core/Middleware"
   /** Schema of the errors that it adds. */
   readonly error: Schema.Top
   /** The services that it provides to what it wraps. */
-  readonly provides: Keys
+  readonly provides: ReadonlyArray<Context.Key<unknown, unknown>>
   /** The services that it requires. */
-  readonly requires: Keys
+  readonly requires: ReadonlyArray<Context.Key<unknown, unknown>>
   readonly "~provides": unknown
   readonly "~requires": unknown
   /** The service that implements it; never: it carries its own implementation. */
@@ -53,7 +51,7 @@ export interface MiddlewareDefinition {
 export const HandlerTypeId = "~@event-flow/core/EventHandler"
 
 export interface HandlerDefinition {
-  readonly [HandlerTypeId]: typeof HandlerTypeId
+  readonly [HandlerTypeId]: "~@event-flow/core/EventHandler"
   readonly name: string
   /** The events that it handles. */
   readonly on: ReadonlyArray<Event.AnyClass>
