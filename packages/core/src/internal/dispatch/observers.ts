@@ -78,6 +78,7 @@ const joined = (observers: ReadonlyArray<FlowObserver.FlowObserver>): FlowObserv
   const all: FlowObserver.FlowObserver = {
     isSampled: () => true,
     commandStarted: call("commandStarted"),
+    commandHandling: call("commandHandling"),
     commandHandled: call("commandHandled"),
     commandEnded: call("commandEnded"),
     handlerStarted: call("handlerStarted"),
