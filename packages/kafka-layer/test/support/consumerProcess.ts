@@ -9,15 +9,25 @@ import { consume, consuming, numberOf } from "./consumer.ts"
 
 const [servers, topic, group] = process.argv.slice(2) as [string, string, string]
 
+/** Not through a buffer, which would die with the process. A pipe that is full is tried again. */
+const print = (line: string): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    try {
+      writeSync(1, `${line}\n`)
+      return Effect.void
+    } catch (error) {
+      const isFull = (error as NodeJS.ErrnoException).code === "EAGAIN"
+      return isFull ? Effect.andThen(Effect.sleep(1), print(line)) : Effect.die(error)
+    }
+  })
+
 const program = Effect.gen(function*() {
-  const consumer = yield* consume({ topics: [topic], group, maxInFlight: 50 }, (delivery) =>
-    Effect.andThen(
-      Effect.sleep(1),
-      Effect.sync(() => {
-        writeSync(1, `${numberOf(delivery.message)} ${String(delivery.message.key)}\n`)
-      })
-    ))
-  writeSync(1, "ready\n")
+  const consumer = yield* consume(
+    { topics: [topic], group, maxInFlight: 50 },
+    (delivery) =>
+      Effect.andThen(Effect.sleep(1), print(`${numberOf(delivery.message)} ${String(delivery.message.key)}`))
+  )
+  yield* print("ready")
   return yield* consumer.failed
 })
 
