@@ -10,8 +10,8 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Event from "./Event.ts"
 import type * as EventHandler from "./EventHandler.ts"
+import type { TypeId } from "./internal/definition/eventClass.ts"
 import { isDomainClass } from "./internal/definition/kinds.ts"
-import type { DomainHandlers, HandlerImplementations } from "./internal/definition/requirements.ts"
 import { makeTable } from "./internal/dispatch/handlerTable.ts"
 import { tables } from "./internal/dispatch/ways.ts"
 
@@ -61,6 +61,11 @@ export class EventMap extends Context.Service<EventMap, {
   }>
 }>()("@event-flow/core/EventMap") {}
 
+/** The implementations of the handlers of domain events among these. */
+type Implementations<H extends EventHandler.Any> = H extends EventHandler.Any
+  ? "Domain" extends H["on"][number][typeof TypeId] ? EventHandler.EventHandlerImplementation<H["name"]> : never
+  : never
+
 /**
  * The map of the domain events that these handlers handle. It requires exactly
  * the implementations of the handlers of domain events: those of notification
@@ -72,7 +77,7 @@ export class EventMap extends Context.Service<EventMap, {
  */
 export const layer = <H extends EventHandler.Any>(
   handlers: ReadonlyArray<H>
-): Layer.Layer<EventMap, DuplicateDefinition, HandlerImplementations<DomainHandlers<H>>> =>
+): Layer.Layer<EventMap, DuplicateDefinition, Implementations<H>> =>
   Layer.effect(
     EventMap,
     Effect.contextWith((context: Context.Context<never>) =>

@@ -88,15 +88,8 @@ export interface AnyMessage {
   readonly _tag: string
 }
 
-/**
- * The part of a definition that `handler` uses. Command classes and event
- * handler definitions have it.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Definition<Message, Success, Emits> {
+/** The part of a definition that `handler` uses. Command classes and event handler definitions have it. */
+interface Definition<Message, Success, Emits> {
   readonly of: (handler: Handler<Message, Emits, Success, never, never>) => unknown
 }
 
@@ -313,32 +306,16 @@ export interface FallbackOptions<Message, Emits, E, On extends string, A2, E2, R
  * The tags of the errors of a handler. Any text while the compiler does not know
  * the errors yet: it looks at the options before it looks at a handler that is
  * itself the result of a combinator.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
  */
-export type ErrorTag<E> = unknown extends E ? string : Tags<E>
+type ErrorTag<E> = unknown extends E ? string : Tags<E>
 
-/**
- * The errors that a fallback takes.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type ErrorsCaught<E, On extends string> = [On] extends [never] ? E : ExtractTag<E, On>
+/** The errors that a fallback takes. */
+type ErrorsCaught<E, On extends string> = [On] extends [never] ? E : ExtractTag<E, On>
 
-/**
- * The errors of the primary handler that a fallback does not handle.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
+/** The errors of the primary handler that a fallback does not handle. */
 // By a lookup, into which the compiler does not infer: where a layer asks for the
 // handler, what is left says nothing about the errors that the primary has
-export type ErrorsLeft<E, On extends string> = {
+type ErrorsLeft<E, On extends string> = {
   readonly all: never
   readonly some: ExcludeTag<E, On>
 }[[On] extends [never] ? "all" : "some"]

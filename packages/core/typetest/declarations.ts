@@ -156,3 +156,12 @@ export const tracked = Tracker.run(sent)
 export const expectations = [Expect.exactly, Expect.where, Expect.noFailures, Flow.toTree, Flow.describe]
 export const suite = BrokerSuite.make("memory", MemoryBroker.layer())
 export const provided = Layer.provide(AppLive, [JoinLive, WatchLive])
+export const orZero = <Message extends Resilience.AnyMessage, Emits, E extends { readonly _tag: string }, R>(
+  handler: Resilience.Handler<Message, Emits, number, E | Late, R>
+) => Resilience.fallback(handler, { on: ["Late"], to: () => Effect.succeed(0) })
+export const publishes = <C extends Command.AnyClass, H extends EventHandler.Any>(
+  flow: EventFlow.EventFlow<"F", C, H>
+) => [flow.layer(), flow.layerNoDeps(), EventConsumer.layer(flow, { group: "g" }), EventMap.layer(flow.handlers)]
+export const joinOf = <M extends ReadonlyArray<Middleware.Any>>(middleware: M) =>
+  Command.Class<Join>()("Join", { payload: { id: Schema.String }, middleware })
+export const handlerOf = <On extends Event.AnyClass>(on: On) => EventHandler.make("H", { on })
