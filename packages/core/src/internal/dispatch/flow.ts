@@ -32,6 +32,9 @@ interface Origin {
 }
 
 /**
+ * Its members are private to the compiler alone: those of the language cost a
+ * twentieth of a send, since every dispatch makes a flow.
+ *
  * It also keeps the two contexts that let handlers share the work of joining
  * contexts. All of it is made when first needed: most flows need little of it.
  */
@@ -45,13 +48,13 @@ export class Flow implements Ids {
   /** Who watches this flow, once somebody was asked. */
   readonly watching: Watching | undefined
   /** The flow that this one is part of, as far up as it goes: a chain of nested sends may be of any length. */
-  readonly #root: Flow | undefined
+  private readonly root: Flow | undefined
   /** Where it came from; that of a part is its root's. */
-  readonly #origin: Origin | undefined
-  #correlationId: string | undefined = undefined
-  #context: AnyContext | undefined = undefined
-  #joined: AnyContext | undefined = undefined
-  #handlers: AnyContext | undefined = undefined
+  private readonly origin: Origin | undefined
+  private ownId: string | undefined = undefined
+  private ownContext: AnyContext | undefined = undefined
+  private joined: AnyContext | undefined = undefined
+  private handlers: AnyContext | undefined = undefined
 
   constructor(
     caller: AnyContext,
@@ -61,8 +64,8 @@ export class Flow implements Ids {
     watching: Watching | undefined
   ) {
     this.caller = caller
-    if (origin instanceof Flow) this.#root = origin.#root ?? origin
-    else this.#origin = origin
+    if (origin instanceof Flow) this.root = origin.root ?? origin
+    else this.origin = origin
     this.watching = watching
     this.routes = routes
     this.depth = depth
@@ -108,22 +111,22 @@ export class Flow implements Ids {
   }
 
   get correlationId(): string {
-    const root = this.#root ?? this
-    return root.#origin?.correlationId ?? (root.#correlationId ??= SecureRandom.uuidV7Unsafe())
+    const root = this.root ?? this
+    return root.origin?.correlationId ?? (root.ownId ??= SecureRandom.uuidV7Unsafe())
   }
 
   get causationId(): string | undefined {
-    return (this.#root ?? this).#origin?.causationId
+    return (this.root ?? this).origin?.causationId
   }
 
   /** The delivery that this flow works on, if there is one. */
   get delivery(): Delivery | undefined {
-    return (this.#root ?? this).#origin?.delivery
+    return (this.root ?? this).origin?.delivery
   }
 
   /** The context of the caller, with this flow in it. */
   get context(): AnyContext {
-    return this.#context ??= Context.addUnsafe(this.caller, CurrentFlow.key, this)
+    return this.ownContext ??= Context.addUnsafe(this.caller, CurrentFlow.key, this)
   }
 
   /**
@@ -135,11 +138,11 @@ export class Flow implements Ids {
     const joined = services.joinedTo(this.caller)
     if (joined === this.caller) return this.context
     // The same handler again, as in a chain of follow-ups
-    if (this.#handlers === undefined || this.#joined !== joined) {
-      this.#joined = joined
-      this.#handlers = Context.addUnsafe(joined, CurrentFlow.key, this)
+    if (this.handlers === undefined || this.joined !== joined) {
+      this.joined = joined
+      this.handlers = Context.addUnsafe(joined, CurrentFlow.key, this)
     }
-    return this.#handlers
+    return this.handlers
   }
 
   /**
@@ -148,9 +151,9 @@ export class Flow implements Ids {
    * refers to outlives the next young collections, so it should be little.
    */
   release(): void {
-    this.#context = undefined
-    this.#joined = undefined
-    this.#handlers = undefined
+    this.ownContext = undefined
+    this.joined = undefined
+    this.handlers = undefined
   }
 }
 
