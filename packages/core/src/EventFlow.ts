@@ -286,7 +286,7 @@ export const make = <
   }
   FlowLayer.listed(definition)
   const settings = Settings.make(`EventFlow "${name}"`, { prefix: Str.configCase(name), schema: Schema.Struct(fields) })
-  const layerNoDeps = (layerOptions?: Pick<Options, "drainTimeout">) =>
+  const layerNoDeps = (layerOptions?: Pick<Options, "drainTimeout" | "source">) =>
     Layer.unwrap(
       Effect.map(settings.check(layerOptions ?? {}), ({ drainTimeout }) => FlowLayer.make(definition, drainTimeout))
     )
@@ -298,7 +298,7 @@ export const make = <
       (layer) => source === undefined ? layer : Layer.provide(layer, MessageCodec.layerCloudEvents({ source })),
       (layer) => FlowLayer.publishes(definition) ? layer : Layer.provide(layer, Broker.layerNone)
     )
-    return layerNoDeps({ drainTimeout }).pipe(
+    return layerNoDeps({ drainTimeout, source }).pipe(
       Layer.provide(EventProcessor.layer(processing)),
       Layer.provide(emitter),
       Layer.provide(EventMap.layer(handlers))

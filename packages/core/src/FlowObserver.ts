@@ -40,7 +40,9 @@ export interface FlowObserver {
   ) => boolean
   /** The dispatch of a command starts, outside of its middleware; `parent`: the run in which it was sent. */
   readonly commandStarted: (run: object, command: { readonly _tag: string }, parent: object | undefined) => void
-  /** The handler of a command has ended: once, never (middleware refused), or often (middleware retries). */
+  /** The handler of a command starts: once, never (middleware refused), or often (middleware retries). */
+  readonly commandHandling: (run: object) => void
+  /** The handler of a command has ended, as often as it started. */
   readonly commandHandled: (run: object, exit: Exit.Exit<unknown, unknown>) => void
   /** The dispatch of a command, middleware and events included, has ended. */
   readonly commandEnded: (run: object, exit: Exit.Exit<unknown, unknown>) => void
@@ -161,6 +163,7 @@ const ignore = () => {}
 const ignoreAll: FlowObserver = {
   isSampled: () => true,
   commandStarted: ignore,
+  commandHandling: ignore,
   commandHandled: ignore,
   commandEnded: ignore,
   handlerStarted: ignore,

@@ -6,22 +6,22 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as Str from "effect/String"
 import * as Command from "./Command.ts"
 import { type EventFlowError, isEventFlowError } from "./EventFlowError.ts"
 import type { MiddlewareErrors, MiddlewareRequires } from "./internal/definition/commandTypes.ts"
 import { leavesOf } from "./internal/definition/leaves.ts"
 import { composeMiddleware } from "./internal/definition/middlewareList.ts"
-import type { OwnMediator } from "./internal/dispatch/dispatcher.ts"
 import { InFlight } from "./internal/dispatch/inFlight.ts"
 import type { Mediator } from "./internal/dispatch/mediatorId.ts"
 import * as Send from "./internal/dispatch/send.ts"
 import type * as Middleware from "./Middleware.ts"
+import * as Settings from "./Settings.ts"
 
 /**
  * The mediator that runs a dispatch, in the `R` of `EventEmitter.emit` and
@@ -188,19 +188,28 @@ export interface MediatorService<out MiddlewareError, out Provides, out Self = n
 }
 
 /**
+ * The settings of a mediator of your own, as fields of a schema; see `Options`.
+ *
+ * @stability unstable
+ * @category settings
+ * @since 0.1.0
+ */
+export const fields = {
+  /**
+   * How long closing the layer waits for sends that are running, before it
+   * interrupts the fibers that wait for them (F11). Default: 30 seconds.
+   */
+  drainTimeout: Settings.withDefault(Settings.duration({ minimum: 0, infinite: true }), "30 seconds")
+}
+
+/**
  * Options of a mediator of your own.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface Options {
-  /**
-   * How long closing the layer waits for sends that are running, before it
-   * interrupts the fibers that wait for them (F11). Default: 30 seconds.
-   */
-  readonly drainTimeout?: Duration.Input | undefined
-}
+export interface Options extends Schema.Struct.Encoded<typeof fields> {}
 
 /**
  * A mediator of your own: middleware around everything that is sent through it,
@@ -245,6 +254,7 @@ export const Service = <Self>() =>
   options: { readonly middleware: M }
 ): ServiceClass<Self, Id, M> => {
   const service = Context.Service<Self, Send.ErasedMediator>(id)
+  const settings = Settings.make(`mediator "${id}"`, { prefix: Str.configCase(id), schema: Schema.Struct(fields) })
   return Object.assign(service, {
     middleware: options.middleware,
     send: (command: Command.Any) => service.use((mediator) => mediator.send(command)),
@@ -255,13 +265,12 @@ export const Service = <Self>() =>
     layer: (layerOptions?: Options) =>
       Layer.effect(
         service,
-        Effect.contextWith((context: Context.Context<never>) => {
+        Effect.gen(function*() {
+          const { drainTimeout } = yield* settings.check(layerOptions ?? {})
+          const context = yield* Effect.context<never>()
           const inFlight = new InFlight()
-          const own: OwnMediator = { middleware: composeMiddleware(options.middleware, context, []), inFlight }
-          return Effect.as(
-            Effect.addFinalizer(() => inFlight.drain(layerOptions?.drainTimeout ?? "30 seconds", `mediator "${id}"`)),
-            Send.mediatorOf(own)
-          )
+          yield* Effect.addFinalizer(() => inFlight.drain(drainTimeout, settings.name))
+          return Send.mediatorOf({ middleware: composeMiddleware(options.middleware, context, []), inFlight })
         })
       )
     // The signatures of the interface say what the list of middleware does to types
@@ -288,7 +297,7 @@ export interface ServiceClass<Self, Id extends string, M extends ReadonlyArray<M
   ) => Command.FailureSchema<C, M[number]["error"]>
   readonly layer: (
     options?: Options
-  ) => Layer.Layer<Self, never, M[number]["~service"] | MiddlewareRequires<M>>
+  ) => Layer.Layer<Self, Settings.InvalidSetting, M[number]["~service"] | MiddlewareRequires<M>>
 }
 
 /**

@@ -114,7 +114,8 @@ export interface Options<Tag extends string, Fields extends Schema.Struct.Fields
    * they were published. The function is given the decoded fields. Default: no
    * key.
    */
-  readonly key?: ((event: EventClass.TaggedFields<Tag, Fields>["Type"]) => string | undefined) | undefined
+  // NoInfer: inferring fields from the function would triple what the compiler does for an event
+  readonly key?: ((event: NoInfer<EventClass.TaggedFields<Tag, Fields>["Type"]>) => string | undefined) | undefined
   /** A whole number from 1. Raise it with each change of the fields. Default: 1. */
   readonly version?: Version | undefined
   /** Typed steps from version 1 to this one. Without them only this version can be read. */

@@ -42,6 +42,25 @@ describe("command middleware", () => {
       ])
     }))
 
+  it.effect("knows the command that it wraps, its fields and its definition", () =>
+    Effect.gen(function*() {
+      const seen: Array<Middleware.Info> = []
+      const look = Middleware.make((effect, info) => Effect.andThen(Effect.sync(() => seen.push(info)), effect))
+      class Own extends Mediator.Service<Own>()("test/Looking", { middleware: [look] }) {}
+      class Looked extends Command.Class<Looked>()("Looked", { payload: { id: Schema.String }, middleware: [look] }) {}
+      const layer = Layer.merge(Own.layer(), alone(Looked, Looked.toLayer(() => Effect.void)))
+      const command = new Looked({ id: "1" })
+      yield* Own.send(command).pipe(Effect.provide(layer))
+      assert.strictEqual(seen.length, 2)
+      for (const info of seen) {
+        assert.strictEqual(info.tag, "Looked")
+        assert.strictEqual(info.command as unknown, command)
+        assert.strictEqual(info.command["id"], "1")
+        assert.deepStrictEqual(info.definition.middleware, [look])
+        assert.strictEqual(info.definition.payload, Looked.payload)
+      }
+    }))
+
   it.effect("sees failures of handler and events", () =>
     Effect.gen(function*() {
       const journal = new Journal()

@@ -1,6 +1,6 @@
 /** Streaming commands, with and without middleware. */
 import { assert, describe, it } from "@effect/vitest"
-import { Command, EventFlow, EventHandler, Mediator, Middleware, Query } from "@event-flow/core"
+import { Command, EventFlow, EventHandler, FlowObserver, Mediator, Middleware, Query } from "@event-flow/core"
 import { Cause, Effect, Exit, Fiber, Layer, Option, Schedule, Schema, Stream } from "effect"
 import { A, adjust, alone, B, Boom, Journal, open, passTime, RecordingLogger, settle } from "./fixtures.ts"
 
@@ -332,6 +332,42 @@ describe("middleware around a stream", () => {
       assert.deepStrictEqual(numbers, [1, 2])
       assert.deepStrictEqual(entries, ["before Numbers", "after Success"])
     }))
+
+  for (const [end, outcome] of [["has had enough", "Success"], ["is interrupted", "Failure"]] as const) {
+    it.effect(`sees a ${outcome.toLowerCase()} where the consumer ${end}, and so do observers`, () =>
+      Effect.gen(function*() {
+        const { entries, note } = new Journal()
+        const around = Middleware.make((effect) => Effect.onExit(effect, (exit) => note(`middleware: ${exit._tag}`)))
+        class Numbers extends Query.Class<Numbers>()("Numbers", {
+          success: Schema.Int,
+          stream: true,
+          middleware: [around]
+        }) {}
+        const observer = FlowObserver.layer(FlowObserver.make({
+          commandHandled: (_, exit) => entries.push(`handled: ${exit._tag}`),
+          commandEnded: (_, exit) => entries.push(`ended: ${exit._tag}`)
+        }))
+        const handler = Stream.concat(Stream.make(1, 2), Stream.never).pipe(Stream.ensuring(note("closed")))
+        const layer = alone(Numbers, Numbers.toLayer(() => handler)).pipe(Layer.provide(observer))
+        const numbers = Mediator.stream(new Numbers())
+        const taken: Array<number> = []
+        const take = (stream: typeof numbers) =>
+          Stream.runForEach(stream, (n) => Effect.sync(() => void taken.push(n))).pipe(Effect.provide(layer))
+        if (outcome === "Success") yield* take(Stream.take(numbers, 2))
+        else {
+          const fiber = yield* Effect.forkChild(take(numbers), { startImmediately: true })
+          yield* settle
+          yield* Fiber.interrupt(fiber)
+        }
+        assert.deepStrictEqual(taken, [1, 2])
+        assert.deepStrictEqual(entries, [
+          "closed",
+          `handled: ${outcome}`,
+          `middleware: ${outcome}`,
+          `ended: ${outcome}`
+        ])
+      }))
+  }
 
   it.effect("adds its errors", () =>
     Effect.gen(function*() {

@@ -3,7 +3,7 @@
 // @effect-diagnostics missingEffectContext:off
 // @effect-diagnostics floatingEffect:off
 // @effect-diagnostics multipleEffectProvide:off
-import { Command, DomainEvent, type EventFlowError, Mediator, Middleware, Query } from "@event-flow/core"
+import { Command, DomainEvent, type EventFlowError, Mediator, Middleware, Query, type Settings } from "@event-flow/core"
 import { Context, Effect, Layer, Schedule, Schema } from "effect"
 import { check, type Equals, type ErrorOf, type ServicesOf } from "./support.ts"
 
@@ -151,6 +151,7 @@ check<Equals<typeof greetFailure.Type, Full | Denied | EventFlowError.EventFlowE
 
 const layer = AppMediator.layer({ drainTimeout: "1 second" })
 check<Equals<ServicesOf<typeof layer>, Authenticate>>()
+check<Equals<ErrorOf<typeof layer>, Settings.InvalidSetting>>()
 class Audits extends Mediator.Service<Audits>()("Audits", { middleware: [Audit] }) {}
 const auditsLayer = Audits.layer()
 check<Equals<ServicesOf<typeof auditsLayer>, Audit | User>>()

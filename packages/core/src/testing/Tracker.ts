@@ -266,6 +266,10 @@ class Recorder implements FlowObserver.FlowObserver {
     })
   }
 
+  commandHandling(): void {
+    // Its end says all that is recorded
+  }
+
   readonly commandHandled: FlowObserver.FlowObserver["commandHandled"] = (run, exit) => {
     const step = this.#runs.get(run)
     if (step?._tag === "Command") step.attempts = [...step.attempts, exit]

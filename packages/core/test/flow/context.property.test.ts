@@ -176,7 +176,7 @@ it.effect.prop(
         Layer.withSpan("start-up")
       )
       class Flows extends LayerMap.Service<Flows>()("test/Flows", {
-        lookup: (_tenant: string) => flow,
+        lookup: () => flow,
         idleTimeToLive: "1 hour"
       }) {}
       yield* Effect.gen(function*() {

@@ -84,7 +84,7 @@ describe("F17: whoever builds the layer leaves nothing of its own in it", () => 
   it.effect("F17: neither a request in which the flow of a tenant is built first", () =>
     Effect.gen(function*() {
       class Tenants extends LayerMap.Service<Tenants>()("test/WhoTenants", {
-        lookup: (_tenant: string) => flow,
+        lookup: () => flow,
         idleTimeToLive: "1 minute"
       }) {}
       yield* Effect.gen(function*() {

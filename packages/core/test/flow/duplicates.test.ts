@@ -139,6 +139,15 @@ describe("F14: in two flows of one program", () => {
       }
     }))
 
+  it.effect("F14: a flow beside the one that it is part of", () =>
+    Effect.gen(function*() {
+      const whole = EventFlow.make("Whole", { flows: [shop] })
+      const message = yield* errorOf(
+        Layer.merge(shop.layer(), whole.layer()).pipe(Layer.provide(implementations))
+      )
+      assert.match(message, /^Two commands have the tag "Work": .* of flow "(Shop|Whole)", .* of flow "(Shop|Whole)"/)
+    }))
+
   it.effect("F14: two flows of one name", () =>
     Effect.gen(function*() {
       class Else extends Command.Class<Else>()("Else", {}) {}

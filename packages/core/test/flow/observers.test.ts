@@ -44,6 +44,7 @@ const makeObserver = (isSampled: FlowObserver.FlowObserver["isSampled"] = () => 
       return isSampled(work)
     },
     commandStarted: (_, { _tag }, parent) => calls.push(`${_tag} starts${parent === undefined ? "" : ", nested"}`),
+    commandHandling: () => calls.push("handling"),
     commandHandled: () => calls.push("handled"),
     commandEnded: (_, exit) => calls.push(`ends: ${exit._tag}`),
     handlerStarted: (_, handler, event) => calls.push(`${handler} starts: ${event._tag}`),
@@ -58,9 +59,10 @@ const makeObserver = (isSampled: FlowObserver.FlowObserver["isSampled"] = () => 
   return { asked, calls, layer: FlowObserver.layer(observer) }
 }
 
-const inner = ["Inner starts, nested", "handled", "ends: Success"]
+const inner = ["Inner starts, nested", "handling", "handled", "ends: Success"]
 const ofOuter = [
   "Outer starts",
+  "handling",
   ...inner,
   "handled",
   "collected Done,Told",
@@ -80,7 +82,7 @@ const ofDelivery = [
   "delivery ends: handled"
 ]
 const ofElement = ["collected Done", "OnDone starts: Done", ...inner, "handler ends: Success"]
-const ofWatch = ["Watch starts", ...ofElement, ...ofElement, "handled", "ends: Success"]
+const ofWatch = ["Watch starts", "handling", ...ofElement, ...ofElement, "handled", "ends: Success"]
 
 const program = Effect.gen(function*() {
   yield* Mediator.send(new Outer())
@@ -170,7 +172,7 @@ describe("F21: observers add up", () => {
         Layer.provide([asking.layer, both.layer])
       )
       yield* Effect.provide(Mediator.send(new Ask()), Layer.provide(asks, answers))
-      const whole = ["Ask starts", ...inner, "handled", "ends: Success"]
+      const whole = ["Ask starts", "handling", ...inner, "handled", "ends: Success"]
       assert.deepStrictEqual(asking.calls, whole)
       assert.deepStrictEqual(both.calls, whole)
       assert.deepStrictEqual(both.asked, ["Ask"])
@@ -243,7 +245,7 @@ describe("F21: an observer that does not sample", () => {
       const second = makeObserver(() => ++sends === 2)
       const send = Effect.repeat(Mediator.send(new Inner()), { times: 2 })
       yield* Effect.provide(send, watched(second.layer))
-      assert.deepStrictEqual(second.calls, ["Inner starts", "handled", "ends: Success"])
+      assert.deepStrictEqual(second.calls, ["Inner starts", "handling", "handled", "ends: Success"])
       assert.strictEqual(sends, 3)
     }))
 })

@@ -2,8 +2,8 @@
  * The one place that chooses the broker. Nothing else of the example knows which one it is.
  */
 import { type Broker, MemoryBroker, type Settings, type Subscriber } from "@event-flow/core"
-import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
-import { RabbitBroker, RabbitSubscriber, RabbitTopology } from "@event-flow/rabbitmq-layer"
+import type { KafkaTopics } from "@event-flow/kafka-layer"
+import type { RabbitTopology } from "@event-flow/rabbitmq-layer"
 import { Array, Config, Effect, Layer, Option, Schema } from "effect"
 import { layerOwnTopics } from "../ownTopics.ts"
 import { boardGroup } from "./board.ts"
@@ -33,36 +33,8 @@ const layerInRun = (run: string) => layerOwnTopics((name) => inRun(run, name))
 const topicsOf = (run: string) =>
   Array.dedupe([LongDelay, RunEnded].map(({ route }) => inRun(run, route.topic))) as Array.NonEmptyArray<string>
 
-const layerKafka = (run: string) =>
-  layerInRun(run).pipe(
-    Layer.provide([KafkaBroker.layerFromEnv, KafkaSubscriber.layerFromEnv]),
-    // Created before anything subscribes or publishes
-    Layer.provide(
-      Layer.effectDiscard(
-        KafkaTopics.KafkaTopics.use((topics) =>
-          topics.ensure(
-            topicsOf(run).flatMap((topic) => [
-              { topic, partitions: 4, retention: "1 day" },
-              { topic: `${topic}.dead-letter`, partitions: 1, retention: "1 day" }
-            ])
-          )
-        )
-      ).pipe(Layer.provide(KafkaTopics.layerFromEnv))
-    )
-  )
-
-const layerRabbitmq = (run: string) =>
-  layerInRun(run).pipe(
-    Layer.provide([RabbitBroker.layerFromEnv, RabbitSubscriber.layerFromEnv]),
-    // What is published waits in its queue for a board that comes later
-    Layer.provide(
-      Layer.effectDiscard(
-        RabbitTopology.RabbitTopology.use((topology) =>
-          topology.ensure(RabbitTopology.specs(inRun(run, boardGroup), topicsOf(run)))
-        )
-      ).pipe(Layer.provide(RabbitTopology.layerFromEnv))
-    )
-  )
+/** A layer in a module of its own, loaded when it is chosen: to load a client takes longer than to load all the rest. */
+const loaded = <A, E>(load: () => Promise<Layer.Layer<A, E>>): Layer.Layer<A, E> => Layer.unwrap(Effect.promise(load))
 
 const requireSetting = (options: typeof BrokerNotConfigured["~type.make.in"]) =>
   Layer.effectDiscard(
@@ -88,14 +60,16 @@ export const layer = (
     case "memory":
       return MemoryBroker.layer()
     case "kafka":
-      return Layer.provide(
-        layerKafka(run),
-        requireSetting({ broker: name, setting: "KAFKA_BOOTSTRAP_SERVERS", example: "127.0.0.1:9092" })
+      return layerInRun(run).pipe(
+        Layer.provide(loaded(async () => (await import("./kafka.ts")).layer(topicsOf(run)))),
+        Layer.provide(requireSetting({ broker: name, setting: "KAFKA_BOOTSTRAP_SERVERS", example: "127.0.0.1:9092" }))
       )
     case "rabbitmq":
-      return Layer.provide(
-        layerRabbitmq(run),
-        requireSetting({ broker: name, setting: "RABBITMQ_URL", example: "amqp://guest:guest@127.0.0.1:5672" })
+      return layerInRun(run).pipe(
+        Layer.provide(loaded(async () => (await import("./rabbitmq.ts")).layer(inRun(run, boardGroup), topicsOf(run)))),
+        Layer.provide(
+          requireSetting({ broker: name, setting: "RABBITMQ_URL", example: "amqp://guest:guest@127.0.0.1:5672" })
+        )
       )
   }
 }

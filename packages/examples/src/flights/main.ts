@@ -1,7 +1,8 @@
 /**
  * 20,000 flights through a complete flow: see README.md for a picture, `--help` for the options.
  */
-import { NodeRuntime, NodeServices } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Effect, Layer, Logger, Option, References, Schema } from "effect"
 import { CliError, Command, Flag } from "effect/cli"
 import { findPackageJSON } from "node:module"

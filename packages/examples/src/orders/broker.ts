@@ -2,11 +2,7 @@
  * The one place that chooses what carries messages from the outbox to the totals.
  */
 import { Broker, MemoryBroker, Subscriber } from "@event-flow/core"
-import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
 import { Config, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
-import { SqlClient } from "effect/sql"
-import { layerOwnTopics } from "../ownTopics.ts"
-import { topic } from "./domain.ts"
 
 export const brokers = ["memory", "kafka"] as const
 export type BrokerName = (typeof brokers)[number]
@@ -45,26 +41,12 @@ const layerMemory = Layer.effectContext(Effect.gen(function*() {
   ).pipe(Context.add(Subscriber.Subscriber, yield* Subscriber.Subscriber))
 })).pipe(Layer.provide(MemoryBroker.layer()))
 
-/** Topic and consumer group of this database's shop: another shop on the same Kafka has its own. */
-const layerOfShop = Effect.fnUntraced(function*() {
-  const sql = yield* SqlClient.SqlClient
-  const [shop] = yield* sql<{ id: string }>`SELECT id FROM shop.identity`
-  const own = (name: string) => `${name}-${shop!.id}`
-  // Created before anything subscribes or publishes
-  const topics = Layer.effectDiscard(
-    KafkaTopics.KafkaTopics.use((topics) =>
-      // Shorter than the inbox remembers: a message that it has forgotten does not come again
-      topics.ensure([{ topic: own(topic), partitions: 4, retention: "3 days" }])
-    )
-  ).pipe(Layer.provide(KafkaTopics.layerFromEnv))
-  return layerOwnTopics(own).pipe(
-    Layer.provide([KafkaBroker.layerFromEnv, KafkaSubscriber.layerFromEnv]),
-    Layer.provide(topics)
-  )
-})
-
+/** Loaded when it is chosen: to load its client takes longer than to load all the rest. */
 const layerKafka = Layer.unwrap(
-  Effect.andThen(required("KAFKA_BOOTSTRAP_SERVERS", "kafka"), layerOfShop())
+  Effect.andThen(
+    required("KAFKA_BOOTSTRAP_SERVERS", "kafka"),
+    Effect.map(Effect.promise(() => import("./kafka.ts")), ({ layer }) => layer)
+  )
 )
 
 /** The layer of a broker, by its name. */

@@ -2,7 +2,8 @@
  * A shop on PostgreSQL: orders, stock and money that add up, whenever the process is killed. See README.md
  * for a picture, `--help` for the options.
  */
-import { NodeRuntime, NodeServices } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Effect, Layer, Logger, References, Schema } from "effect"
 import { CliError, Command, Flag } from "effect/cli"
 import { brokers } from "./broker.ts"

@@ -125,6 +125,7 @@ export class Dispatcher {
       const emits = bound.definition.emits.length > 0
       const collector = emits ? new Collector(dispatch) : closedCollector
       dispatch.fiber.setContext(flow.handlerContext(bound.services))
+      how.watch?.handlerStarted()
       const running = runHandler(route, command, collector)
       const handling = how.watch === undefined ? running : handlerWatched(how.watch, running)
       if (!emits) return handling

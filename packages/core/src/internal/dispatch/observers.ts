@@ -81,6 +81,7 @@ const joined = (observers: ReadonlyArray<FlowObserver.FlowObserver>): FlowObserv
   const all: FlowObserver.FlowObserver = {
     isSampled: () => true,
     commandStarted: call("commandStarted"),
+    commandHandling: call("commandHandling"),
     commandHandled: call("commandHandled"),
     commandEnded: call("commandEnded"),
     handlerStarted: call("handlerStarted"),

@@ -83,7 +83,10 @@ const run = (
       return dispatcher.processAll(events)
     })
     // A definition that streams has a handler that gives a Stream
-    const handler = Stream.suspend(() => bound.run(command, collector) as AnyStream)
+    const handler = Stream.suspend(() => {
+      watch?.handlerStarted()
+      return bound.run(command, collector) as AnyStream
+    })
     const handled = watch === undefined ?
       handler :
       Stream.onExit(handler, (exit) => Effect.sync(() => watch.handlerEnded(enough.isReached ? Exit.void : exit)))

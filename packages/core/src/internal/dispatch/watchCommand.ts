@@ -18,7 +18,9 @@ import { Observers, type Watching } from "./observers.ts"
 export interface Watch {
   /** Around the whole dispatch. */
   readonly dispatched: (dispatch: AnyEffect) => AnyEffect
-  /** Each run of the handler has ended. */
+  /** A run of the handler starts. */
+  readonly handlerStarted: () => void
+  /** It has ended. */
   readonly handlerEnded: (exit: Exit.Exit<unknown, unknown>) => void
   readonly collected: (events: ReadonlyArray<Event.Any>) => void
 }
@@ -46,7 +48,7 @@ export const makeWatchCommand: Effect.Effect<WatchCommand> = Effect.gen(function
       if (!tracing && !metrics && observer === undefined) return undefined
       const recorded = (effect: AnyEffect): AnyEffect => Record.command(effect, { tag: command._tag, tracing, metrics })
       return observer === undefined
-        ? { dispatched: recorded, handlerEnded: ignore, collected: ignore }
+        ? { dispatched: recorded, handlerStarted: ignore, handlerEnded: ignore, collected: ignore }
         : observe(observer, command, Context.get(fiber.context, CurrentRun), recorded)
     }
   }
@@ -70,6 +72,7 @@ const observe = (
         }),
         (exit) => Effect.sync(() => observer.commandEnded(run, exit))
       )),
+    handlerStarted: () => observer.commandHandling(run),
     handlerEnded: (exit) => observer.commandHandled(run, exit),
     collected: (events) => observer.collected(run, events)
   }
