@@ -8,7 +8,7 @@ import { libraries, root } from "./support.ts"
 const modules = libraries.flatMap(({ folder }) =>
   globSync(`packages/${folder}/src/**/*.ts`, {
     cwd: root,
-    exclude: ["**/internal/**", "**/testing/brokerSuite/**", "**/index.ts"]
+    exclude: ["**/internal/**", "**/testing/brokerSuite/**", "**/testing/recorder.ts", "**/index.ts"]
   })
 ).map((file) => ({ file, source: readFileSync(join(root, file), "utf8") })).filter(({ source }) =>
   /^export /m.test(source)
@@ -26,7 +26,8 @@ const docstringAt = (source: string): string =>
 
 const declarationsOf = (source: string): ReadonlyArray<Declaration> =>
   Array.from(
-    source.matchAll(/^export (?:declare |abstract )*(?:const|class|function|interface|type|namespace) (\w+)/gm),
+    // An internal type that is exported again under a public name has its docstring there
+    source.matchAll(/^export (?:declare |abstract )*(?:const|class|function|interface|type|namespace) (?:\{ )?(\w+)/gm),
     ({ 1: name, index }) => ({ name: name!, docstring: docstringAt(source.slice(0, index)) })
   )
 
