@@ -87,12 +87,14 @@ export class Flow implements Ids {
     return new Flow(caller, parent, parent?.routes, parent?.depth ?? 0, parent?.watching)
   }
 
-  /** The same flow, under another correlation. */
-  static correlated(caller: AnyContext, correlation: Ids): Flow {
-    const parent = Context.get(caller, CurrentFlow)
+  /** The same context, in the same flow under another correlation. */
+  static correlated(context: AnyContext, correlation: Ids): AnyContext {
+    const parent = Context.get(context, CurrentFlow)
     const { causationId, correlationId } = correlation
     const origin: Origin = { correlationId, causationId, delivery: parent?.delivery }
-    return new Flow(caller, origin, parent?.routes, parent?.depth ?? 0, parent?.watching)
+    // Its caller stays: what the handler itself has provided is nearer than the flow (see `routeOf`)
+    const flow = new Flow(parent?.caller ?? context, origin, parent?.routes, parent?.depth ?? 0, parent?.watching)
+    return Context.addUnsafe(context, CurrentFlow.key, flow)
   }
 
   /** The flow of a consumed message: one that started elsewhere. */
