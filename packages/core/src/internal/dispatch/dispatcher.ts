@@ -164,6 +164,7 @@ export class Dispatcher {
   ): AnyEffect {
     const sending = new Tracked(fiber)
     const ownSending = new Tracked(fiber)
+    let flow: Flow | undefined = undefined
     const wrapped = Effect.suspend(() => {
       if (own?.inFlight.enter(ownSending) === false || !this.inFlight.enter(sending)) {
         return this.closed(command)
@@ -173,13 +174,17 @@ export class Dispatcher {
       const dispatched = applied(own?.middleware, applied(route.bound.middleware, Effect.withFiber(run), info), info)
       const inFlow = Effect.updateContext<unknown, unknown, never, never>(
         dispatched,
-        (context) => Flow.startedIn(context, currentFlow(fiber), this.routes, watching).context
+        (context) => {
+          flow = Flow.startedIn(context, currentFlow(fiber), this.routes, watching)
+          return flow.context
+        }
       )
       return watch === undefined ? inFlow : watch.dispatched(inFlow)
     })
     return Effect.onExitPrimitive(wrapped, () => {
       this.inFlight.remove(sending)
       own?.inFlight.remove(ownSending)
+      flow?.release()
       return undefined
     })
   }

@@ -39,8 +39,7 @@ interface Origin {
  * contexts. All of it is made when first needed: most flows need little of it.
  */
 export class Flow implements Ids {
-  /** The context of whoever sent the command. */
-  readonly caller: AnyContext
+  private callerContext: AnyContext
   /** The commands that the handlers of this flow may send. */
   readonly routes: Routes | undefined
   /** How many follow-ups an event that is collected now is away from the first command. */
@@ -49,6 +48,8 @@ export class Flow implements Ids {
   readonly watching: Watching | undefined
   /** The flow that this one is part of, as far up as it goes: a chain of nested sends may be of any length. */
   private readonly root: Flow | undefined
+  /** The flow whose handlers of another depth these are. */
+  private whole: Flow | undefined = undefined
   /** Where it came from; that of a part is its root's. */
   private readonly origin: Origin | undefined
   private ownId: string | undefined = undefined
@@ -63,7 +64,7 @@ export class Flow implements Ids {
     depth: number,
     watching: Watching | undefined
   ) {
-    this.caller = caller
+    this.callerContext = caller
     if (origin instanceof Flow) this.root = origin.root ?? origin
     else this.origin = origin
     this.watching = watching
@@ -109,7 +110,15 @@ export class Flow implements Ids {
 
   /** This flow for handlers that run beside those of other depths. */
   atDepth(depth: number): Flow {
-    return new Flow(this.caller, this, this.routes, depth, this.watching)
+    const flow = new Flow(Context.empty(), this, this.routes, depth, this.watching)
+    // Has the caller, also when it has let go of that
+    flow.whole = this
+    return flow
+  }
+
+  /** The context of whoever sent the command. */
+  get caller(): AnyContext {
+    return this.whole === undefined ? this.callerContext : this.whole.caller
   }
 
   get correlationId(): string {
@@ -150,9 +159,12 @@ export class Flow implements Ids {
   /**
    * Lets go of the contexts when the dispatch has ended. A context refers to its
    * flow from an object that V8 may have allocated as an old one; what that
-   * refers to outlives the next young collections, so it should be little.
+   * refers to outlives the next young collections, so it should be little. The
+   * caller of a part is the flow that it is part of: a command that forks its
+   * successor would keep the contexts of all of its predecessors.
    */
   release(): void {
+    if (this.root !== undefined) this.callerContext = this.root.caller
     this.ownContext = undefined
     this.joined = undefined
     this.handlers = undefined
