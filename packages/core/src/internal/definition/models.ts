@@ -1,7 +1,7 @@
 /**
- * What definitions are made of, erased. The public types `Command.AnyClass`,
- * `EventHandler.Any` and `Middleware.Any` are these; here they stand apart from
- * the modules that make and run definitions.
+ * What definitions are made of, erased. `Command.AnyClass`, `Command.Target`,
+ * `Middleware.Any` and `EventHandler.Any` are these types under public names. They
+ * stand apart from the modules that make and run definitions.
  */
 import type * as Context from "effect/Context"
 import type * as Schema from "effect/Schema"
@@ -10,9 +10,10 @@ import type * as Event from "../../Event.ts"
 /** Marks command classes and command instances. */
 export const CommandTypeId = "~@event-flow/core/Command"
 
-/** A command that a definition sends: its class, or its tag where the class is defined later. */
+/** A command that a definition sends: its class, or its tag where the class is defined later. Public as `Command.Target`. */
 export type Target = { readonly tag: string; readonly [CommandTypeId]: "~@event-flow/core/Command" } | string
 
+/** Any command or query class. Public as `Command.AnyClass`. */
 export interface CommandDefinition {
   readonly [CommandTypeId]: "~@event-flow/core/Command"
   readonly tag: string
@@ -34,6 +35,7 @@ export interface AnyCommand {
 
 export const MiddlewareTypeId = "~@event-flow/core/Middleware"
 
+/** Any middleware, as listed in a definition. Public as `Middleware.Any`. */
 export interface MiddlewareDefinition {
   readonly [MiddlewareTypeId]: "~@event-flow/core/Middleware"
   /** Schema of the errors that it adds. */
@@ -50,6 +52,7 @@ export interface MiddlewareDefinition {
 
 export const HandlerTypeId = "~@event-flow/core/EventHandler"
 
+/** Any handler definition. `EventHandler.Any` extends it. */
 export interface HandlerDefinition {
   readonly [HandlerTypeId]: "~@event-flow/core/EventHandler"
   readonly name: string
