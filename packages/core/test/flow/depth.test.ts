@@ -15,7 +15,7 @@ import {
   NotificationEvent
 } from "@event-flow/core"
 import { RecordingBroker } from "@event-flow/core/testing"
-import { Cause, Effect, Exit, Fiber, Layer, Schedule, Schema, Stream } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Layer, Schedule, Schema, Stream } from "effect"
 import { passTime } from "../fixtures.ts"
 
 class A extends DomainEvent.Class<A>()("A", {}) {}
@@ -195,6 +195,32 @@ describe("F18: what is no deeper", () => {
           yield* passTime(awaitIdle)
           assert.deepStrictEqual([attempts, yield* messages("heard.dead-letter")], [10, []])
         }).pipe(Effect.provide(layer))
+      }))
+  }
+
+  for (const concurrency of [1, 3]) {
+    it.effect(`F18: what a command forks, when its events have failed, concurrency ${concurrency}`, () =>
+      Effect.gen(function*() {
+        class Tick extends Command.Class<Tick>()("Tick", { payload: { left: Schema.Int }, emits: [A] }) {}
+        const Fails = EventHandler.make("Fails", { on: A, error: Schema.String })
+        const Ticking = EventFlow.make("Ticking", { commands: [Tick], handlers: [Fails] })
+        const ended = yield* Deferred.make<void>()
+        let failures = 0
+        const layer = Ticking.layer({ concurrency, maxDepth: 3 }).pipe(
+          Layer.provide([
+            Tick.toLayer(Effect.fnUntraced(function*({ left }, { collect }) {
+              const next = left === 0 ? Deferred.succeed(ended, undefined) : Mediator.send(new Tick({ left: left - 1 }))
+              yield* Effect.forkDetach(Effect.delay(next, "1 second"))
+              yield* collect(new A())
+            })),
+            Fails.toLayer(() => Effect.suspend(() => Effect.fail(String(failures++))))
+          ])
+        )
+        yield* Effect.exit(Mediator.send(new Tick({ left: 9 }))).pipe(
+          Effect.andThen(passTime(Deferred.await(ended))),
+          Effect.provide(layer)
+        )
+        assert.strictEqual(failures, 10)
       }))
   }
 

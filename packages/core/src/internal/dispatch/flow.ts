@@ -48,6 +48,7 @@ export class Flow implements Ids {
   readonly watching: Watching | undefined
   /** The flow that this one is part of, as far up as it goes: a chain of nested sends may be of any length. */
   private readonly root: Flow | undefined
+  private readonly firstDepth: number
   /** The flow whose handlers of another depth these are. */
   private whole: Flow | undefined = undefined
   /** Where it came from; that of a part is its root's. */
@@ -69,7 +70,7 @@ export class Flow implements Ids {
     else this.origin = origin
     this.watching = watching
     this.routes = routes
-    this.depth = depth
+    this.depth = this.firstDepth = depth
   }
 
   /** The flow of a dispatch that starts in this context, part of the flow that runs there, if one does. */
@@ -157,13 +158,15 @@ export class Flow implements Ids {
   }
 
   /**
-   * Lets go of the contexts when the dispatch has ended. A context refers to its
+   * Lets go of the contexts when the dispatch has ended, and goes back to its
+   * first depth: a fiber that outlives the dispatch sends from there. A context refers to its
    * flow from an object that V8 may have allocated as an old one; what that
    * refers to outlives the next young collections, so it should be little. The
    * caller of a part is the flow that it is part of: a command that forks its
    * successor would keep the contexts of all of its predecessors.
    */
   release(): void {
+    this.depth = this.firstDepth
     if (this.root !== undefined) this.callerContext = this.root.caller
     this.ownContext = undefined
     this.joined = undefined
