@@ -14,5 +14,5 @@ const suite = BrokerSuite.make("memory", MemoryBroker.layer(), {
 
 describe(suite.name, () => {
   for (const { name, run } of suite.cases) it.live(name, () => run)
-  for (const { name, reason } of suite.skipped) it.skip(`${name} (${reason})`)
+  for (const { name, reason } of suite.skipped) it.skip(`${name} (skipped: ${reason})`)
 })

@@ -5,13 +5,13 @@ import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-lay
 import { findOwnSource, startKafka } from "@event-flow/test-support/kafkaServer"
 import type { KafkaServer } from "@event-flow/test-support/kafkaServer"
 import { Effect, Layer } from "effect"
-import { afterAll, beforeAll, describe } from "vitest"
-import { consuming, live } from "./support/kafka.ts"
+import { afterAll, beforeAll } from "vitest"
+import { canOwn, consuming, live, servers, withServer } from "./support/kafka.ts"
 
-const source = findOwnSource()
-let server: KafkaServer
+/** Of its own, since it is restarted; the shared one where there can be none. */
+let own: KafkaServer | undefined
 
-const connection = Effect.sync(() => ({ bootstrapServers: server.bootstrapServers }))
+const connection = Effect.sync(() => ({ bootstrapServers: own?.bootstrapServers ?? servers }))
 
 const pair = Layer.unwrap(Effect.map(connection, (connection) =>
   Layer.mergeAll(
@@ -35,17 +35,17 @@ const suite = BrokerSuite.make("kafka", pair, {
   binaryKeys: true,
   durable: true,
   duplicatesOnRebalance: true,
-  restart: Effect.promise(() => server.stop().then(() => server.start())),
+  restart: canOwn ? Effect.promise(() => own!.stop().then(() => own!.start())) : undefined,
   patience: "90 seconds"
 })
 
-describe.skipIf(source.kind === "none")(suite.name, () => {
+withServer(suite.name, () => {
   beforeAll(async () => {
-    server = await startKafka(source)
+    if (canOwn) own = await startKafka(findOwnSource())
   })
-  afterAll(() => server.dispose())
+  afterAll(() => own?.dispose())
   for (const { name, run } of suite.cases) {
     live(name, () => run, 180_000)
   }
-  for (const { name, reason } of suite.skipped) it.skip(`${name} (${reason})`)
+  for (const { name, reason } of suite.skipped) it.skip(`${name} (skipped: ${reason})`)
 })

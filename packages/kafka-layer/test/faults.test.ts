@@ -23,7 +23,7 @@ import type { Proxy } from "@event-flow/test-support/proxy"
 import { Effect, Fiber, Layer, Schedule, Schema } from "effect"
 import { appendFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
-import { afterAll, beforeAll, describe } from "vitest"
+import { afterAll, beforeAll } from "vitest"
 import {
   consume,
   consumeUntilFailure,
@@ -35,10 +35,10 @@ import {
   publishNumbered,
   Tally,
   unique,
-  withAdmin
+  withAdmin,
+  withOwnServer
 } from "./support/kafka.ts"
 
-const source = findOwnSource()
 let server: KafkaServer
 let proxy: Proxy
 
@@ -88,10 +88,10 @@ const publishSlowly = (topic: string, count: number) =>
     { discard: true }
   )
 
-describe.skipIf(source.kind === "none")("faults", () => {
+withOwnServer("faults", () => {
   beforeAll(async () => {
     proxy = await startProxy()
-    server = await startKafka(source, {
+    server = await startKafka(findOwnSource(), {
       listeners: [{ name: "PROXIED", protocol: "PLAINTEXT", advertisedPort: proxy.port }]
     })
     proxy.target = server.ports["PROXIED"] ?? 0

@@ -1,12 +1,12 @@
 /** Kafka's own Java client reads what we write, and we read what it writes; so does kcat where it is installed. */
 import { assert } from "@effect/vitest"
 import { Broker, Message, Subscriber } from "@event-flow/core"
+import { unless } from "@event-flow/test-support/sharedServer"
 import { Effect } from "effect"
 import { spawnSync } from "node:child_process"
-import { describe } from "vitest"
 import { partitionOf } from "../src/internal/publish/murmur2.ts"
 import { java, noJava } from "./support/java.ts"
-import { broker, createTopic, describeKafka, live, servers, subscriber, unique } from "./support/kafka.ts"
+import { broker, createTopic, live, servers, subscriber, unique, withServer } from "./support/kafka.ts"
 
 const text = (base64: string): string => Buffer.from(base64, "base64").toString()
 
@@ -36,10 +36,9 @@ const expected = {
   "tenant": "blau"
 }
 
-const interop = (name: string, tests: () => void) =>
-  noJava === undefined ? describeKafka(name, tests) : describe.skip(`${name} (${noJava})`, tests)
+const withJava = noJava === undefined ? withServer : unless(noJava)
 
-interop("interoperability with Java", () => {
+withJava("interoperability with Java", () => {
   live("its consumer reads key, headers and body as the CloudEvents Kafka binding says", () =>
     Effect.gen(function*() {
       const topic = yield* createTopic("to-java", 5)
@@ -81,7 +80,9 @@ interop("interoperability with Java", () => {
 })
 
 const noKcat = spawnSync("kcat", ["-V"], { stdio: "ignore" }).status !== 0
-const kcatTests = () => {
+const withKcat = noKcat ? unless("no kcat: install it") : withServer
+
+withKcat("interoperability with kcat", () => {
   live("kcat reads key, headers and body, and checks the checksum", () =>
     Effect.gen(function*() {
       const topic = yield* createTopic("to-kcat", 1)
@@ -97,6 +98,4 @@ const kcatTests = () => {
         `käse-1|${Object.entries(expected).map(([name, value]) => `${name}=${value}`).join()}|{"title":"Grüße"}`
       )
     }).pipe(Effect.provide(broker({ compression: "lz4" }))))
-}
-if (noKcat) describe.skip("interoperability with kcat (it is not installed)", kcatTests)
-else describeKafka("interoperability with kcat", kcatTests)
+})

@@ -5,15 +5,25 @@ import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-lay
 import type { KafkaConfig } from "@event-flow/kafka-layer"
 import { findOwnSource, startKafka } from "@event-flow/test-support/kafkaServer"
 import type { KafkaServer } from "@event-flow/test-support/kafkaServer"
+import { unless } from "@event-flow/test-support/sharedServer"
 import { Effect, Redacted } from "effect"
 import { execFileSync, spawnSync } from "node:child_process"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { afterAll, beforeAll, describe } from "vitest"
-import { consume, consuming, createTopic, live, numbered, publishNumbered, Tally, unique } from "./support/kafka.ts"
+import { afterAll, beforeAll } from "vitest"
+import {
+  consume,
+  consuming,
+  createTopic,
+  live,
+  numbered,
+  publishNumbered,
+  Tally,
+  unique,
+  withOwnServer
+} from "./support/kafka.ts"
 
-const source = findOwnSource()
 const noOpenssl = spawnSync("openssl", ["version"], { stdio: "ignore" }).status !== 0
 let server: KafkaServer
 let directory: string
@@ -45,7 +55,9 @@ const reasonOfPublish = (topic: string, connection: KafkaConfig.Connection) =>
     Effect.provide(KafkaBroker.layer({ ...connection, publishTimeout: "3 seconds" }))
   )
 
-describe.skipIf(source.kind !== "java" || noOpenssl)("security", () => {
+const security = noOpenssl ? unless("no openssl: install it") : withOwnServer
+
+security("security", () => {
   beforeAll(async () => {
     directory = mkdtempSync(join(tmpdir(), "event-flow-tls-"))
     const [key, cert] = [join(directory, "key.pem"), join(directory, "cert.pem")]
@@ -53,7 +65,7 @@ describe.skipIf(source.kind !== "java" || noOpenssl)("security", () => {
     execFileSync("openssl", [...request.split(" "), "-keyout", key, "-out", cert], { stdio: "ignore" })
     certificate = readFileSync(cert, "utf8")
     writeFileSync(join(directory, "store.pem"), readFileSync(key, "utf8") + certificate)
-    server = await startKafka(source, {
+    server = await startKafka(findOwnSource(), {
       listeners: [{ name: "SASL", protocol: "SASL_PLAINTEXT" }, { name: "TLS", protocol: "SSL" }],
       scram: ["SCRAM-SHA-256", "SCRAM-SHA-512"].flatMap((mechanism) => [
         `${mechanism}=[name=admin,password=admin-secret]`,

@@ -2,9 +2,9 @@ import { assert } from "@effect/vitest"
 import { NotificationEvent } from "@event-flow/core"
 import { KafkaTopics } from "@event-flow/kafka-layer"
 import { Effect, Schema } from "effect"
-import { describeKafka, live, servers, unique } from "./support/kafka.ts"
+import { live, servers, unique, withServer } from "./support/kafka.ts"
 
-describeKafka("KafkaTopics", () => {
+withServer("KafkaTopics", () => {
   live("creates what is missing, once, and says what differs", () =>
     Effect.gen(function*() {
       const topic = unique("topics")

@@ -9,7 +9,7 @@ const promised = { binaryKeys: true, durable: true, ephemeralGroups: true, patie
 withServer("quorum queues, competing consumers", () => {
   const suite = BrokerSuite.make("RabbitMQ", layers(), { ...promised, orderPerKey: false, countsAttempts: true })
   for (const { name, run } of suite.cases) it.live(name, () => run, 120_000)
-  for (const { name, reason } of suite.skipped) it.skip(`${name} (${reason})`)
+  for (const { name, reason } of suite.skipped) it.skip(`${name} (skipped: ${reason})`)
 })
 
 withServer("quorum queues, a single active consumer", () => {

@@ -44,9 +44,9 @@ export const findSource = (environment: NodeJS.ProcessEnv = process.env): Source
   if (works("docker", "info")) return { kind: "docker" }
   return {
     kind: "none",
-    reason: `no Kafka: KAFKA_BOOTSTRAP_SERVERS is not set, ${
-      java ? "Maven (to fetch Kafka's jars) is missing" : "Java is missing"
-    }, and docker does not answer`
+    reason: `no Kafka: set KAFKA_BOOTSTRAP_SERVERS, install ${
+      java ? "Maven (it fetches Kafka's jars)" : "Java and Maven"
+    }, or start docker`
   }
 }
 

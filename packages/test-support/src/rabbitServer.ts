@@ -57,7 +57,7 @@ export const find = async (): Promise<Found> => {
   if (await run("docker", ["info"]).then(() => true, () => false)) return { _tag: "Docker", image: docker }
   return {
     _tag: "None",
-    reason: "no RABBITMQ_URL, no rabbitmq-server (apt-get install rabbitmq-server), no docker"
+    reason: "no RabbitMQ: set RABBITMQ_URL, install rabbitmq-server, or start docker"
   }
 }
 

@@ -1,15 +1,15 @@
-/** One server for all test files of a package: started once by a global setup, and what tests know of it. */
+/** One server for all tests: started once by a global setup, and what tests know of it. */
 import { describe, inject } from "vitest"
 import type { TestProject } from "vitest/node"
 
 export interface SharedServer {
   /** The address that clients use. */
   readonly address: string
-  /** Whether it was started here. A server that belongs to somebody else is not stopped or killed. */
-  readonly isOurs: boolean
+  /** Why tests cannot start servers of their own, to stop and kill them; undefined where they can. */
+  readonly noOwn?: string | undefined
 }
 
-/** Why the tests that need a server are skipped. */
+/** Why the tests that need a server are skipped, and how to have them run. */
 export interface NoServer {
   readonly reason: string
 }
@@ -28,43 +28,71 @@ export interface Started extends SharedServer {
   readonly dispose: () => Promise<void>
 }
 
+/** Whether this run starts no server: `npm run test:quick`. */
+export const isQuick: boolean = process.env["EVENT_FLOW_QUICK"] === "1"
+
 /** The default export of a global setup: starts the server, or says why there is none. */
-export const shareServer =
-  (name: ServerName, start: () => Promise<Started | NoServer>) =>
-  async (project: TestProject): Promise<() => Promise<void>> => {
+export const shareServer = (name: ServerName, start: () => Promise<Started | NoServer>) => {
+  const begin = async (): Promise<Started | NoServer> => {
+    if (isQuick) return { reason: "npm run test:quick starts no server, npm test does" }
     const server = await start()
+    if (!("reason" in server)) return server
+    // A build that tests nothing must not pass
+    if (process.env["CI"] === "true") throw new Error(server.reason)
+    return server
+  }
+  return async (project: TestProject): Promise<() => Promise<void>> => {
+    const running = shared.get(name) ?? { server: begin(), users: 0 }
+    shared.set(name, running)
+    running.users++
+    const server = await running.server
     if ("reason" in server) {
-      // A build that tests nothing must not pass
-      if (process.env["CI"] === "true") throw new Error(`No ${name}: ${server.reason}`)
-      console.warn(`Tests against ${name} are skipped: ${server.reason}`)
       project.provide(name, { reason: server.reason })
       return async () => {}
     }
-    project.provide(name, { address: server.address, isOurs: server.isOurs })
-    return server.dispose
+    project.provide(name, { address: server.address, noOwn: server.noOwn })
+    return async () => {
+      if (--running.users > 0) return
+      shared.delete(name)
+      await server.dispose()
+    }
   }
+}
 
 export interface ServerTests {
   /** The address of the shared server; undefined where there is none. */
   readonly address: string | undefined
+  /** Whether tests can start servers of their own. */
+  readonly canOwn: boolean
   /** Tests that need a server: skipped with the reason where there is none. */
   readonly withServer: (name: string, tests: () => void) => void
   /** Tests that stop and kill a server. They start their own, which takes a machine that can start one. */
   readonly withOwnServer: (name: string, tests: () => void) => void
 }
 
-/** What test files of a package know of the server that its global setup started. */
+/** What test files know of the server that the global setup of their project started. */
 export const serverTests = (name: ServerName): ServerTests => {
   const server = inject(name)
-  const group = (reason: string | undefined) => (title: string, tests: () => void) => {
-    describe.skipIf(reason !== undefined)(reason === undefined ? title : `${title} (skipped: ${reason})`, tests)
-  }
   if ("reason" in server) {
-    return { address: undefined, withServer: group(server.reason), withOwnServer: group(server.reason) }
+    const skip = unless(server.reason)
+    return { address: undefined, canOwn: false, withServer: skip, withOwnServer: skip }
   }
-  return {
-    address: server.address,
-    withServer: group(undefined),
-    withOwnServer: group(server.isOurs ? undefined : `the ${name} server of the environment is not ours`)
-  }
+  const { address, noOwn } = server
+  return { address, canOwn: noOwn === undefined, withServer: unless(undefined), withOwnServer: unless(noOwn) }
 }
+
+/** A group of tests that is skipped for a reason. The end of `npm test` lists the reasons. */
+export const unless = (reason: string | undefined) => (title: string, tests: () => void): void => {
+  describe.skipIf(reason !== undefined)(reason === undefined ? title : `${title} (skipped: ${reason})`, tests)
+}
+
+// --- internal ---
+
+interface Running {
+  readonly server: Promise<Started | NoServer>
+  users: number
+}
+
+/** Global setups of several projects share a server. Each project has instances of its own of this module. */
+const shared: Map<ServerName, Running> = (globalThis as { eventFlowServers?: Map<ServerName, Running> })
+  .eventFlowServers ??= new Map()

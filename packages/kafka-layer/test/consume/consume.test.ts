@@ -8,7 +8,6 @@ import {
   committed,
   consume,
   createTopic,
-  describeKafka,
   eventually,
   live,
   numberOf,
@@ -17,7 +16,8 @@ import {
   subscriber,
   Tally,
   unique,
-  withAdmin
+  withAdmin,
+  withServer
 } from "../support/kafka.ts"
 
 const total = (offsets: ReadonlyMap<number, number>): number => {
@@ -26,7 +26,7 @@ const total = (offsets: ReadonlyMap<number, number>): number => {
   return sum
 }
 
-describeKafka("KafkaSubscriber", () => {
+withServer("KafkaSubscriber", () => {
   live("delivers all, in order per key, and commits", () =>
     Effect.gen(function*() {
       const topic = yield* createTopic("all")

@@ -8,7 +8,6 @@ import {
   broker,
   consume,
   createTopic,
-  describeKafka,
   live,
   numbered,
   numberOf,
@@ -17,14 +16,15 @@ import {
   subscriber,
   Tally,
   unique,
-  withAdmin
+  withAdmin,
+  withServer
 } from "../support/kafka.ts"
 
 /** The reason of a failed publish. */
 const reasonOf = (publish: Effect.Effect<void, Broker.BrokerNotFound | Broker.PublishError>) =>
   Effect.map(Effect.flip(publish), (error) => error._tag === "PublishError" ? error.reason._tag : error._tag)
 
-describeKafka("KafkaBroker", () => {
+withServer("KafkaBroker", () => {
   live("publishes, and resolves when it is there", () =>
     Effect.gen(function*() {
       const topic = yield* createTopic("published")

@@ -19,11 +19,11 @@ import {
   committed,
   consuming,
   createTopic,
-  describeKafka,
   eventually,
   live,
   servers,
-  unique
+  unique,
+  withServer
 } from "../support/kafka.ts"
 
 /** Every run of a handler, and who waits for them. */
@@ -163,7 +163,7 @@ const read = (topic: string, count: number) =>
 
 const header = (message: Message.Message, name: string): string => String(message.headers[name])
 
-describeKafka("retry topics", () => {
+withServer("retry topics", () => {
   live(
     "a message that failed is handled again when it is due, and committed in both topics",
     () =>

@@ -19,8 +19,8 @@ const kafka = serverTests("kafka")
 /** The shared broker. */
 export const servers: ReadonlyArray<string> = kafka.address?.split(",") ?? []
 
-/** Tests against the shared broker: skipped with the reason where there is none. */
-export const describeKafka = kafka.withServer
+/** Tests against the shared broker, and against one of their own: skipped with the reason where there is none. */
+export const { canOwn, withOwnServer, withServer } = kafka
 
 /** `it.live` that logs only on demand, since a broken broker makes us log a lot. Failures in the background fail it. */
 export const live = <E>(

@@ -5,5 +5,6 @@ export default shareServer("rabbitmq", async () => {
   const found = await find()
   if (found._tag === "None") return found
   const { control, dispose, url } = await start(found)
-  return { address: url, isOurs: control !== undefined, dispose }
+  const noOwn = control === undefined ? "the server of RABBITMQ_URL is not ours to stop: unset RABBITMQ_URL" : undefined
+  return { address: url, noOwn, dispose }
 })
