@@ -236,7 +236,7 @@ describe("F21: an observer that does not sample", () => {
         Layer.provide(observer.layer)
       )
       yield* Mediator.send(new Build()).pipe(Effect.provide(building))
-      assert.deepStrictEqual(observer.calls, ["Build starts", ...inner, "handled", "ends: Success"])
+      assert.deepStrictEqual(observer.calls, ["Build starts", "handling", ...inner, "handled", "ends: Success"])
     }))
 
   it.effect("F21: is asked about each flow anew", () =>

@@ -41,8 +41,9 @@ export const composeMiddleware = (
   }
 }
 
-// A definition's types promise that the service is in the context of its layer
 const implementation = (middleware: Middleware.Any, context: Context.Context<never>): Apply =>
   "apply" in middleware
+    // The services of these functions are erased: `composeMiddleware` provides them
     ? middleware.apply as Apply
+    // A definition's types promise that the service is in the context of its layer
     : Context.getUnsafe(context, middleware as unknown as Context.Key<never, Apply>)
