@@ -1,84 +1,60 @@
-/** What a user of the published packages gets: built from clean copies, packed, installed, compiled, run. */
+/** What a user of the published packages gets: compiled, run, on every platform that they support. */
 import { assert, beforeAll, describe, it } from "@effect/vitest"
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { transform } from "esbuild"
+import { readFileSync, rmSync, writeFileSync } from "node:fs"
 import { basename, dirname, join, normalize } from "node:path"
 import { samples } from "./markdown.ts"
-import { libraries, readJson, root, run, runOk } from "./support.ts"
+import { install, pack, type Tarballs } from "./packed.ts"
+import { missing, runtimes } from "./runtimes.ts"
+import { libraries, readJson, run, runOk } from "./support.ts"
 
-const stage = join(root, ".cache", "pack")
-const quickStart = samples.find(({ file, tags }) => file === "README.md" && tags.includes("quick-start"))
+const ofReadme = samples.filter(({ file, tags }) => file === "README.md" && !tags.includes("no-run"))
+const quickStart = ofReadme.find(({ tags }) => tags.includes("quick-start"))
 
-interface Tarball {
-  readonly path: string
-  readonly files: ReadonlyArray<string>
+/** Imports the modules that it is given, and says which cannot be, and which should not be and can. */
+const importing = `
+const [open, closed] = JSON.parse(process.argv.at(-1))
+const wrong = []
+for (const module of open) await import(module).catch((error) => wrong.push(module + ": " + error))
+for (const module of closed) {
+  const code = await import(module).then(() => "it can be imported", (error) => error.code)
+  if (code !== "ERR_PACKAGE_PATH_NOT_EXPORTED") wrong.push(module + ": " + code)
 }
-
-/** Builds in a copy, so that leftovers of older builds stay out. */
-const pack = async (): Promise<Record<string, Tarball>> => {
-  rmSync(stage, { recursive: true, force: true })
-  mkdirSync(join(stage, "node_modules", "@event-flow"), { recursive: true })
-  cpSync(join(root, "tsconfig.base.json"), join(stage, "tsconfig.base.json"))
-  for (const { folder } of libraries) {
-    cpSync(join(root, "packages", folder), join(stage, "packages", folder), {
-      recursive: true,
-      filter: (source) => !["dist", "test", "typetest", "node_modules"].includes(basename(source))
-    })
-    symlinkSync(join(stage, "packages", folder), join(stage, "node_modules", "@event-flow", folder), "dir")
-  }
-  const tarballs: Record<string, Tarball> = {}
-  for (const { folder, json } of libraries) {
-    const cwd = join(stage, "packages", folder)
-    await runOk("tsc", ["-b"], cwd)
-    const [{ filename, files }] = JSON.parse(await runOk("npm", ["pack", "--json", "--ignore-scripts"], cwd))
-    tarballs[json.name] = { path: join(cwd, filename), files: files.map((file: { path: string }) => file.path) }
-  }
-  return tarballs
-}
-
-/** An empty project with the tarballs installed. */
-const install = async (tarballs: Record<string, Tarball>): Promise<string> => {
-  const project = mkdtempSync(join(tmpdir(), "event-flow-pack-"))
-  writeFileSync(join(project, "package.json"), JSON.stringify({ private: true, type: "module" }))
-  writeFileSync(
-    join(project, "tsconfig.json"),
-    JSON.stringify({
-      compilerOptions: {
-        module: "nodenext",
-        target: "es2023",
-        strict: true,
-        skipLibCheck: false,
-        noEmit: true,
-        types: []
-      },
-      include: ["*.ts"]
-    })
-  )
-  writeFileSync(join(project, "main.ts"), quickStart!.code)
-  const { devDependencies } = readJson("package.json")
-  await runOk("npm", [
-    "install",
-    "--prefer-offline",
-    "--no-audit",
-    "--no-fund",
-    ...Object.values(tarballs).map(({ path }) => path),
-    `effect@${devDependencies.effect}`,
-    // An optional peer, which a program of a package needs
-    `@effect/platform-node@${devDependencies["@effect/platform-node"]}`
-  ], project)
-  return project
-}
+console.log(JSON.stringify(wrong))
+`
 
 describe("the packed packages", () => {
-  let tarballs: Record<string, Tarball> = {}
+  let tarballs: Tarballs = {}
   let project = ""
 
   beforeAll(async () => {
     assert.isDefined(quickStart, "README.md has no ```ts quick-start fence")
     tarballs = await pack()
     project = await install(tarballs)
+    writeFileSync(join(project, "importing.js"), importing)
+    writeFileSync(join(project, "main.ts"), quickStart.code)
+    for (const { code, line } of ofReadme) {
+      writeFileSync(join(project, `line-${line}.js`), (await transform(code, { loader: "ts" })).code)
+    }
     return () => rmSync(project, { recursive: true, force: true })
   })
+
+  /** The public modules of a package, and its hidden ones. */
+  const modulesOf = ({ json: { bin = {}, name } }: (typeof libraries)[number]) => {
+    const { files } = tarballs[name]!
+    const hidden = ["index", ...Object.values(bin).map((file) => basename(file, ".js"))]
+    const matching = (pattern: RegExp) => files.flatMap((file) => pattern.exec(file)?.[1] ?? [])
+    return {
+      open: [
+        name,
+        ...matching(/^dist\/([^/]+)\.js$/).filter((module) => !hidden.includes(module)).map((module) =>
+          `${name}/${module}`
+        ),
+        ...(files.includes("dist/testing/index.js") ? [`${name}/testing`] : [])
+      ],
+      closed: matching(/^dist\/(internal\/.+)\.js$/).map((module) => `${name}/${module}`)
+    }
+  }
 
   it("compile the quick start in a strict project, declarations included", async () => {
     const { stdout } = await run("tsc", [], project)
@@ -108,37 +84,50 @@ describe("the packed packages", () => {
     assert.strictEqual(output.trimEnd(), quickStart!.output!.trimEnd())
   })
 
-  for (const { json: { bin = {}, name } } of libraries) {
+  for (const runtime of runtimes) {
+    const { args, command, name, node = Infinity } = runtime
+    const reason = process.env["CI"] === "true" ? undefined : missing(runtime)
+
+    describe.skipIf(reason !== undefined)(reason ?? `on ${name}`, () => {
+      it("every package that supports it can be imported", async () => {
+        const supported = libraries.filter(({ json }) => node >= Number(/^>=(\d+)/.exec(json.engines!.node)![1]))
+        assert.isNotEmpty(supported)
+        const modules = supported.flatMap((library) => modulesOf(library).open)
+        const output = await runOk(command, [...args, "importing.js", JSON.stringify([modules, []])], project)
+        assert.deepStrictEqual(JSON.parse(output), [])
+      })
+
+      it("the samples of the README run", async () => {
+        for (const { line, output } of ofReadme) {
+          const stdout = await runOk(command, [...args, `line-${line}.js`], project)
+          if (output !== undefined) assert.strictEqual(stdout.trimEnd(), output.trimEnd(), `line ${line}`)
+        }
+      })
+    })
+  }
+
+  for (const library of libraries) {
+    const { json: { bin = {}, name } } = library
+
     describe(name, () => {
-      const programs = Object.entries(bin)
+      const programs = Object.keys(bin)
 
       it("exports its public modules and hides the internal ones", async () => {
-        const built = tarballs[name]!.files.filter((file) => /^dist\/[^/]+\.js$/.test(file))
-        const hidden = ["index", ...programs.map(([, file]) => basename(file, ".js"))]
-        const modules = built.map((file) => basename(file, ".js")).filter((module) => !hidden.includes(module))
-        for (const module of ["", ...modules.map((module) => `/${module}`)]) {
-          await runOk("node", ["-e", `await import("${name}${module}")`], project)
-        }
-        for (const file of tarballs[name]!.files.filter((file) => /^dist\/internal\/.+\.js$/.test(file))) {
-          const { stderr } = await run(
-            "node",
-            ["-e", `await import("${name}/internal/${basename(file, ".js")}")`],
-            project
-          )
-          assert.include(stderr, "ERR_PACKAGE_PATH_NOT_EXPORTED")
-        }
+        const { closed, open } = modulesOf(library)
+        const output = await runOk("node", ["importing.js", JSON.stringify([open, closed])], project)
+        assert.deepStrictEqual(JSON.parse(output), [])
       })
 
       it.skipIf(programs.length === 0)("has programs that run", async () => {
-        for (const [program] of programs) {
+        for (const program of programs) {
           const output = await runOk(join(project, "node_modules", ".bin", program), ["--version"], project)
           assert.include(output, readJson(`packages/${basename(name)}/package.json`).version)
         }
       })
 
-      it("contains its licence, and the sources that the source maps name", () => {
+      it("contains what a reader needs, and the sources that the source maps name", () => {
         const files = tarballs[name]!.files
-        assert.include(files, "LICENSE")
+        assert.includeMembers([...files], ["AGENTS.md", "LICENSE", "README.md"])
         assert.isFalse(files.some((file) => file.endsWith(".tsbuildinfo")))
         for (const map of files.filter((file) => file.endsWith(".map"))) {
           const { sources } = JSON.parse(readFileSync(join(project, "node_modules", name, map), "utf8"))

@@ -38,6 +38,7 @@ export interface Package {
     readonly name: string
     readonly version: string
     readonly private?: boolean
+    readonly engines?: { readonly node: string }
     readonly dependencies?: Record<string, string>
     readonly bin?: Record<string, string>
     readonly peerDependencies?: Record<string, string>

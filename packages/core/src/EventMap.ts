@@ -28,7 +28,7 @@ export class DuplicateDefinition
     {
       kind: Schema.Literals(["flow", "command", "handler", "event"]),
       /** The tag of the commands or events, or the name of the handlers or flows. */
-      name: Schema.String,
+      definition: Schema.String,
       /** The two definitions, described. */
       first: Schema.String,
       second: Schema.String
@@ -42,7 +42,7 @@ export class DuplicateDefinition
       handler: "event handlers are named",
       event: "event classes have the tag"
     }
-    return `Two ${what[this.kind]} "${this.name}": ${this.first}, and ${this.second}. Rename one`
+    return `Two ${what[this.kind]} "${this.definition}": ${this.first}, and ${this.second}. Rename one`
   }
 }
 

@@ -2,7 +2,7 @@ import { NodeServices } from "@effect/platform-node"
 import { assert, it, vi } from "@effect/vitest"
 import { Broker, EventConsumer, Mediator, MemoryBroker, Message, MessageCodec } from "@event-flow/core"
 import { Flow, Tracker } from "@event-flow/core/testing"
-import { Cause, Clock, Console, Deferred, Effect, Exit, Fiber, FileSystem, Layer, Sink, Stdio, Stream } from "effect"
+import { Cause, Clock, Console, Deferred, Effect, Exit, Fiber, FileSystem, Layer, Stream } from "effect"
 import { TerminalCapabilities } from "effect/cli"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -11,7 +11,6 @@ import { BoardLive, DelayBoard } from "../src/flights/board.ts"
 import { FlowCounts } from "../src/flights/counts.ts"
 import { LongDelay, RecordFlight } from "../src/flights/domain.ts"
 import { FlightsLive } from "../src/flights/handlers.ts"
-import { withProgress } from "../src/flights/progress.ts"
 import { run as runFlights } from "../src/flights/run.ts"
 import { fixture, realFlights, run, start } from "./support.ts"
 
@@ -90,6 +89,7 @@ for (
     assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: "" })
     assert.match(stdout, /^20,000 flights recorded of 20,000 records in flights-20k\.json\n/)
     assert.match(stdout, /\n\d+\.\d\d s, [\d,]+ records\/s, broker: memory\n/)
+    assert.match(stdout, /\n\d+\.\d\d s from start to first record\n/)
     assert.notInclude(stdout, "\u001b")
 
     assert.include(stdout, `(of ${want.ranked} with at least 100 flights)`)
@@ -115,6 +115,16 @@ for (
       ["Message", "LongDelay.v1", `${long} published`, `${long} consumed`, `${long} handled`],
       ["0 duplicates", "0 dead letters", "0 skipped"]
     ])
+
+    const times = cells(section(stdout, /^Where the time of a record went \([\d.]+ µs of it the processor's\)/))
+    assert.deepStrictEqual(
+      times.map(([part]) => part),
+      ["Event Flow", "Handlers", "Broker (memory)", "Decoding", "Reading, streams, waiting", "All"]
+    )
+    // Each part has taken some time, and the parts make up the whole
+    const micros = times.map(([, time]) => Number.parseFloat(time!))
+    for (const time of micros) assert.isAbove(time, 0)
+    assert.approximately(micros.slice(0, -1).reduce((a, b) => a + b), micros.at(-1)!, 0.5)
   })
 }
 
@@ -379,22 +389,6 @@ it.effect("both flows are tracked as one, and counted beside that", () =>
   }).pipe(Effect.provide(
     FlightsLive.pipe(Layer.provideMerge(BoardLive), Layer.provideMerge([Tracker.layerMemoryBroker(), FlowCounts.layer]))
   )))
-
-it.effect("the progress bar is drawn on a terminal, and taken away at the end", () =>
-  Effect.gen(function*() {
-    const written: Array<string> = []
-    const stdio = (stderrIsTerminal: boolean) =>
-      Stdio.layerTest({
-        stderrIsTerminal: Effect.succeed(stderrIsTerminal),
-        stderr: () => Sink.forEach((text) => Effect.sync(() => written.push(String(text))))
-      })
-    const work = Effect.yieldNow.pipe(withProgress(() => ({ fraction: 0.5, label: "half" })))
-    yield* Effect.provide(work, Layer.provideMerge(stdio(false), NodeServices.layer))
-    assert.deepStrictEqual(written, [])
-    yield* Effect.provide(work, Layer.provideMerge(stdio(true), NodeServices.layer))
-    assert.match(written[0] ?? "", /█{15}░{15} {2}50 % {2}half/)
-    assert.strictEqual(written.at(-1), "\r\u001b[K")
-  }))
 
 it.live("the report has colour on a terminal", () =>
   Effect.gen(function*() {

@@ -9,9 +9,12 @@ export const fixture = (name: string) => join(root, "test/fixtures", name)
 
 export const realFlights = join(dirname(findPackageJSON("vega-datasets", import.meta.url)!), "data/flights-20k.json")
 
+const compileCache = new URL("../../../scripts/compileCache.mjs", import.meta.url).href
+
 /** Starts an example as a stranger would, in a process of its own. */
 export const start = (main: string, args: ReadonlyArray<string> = [], env: Record<string, string> = {}) => {
-  const child = spawn(process.execPath, ["--conditions=@event-flow/source", join(root, "src", main), ...args], {
+  const options = ["--import", compileCache, "--conditions=@event-flow/source"]
+  const child = spawn(process.execPath, [...options, join(root, "src", main), ...args], {
     // Vitest sets FORCE_COLOR for its own processes.
     env: { ...process.env, FORCE_COLOR: undefined, ...env },
     stdio: ["ignore", "pipe", "pipe"]

@@ -84,6 +84,14 @@ const ofDelivery = [
 const ofElement = ["collected Done", "OnDone starts: Done", ...inner, "handler ends: Success"]
 const ofWatch = ["Watch starts", "handling", ...ofElement, ...ofElement, "handled", "ends: Success"]
 
+const everything = [...ofOuter, ...ofDelivery, ...ofWatch]
+
+/** The end of a publish and the delivery of its message overlap. */
+const inOrder = (calls: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const [from, to] = [ofOuter.indexOf("published Told") + 1, ofOuter.length + ofDelivery.length]
+  return [...calls.slice(0, from), ...calls.slice(from, to).sort(), ...calls.slice(to)]
+}
+
 const program = Effect.gen(function*() {
   yield* Mediator.send(new Outer())
   yield* MemoryBroker.MemoryBroker.use(({ awaitIdle }) => awaitIdle)
@@ -122,7 +130,7 @@ describe("F21: observers add up", () => {
           const observers = Array.from({ length: count }, () => makeObserver())
           yield* Effect.provide(program, watched(join(observers.map(({ layer }) => layer))))
           for (const { asked, calls } of observers) {
-            assert.deepStrictEqual(calls, [...ofOuter, ...ofDelivery, ...ofWatch])
+            assert.deepStrictEqual(inOrder(calls), inOrder(everything))
             assert.deepStrictEqual(asked, ["Outer", "told", "Watch"])
           }
         }))
@@ -147,7 +155,7 @@ describe("F21: observers add up", () => {
         "Inner",
         "Inner"
       ])
-      for (const { calls } of [one, two]) assert.deepStrictEqual(calls, [...ofOuter, ...ofDelivery, ...ofWatch])
+      for (const { calls } of [one, two]) assert.deepStrictEqual(inOrder(calls), inOrder(everything))
     }))
 
   it.effect("F21: in parallel too", () =>
@@ -155,7 +163,7 @@ describe("F21: observers add up", () => {
       const [one, two] = [makeObserver(), makeObserver()]
       yield* Effect.provide(program, watched(Layer.merge(one.layer, two.layer), 3))
       for (const { calls } of [one, two]) {
-        assert.deepStrictEqual([...calls].sort(), [...ofOuter, ...ofDelivery, ...ofWatch].sort())
+        assert.deepStrictEqual([...calls].sort(), [...everything].sort())
       }
     }))
 
@@ -194,7 +202,7 @@ describe("F21: an observer that does not sample", () => {
         const observers = Layer.mergeAll(all.layer, none.layer, commands.layer, deliveries.layer)
         yield* Effect.provide(program, watched(observers, concurrency))
         const sorted = (calls: ReadonlyArray<string>) => concurrency === 1 ? calls : [...calls].sort()
-        assert.deepStrictEqual(sorted(all.calls), sorted([...ofOuter, ...ofDelivery, ...ofWatch]))
+        assert.deepStrictEqual(sorted(inOrder(all.calls)), sorted(inOrder(everything)))
         assert.deepStrictEqual(none.calls, [])
         // What a flow leads to follows the answer for its start
         assert.deepStrictEqual(sorted(commands.calls), sorted([...ofOuter, ...ofWatch]))

@@ -7,6 +7,7 @@ import { troubleFrom } from "./board.ts"
 import type { Counts } from "./counts.ts"
 import type { BadRecord } from "./source.ts"
 import { type AirportStatistics, combine, delayedFrom, meanDelay, type Tally } from "./statistics.ts"
+import { type Part, parts, type Times } from "./stopwatch.ts"
 
 export interface Summary {
   readonly broker: string
@@ -23,6 +24,9 @@ export interface Summary {
 export interface Recorded {
   readonly source: string
   readonly recordsRead: number
+  /** Milliseconds from the start of the process to its first record. */
+  readonly startup: number
+  readonly times: Times
   readonly badRecords: { readonly count: number; readonly first: ReadonlyArray<BadRecord> }
   readonly total: Tally
   readonly airports: ReadonlyArray<AirportStatistics>
@@ -46,12 +50,13 @@ export interface Options {
 
 export const render = (summary: Summary, options: Options): string => {
   const style = styles(options.color)
-  const { board, counts, recorded } = summary
+  const { board, broker, counts, recorded } = summary
   return [
     headline(summary, style),
     ...(recorded === undefined ? [] : worstAirports(recorded, options, style)),
     ...(board === undefined ? [] : [delayBoard(board, options, style)]),
     flows(counts, style),
+    ...(recorded === undefined || recorded.recordsRead === 0 ? [] : [timeSpent(recorded, broker, style)]),
     ...(recorded === undefined || recorded.badRecords.count === 0
       ? []
       : [badRecords(recorded.badRecords, options, style)])
@@ -71,7 +76,8 @@ const headline = ({ board, broker, elapsed, endedEarly, recorded }: Summary, sty
       style.title(`${count(recorded.total.flights, "flight")} recorded`) +
       ` of ${count(recorded.recordsRead, "record")} in ${recorded.source}`,
       `${seconds.toFixed(2)} s, ${number(seconds > 0 ? Math.round(recorded.recordsRead / seconds) : 0)} records/s, ` +
-      `broker: ${broker}`
+      `broker: ${broker}`,
+      ...(recorded.recordsRead === 0 ? [] : [`${(recorded.startup / 1000).toFixed(2)} s from start to first record`])
     ]
   return endedEarly === undefined
     ? lines
@@ -207,6 +213,25 @@ const flows = (counts: Counts, style: Style): ReadonlyArray<string> => {
     style.title("What went through"),
     "",
     ...aligned.map((row) => `  ${row.map((cell, i) => cell.padEnd(widths[i]!)).join("  ")}`.trimEnd())
+  ]
+}
+
+const timeSpent = ({ recordsRead, times }: Recorded, broker: string, style: Style): ReadonlyArray<string> => {
+  const names: Record<Part, string> = {
+    eventFlow: "Event Flow",
+    handlers: "Handlers",
+    broker: `Broker (${broker})`,
+    decoding: "Decoding",
+    rest: "Reading, streams, waiting"
+  }
+  const total = Array.reduce(parts, 0, (sum, part) => sum + times.parts[part])
+  const each = (nanos: number) => `${(nanos / 1000 / recordsRead).toFixed(1)} µs`
+  const rows = [...parts.map((part) => [names[part], times.parts[part]] as const), ["All", total] as const]
+    .map(([name, nanos]) => [name, each(nanos), percent(nanos / Math.max(1, total))])
+  return [
+    style.title("Where the time of a record went") + style.dim(` (${each(times.processor)} of it the processor's)`),
+    "",
+    ...alignColumns(rows).map((line) => `  ${line}`)
   ]
 }
 

@@ -15,6 +15,7 @@ import { withProgress } from "./progress.ts"
 import { type Recorded, render, type Summary } from "./report.ts"
 import { type BadRecord, type RawRecord, readRecords, toCommand } from "./source.ts"
 import { Statistics } from "./statistics.ts"
+import { Stopwatch } from "./stopwatch.ts"
 
 export const roles = ["all", "publish", "consume"] as const
 
@@ -54,6 +55,7 @@ export const run = Effect.fnUntraced(function*(options: Options) {
   const ground = Layer.mergeAll(
     Broker.layer(options.broker, name),
     FlowCounts.layer,
+    Stopwatch.layer,
     Layer.succeed(LongDelayFrom)(options.delayThreshold)
   )
   switch (options.role) {
@@ -129,6 +131,7 @@ const makeRecording = Effect.fnUntraced(function*(options: Options) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const statistics = yield* Statistics
+  const stopwatch = yield* Stopwatch
   const fileSize = yield* fs.stat(options.file).pipe(
     Effect.map((info) => Number(info.size)),
     Effect.orElseSucceed(() => 0)
@@ -136,6 +139,7 @@ const makeRecording = Effect.fnUntraced(function*(options: Options) {
 
   let bytesRead = 0
   let recordsRead = 0
+  let startup = 0
   const bad = { count: 0, first: new Array<BadRecord>() }
 
   const refuse = (record: BadRecord) =>
@@ -146,9 +150,12 @@ const makeRecording = Effect.fnUntraced(function*(options: Options) {
 
   const recordOne = (raw: RawRecord) =>
     Effect.suspend(() => {
-      recordsRead++
+      if (++recordsRead === 1) startup = performance.now()
+      stopwatch.begin("decoding")
       const command = toCommand(raw)
+      stopwatch.begin("rest")
       return Result.isFailure(command) ? refuse(command.failure) : Mediator.send(command.success).pipe(
+        stopwatch.sending,
         Effect.catchTag("ImpossibleFlight", ({ message }) =>
           refuse({ index: raw.index, line: raw.line, reason: message })),
         // What has begun is finished, also when the run is interrupted.
@@ -169,6 +176,8 @@ const makeRecording = Effect.fnUntraced(function*(options: Options) {
     return {
       source: path.basename(options.file),
       recordsRead,
+      startup,
+      times: yield* stopwatch.times,
       badRecords: { count: bad.count, first: bad.first.sort((a, b) => a.index - b.index) },
       total: yield* statistics.total,
       airports: yield* statistics.airports

@@ -66,7 +66,7 @@ export interface HandlerDefinition {
 /** Two definitions that cannot stand beside each other, described. */
 export interface Duplicate {
   readonly kind: "flow" | "command" | "handler" | "event"
-  readonly name: string
+  readonly definition: string
   readonly first: string
   readonly second: string
 }
