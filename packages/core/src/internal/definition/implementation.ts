@@ -5,7 +5,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { GivenServices } from "../dispatch/givenServices.ts"
+import { GivenServices } from "./givenServices.ts"
 
 type Keys = ReadonlyArray<Context.Key<unknown, unknown>>
 

@@ -4,7 +4,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Middleware from "../../Middleware.ts"
-import { GivenServices } from "../dispatch/givenServices.ts"
+import { GivenServices } from "./givenServices.ts"
 
 type Apply = (effect: Effect.Effect<unknown, unknown>, info: Middleware.Info) => Effect.Effect<unknown, unknown>
 
