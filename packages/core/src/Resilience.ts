@@ -25,7 +25,7 @@
  *
  * ```ts
  * import { Command, DomainEvent, Resilience } from "@event-flow/core"
- * import { Effect, pipe, Schema } from "effect"
+ * import { Effect, pipe, Schedule, Schema } from "effect"
  * import { CircuitBreaker } from "effect/persistence"
  *
  * class JoinQueued extends DomainEvent.Class<JoinQueued>()("JoinQueued", { userId: Schema.String }) {}
@@ -40,6 +40,7 @@
  *   return pipe(
  *     Resilience.handler(JoinMeeting)(() => Effect.succeed(1)), // a call that may take long, or fail
  *     Resilience.timeout("2 seconds"),
+ *     Resilience.retry({ schedule: Schedule.recurs(2), while: (error) => error._tag === "HandlerTimeout" }),
  *     Resilience.circuitBreaker(breaker),
  *     Resilience.fallback({
  *       on: ["HandlerTimeout", "CircuitBreakerError"],
@@ -88,11 +89,6 @@ export interface AnyMessage {
   readonly _tag: string
 }
 
-/** The part of a definition that `handler` uses. Command classes and event handler definitions have it. */
-interface Definition<Message, Success, Emits> {
-  readonly of: (handler: Handler<Message, Emits, Success, never, never>) => unknown
-}
-
 /**
  * Types a handler function by its definition, but for its errors: those that
  * the definition does not declare have to be taken away by a combinator, or
@@ -102,25 +98,15 @@ interface Definition<Message, Success, Emits> {
  * @category constructors
  * @since 0.1.0
  */
-export const handler = <Message, Success, Emits>(_definition: Definition<Message, Success, Emits>): <E, R>(
+export const handler = <Message, Success, Emits>(_definition: {
+  readonly of: (handler: Handler<Message, Emits, Success, never, never>) => unknown
+}): <E, R>(
   handler: Handler<Message, Emits, Success, E, R>
 ) => Handler<Message, Emits, Success, E, R> => identity
 
 /**
- * Runs the handler again after a typed failure, by a schedule.
- *
- * **Example** (Three more times)
- *
- * ```ts
- * import { Command, Resilience } from "@event-flow/core"
- * import { Effect, Schedule } from "effect"
- *
- * class Ping extends Command.Class<Ping>()("Ping", {}) {}
- *
- * const PingLive = Ping.toLayer(Resilience.retry(Ping.of(() => Effect.void), {
- *   schedule: Schedule.exponential("50 millis").pipe(Schedule.upTo({ times: 3 }))
- * }))
- * ```
+ * Runs the handler again after a typed failure, by a schedule, such as
+ * `Schedule.exponential("50 millis").pipe(Schedule.upTo({ times: 3 }))`.
  *
  * @stability unstable
  * @category combinators
@@ -150,11 +136,7 @@ export const retry: {
     options: RetryOptions<E, E2, R2>
   ): Handler<Message, Emits, A, E | E2, R | R2> => {
     const policy = { schedule: options.schedule, while: options.while ?? (() => true) }
-    return (message, context) =>
-      Effect.retry(
-        attempt(context, (own) => handler(message, own)),
-        policy
-      )
+    return (message, context) => Effect.retry(attempt(context, (own) => handler(message, own)), policy)
   }
 )
 
