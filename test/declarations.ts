@@ -12,7 +12,7 @@ export interface Module {
 export const modulesIn = (folder: string): ReadonlyArray<Module> =>
   globSync(`packages/${folder}/src/**/*.ts`, {
     cwd: root,
-    exclude: ["**/internal/**", "**/testing/brokerSuite/**", "**/index.ts"]
+    exclude: ["**/internal/**", "**/testing/brokerSuite/**", "**/testing/recorder.ts", "**/index.ts"]
   }).map((file) => ({ file, source: readFileSync(join(root, file), "utf8") })).filter(({ source }) =>
     /^export /m.test(source)
   )
@@ -31,7 +31,8 @@ const docstringAt = (source: string): string =>
 
 export const declarationsOf = (source: string): ReadonlyArray<Declaration> =>
   Array.from(
-    source.matchAll(/^export (?:declare |abstract )*(const|class|function|interface|type|namespace) (\w+)/gm),
+    // An internal type that is exported again under a public name has its docstring there
+    source.matchAll(/^export (?:declare |abstract )*(const|class|function|interface|type|namespace) (?:\{ )?(\w+)/gm),
     ({ 1: kind, 2: name, index }) => ({ name: name!, kind: kind!, docstring: docstringAt(source.slice(0, index)) })
   )
 

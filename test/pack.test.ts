@@ -61,6 +61,23 @@ describe("the packed packages", () => {
     assert.strictEqual(stdout, "")
   })
 
+  it("give the declarations of a program types with public names alone", async () => {
+    const library = join(project, "library")
+    mkdirSync(library)
+    cpSync(join(root, "packages", "core", "typetest", "declarations.ts"), join(library, "declarations.ts"))
+    writeFileSync(
+      join(library, "tsconfig.json"),
+      JSON.stringify({
+        extends: "../tsconfig.json",
+        compilerOptions: { noEmit: false, declaration: true, emitDeclarationOnly: true },
+        include: ["*.ts"]
+      })
+    )
+    await runOk("tsc", [], library)
+    const declarations = readFileSync(join(library, "declarations.d.ts"), "utf8")
+    assert.deepStrictEqual(declarations.split("\n").filter((line) => line.includes("/internal/")), [])
+  })
+
   it("run the quick start", async () => {
     const output = await runOk("node", ["main.ts"], project)
     assert.isDefined(quickStart!.output, "the quick start has no ```text output fence")

@@ -13,50 +13,22 @@ import type * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import type * as Stream from "effect/Stream"
-import type { Collect } from "./Collect.ts"
 import type * as Event from "./Event.ts"
 import { EventFlowError } from "./EventFlowError.ts"
 import { makeCommand } from "./internal/definition/commandClass.ts"
+import type {
+  CommandFlow,
+  Flows,
+  HandlerFunction,
+  Implementation,
+  Instance,
+  MiddlewareServices,
+  Spec
+} from "./internal/definition/commandTypes.ts"
 import type { ConstructorArguments, MissingSelf } from "./internal/definition/eventClass.ts"
 import { type Leaves, leavesOf } from "./internal/definition/leaves.ts"
-import * as Models from "./internal/definition/models.ts"
+import type { CommandDefinition as AnyClass, CommandTypeId, Target } from "./internal/definition/models.ts"
 import type * as Middleware from "./Middleware.ts"
-
-/**
- * Marks command classes and command instances.
- *
- * @stability unstable
- * @category type ids
- * @since 0.1.0
- */
-export const TypeId: "~@event-flow/core/Command" = Models.CommandTypeId
-
-/**
- * Whether a command gives one response or a stream of them.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export type Mode = "single" | "stream"
-
-/**
- * What a definition says besides its fields.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Spec {
-  readonly success: Schema.Top
-  readonly error: Schema.Top
-  readonly emits: ReadonlyArray<Event.AnyClass>
-  readonly sends: ReadonlyArray<Target>
-  readonly middleware: ReadonlyArray<Middleware.Any>
-  readonly requires: ReadonlyArray<Context.Key<unknown, unknown>>
-  readonly mode: Mode
-}
 
 /**
  * A command that a definition sends: its class, or its tag where the class is
@@ -66,41 +38,25 @@ export interface Spec {
  * @category models
  * @since 0.1.0
  */
-export type Target = Models.Target
+export type { Target }
 
 /**
- * Type-level information that a command instance carries.
+ * Any command instance: one that gives one response, or one that gives a stream.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface Signature<
-  out Tag extends string,
-  out Success,
-  out Error,
-  out Emits,
-  out Requires,
-  out M extends Mode
-> {
-  readonly tag: Tag
-  readonly success: Success
-  readonly error: Error
-  readonly emits: Emits
-  readonly requires: Requires
-  readonly mode: M
-}
-
-/**
- * Any command instance of a mode.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Any<M extends Mode = Mode> {
+export interface Any<Mode extends "single" | "stream" = "single" | "stream"> {
   readonly _tag: string
-  readonly [TypeId]: Signature<string, unknown, unknown, unknown, unknown, M>
+  readonly [CommandTypeId]: {
+    readonly tag: string
+    readonly success: unknown
+    readonly error: unknown
+    readonly emits: unknown
+    readonly requires: unknown
+    readonly mode: Mode
+  }
 }
 
 /**
@@ -110,7 +66,7 @@ export interface Any<M extends Mode = Mode> {
  * @category models
  * @since 0.1.0
  */
-export interface AnyClass extends Models.CommandDefinition {}
+export type { AnyClass }
 
 /**
  * The requirement that a flow which lists the command is provided: in the `R`
@@ -120,10 +76,7 @@ export interface AnyClass extends Models.CommandDefinition {}
  * @category models
  * @since 0.1.0
  */
-export interface CommandFlow<in out Tag extends string> {
-  readonly _: unique symbol
-  readonly flowOf: Tag
-}
+export type { CommandFlow }
 
 /**
  * The requirement that a command's implementation is provided: in the `R` of
@@ -145,55 +98,7 @@ export interface CommandImplementation<in out Tag extends string> {
  * @category utility types
  * @since 0.1.0
  */
-export type Flows<T extends Target> = T extends string ? CommandFlow<T>
-  : T extends { readonly tag: infer Tag extends string } ? CommandFlow<Tag>
-  : never
-
-/**
- * The function that handles a command: an Effect of the response, or for a
- * streaming command a Stream of elements.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export type HandlerFunction<Self, S extends Spec, R> = S["mode"] extends "stream" ? (
-    command: Self,
-    context: Collect<Event.Instance<S["emits"][number]>>
-  ) => Stream.Stream<S["success"]["Type"], S["error"]["Type"], R>
-  : (
-    command: Self,
-    context: Collect<Event.Instance<S["emits"][number]>>
-  ) => Effect.Effect<S["success"]["Type"], S["error"]["Type"], R>
-
-/**
- * The services that every handler of a command finds when it runs: what the
- * definition requires, what its middleware provides, and what it needs to send
- * the commands in `sends` and itself.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type HandlerServices<Tag extends string, S extends Spec> =
-  | S["requires"][number]["Identifier"]
-  | S["middleware"][number]["~provides"]
-  | CommandFlow<Tag>
-  | Flows<S["sends"][number]>
-
-/**
- * What the layer of a command's implementation requires for its middleware.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type MiddlewareServices<S extends Spec> =
-  | Middleware.Services<S["middleware"]>
-  | Exclude<
-    Middleware.ApplyServices<S["middleware"], never>,
-    S["requires"][number]["Identifier"]
-  >
+export type { Flows }
 
 /**
  * The class of a command or query.
@@ -207,7 +112,7 @@ export interface Command<Self, Tag extends string, Fields extends Schema.Struct.
 {
   new(...args: ConstructorArguments<Schema.TaggedStruct<Tag, Fields>>): Instance<Tag, Fields, S>
 
-  readonly [TypeId]: typeof TypeId
+  readonly [CommandTypeId]: "~@event-flow/core/Command"
   readonly tag: Tag
   readonly kind: "Command" | "Query"
   readonly mode: S["mode"]
@@ -236,19 +141,13 @@ export interface Command<Self, Tag extends string, Fields extends Schema.Struct.
    * As for every service: of two layers of one command, the later one wins.
    */
   toLayer<EX = never, RX = never>(
-    build:
-      | HandlerFunction<Self, S, HandlerServices<Tag, S>>
-      | Effect.Effect<HandlerFunction<Self, S, HandlerServices<Tag, S>>, EX, RX>
+    build: Implementation<Self, Tag, S> | Effect.Effect<Implementation<Self, Tag, S>, EX, RX>
   ): Layer.Layer<CommandImplementation<Tag>, EX, Exclude<RX, Scope.Scope> | MiddlewareServices<S>>
   toLayer<const Services extends ReadonlyArray<Context.Key<unknown, unknown>>, EX = never, RX = never>(
     services: Services,
     build:
-      | HandlerFunction<Self, S, HandlerServices<Tag, S> | Services[number]["Identifier"]>
-      | Effect.Effect<
-        HandlerFunction<Self, S, HandlerServices<Tag, S> | Services[number]["Identifier"]>,
-        EX,
-        RX
-      >
+      | Implementation<Self, Tag, S, Services[number]["Identifier"]>
+      | Effect.Effect<Implementation<Self, Tag, S, Services[number]["Identifier"]>, EX, RX>
   ): Layer.Layer<
     CommandImplementation<Tag>,
     EX,
@@ -258,26 +157,6 @@ export interface Command<Self, Tag extends string, Fields extends Schema.Struct.
   /** Types a handler function that is written apart from its layer. */
   of<R = never>(handler: HandlerFunction<Self, S, R>): HandlerFunction<Self, S, R>
 }
-
-/**
- * An instance of a command class.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type Instance<Tag extends string, Fields extends Schema.Struct.Fields, S extends Spec> =
-  & Schema.TaggedStruct<Tag, Fields>["Type"]
-  & {
-    readonly [TypeId]: Signature<
-      Tag,
-      S["success"]["Type"],
-      S["error"]["Type"] | Middleware.Errors<S["middleware"]>,
-      Event.Instance<S["emits"][number]>,
-      S["requires"][number]["Identifier"],
-      S["mode"]
-    >
-  }
 
 /**
  * Options of a command.
@@ -390,7 +269,7 @@ export const Class = <Self = never>() =>
  * @category utility types
  * @since 0.1.0
  */
-export type Tag<C extends Any> = C[typeof TypeId]["tag"]
+export type Tag<C extends Any> = C[typeof CommandTypeId]["tag"]
 
 /**
  * The response of a command's type.
@@ -399,7 +278,7 @@ export type Tag<C extends Any> = C[typeof TypeId]["tag"]
  * @category utility types
  * @since 0.1.0
  */
-export type Success<C extends Any> = C[typeof TypeId]["success"]
+export type Success<C extends Any> = C[typeof CommandTypeId]["success"]
 
 /**
  * The errors of a command's handler and of its middleware.
@@ -408,7 +287,7 @@ export type Success<C extends Any> = C[typeof TypeId]["success"]
  * @category utility types
  * @since 0.1.0
  */
-export type Error<C extends Any> = C[typeof TypeId]["error"]
+export type Error<C extends Any> = C[typeof CommandTypeId]["error"]
 
 /**
  * What processing the events of a command can fail with: `EventFlowError` when
@@ -418,7 +297,7 @@ export type Error<C extends Any> = C[typeof TypeId]["error"]
  * @category utility types
  * @since 0.1.0
  */
-export type EventsError<C extends Any> = [C[typeof TypeId]["emits"]] extends [never] ? never : EventFlowError
+export type EventsError<C extends Any> = [C[typeof CommandTypeId]["emits"]] extends [never] ? never : EventFlowError
 
 /**
  * What sending a command can fail with: its own errors, its middleware's, and
@@ -428,7 +307,8 @@ export type EventsError<C extends Any> = [C[typeof TypeId]["emits"]] extends [ne
  * @category utility types
  * @since 0.1.0
  */
-export type SendError<C extends Any> = Error<C> | EventsError<C>
+// A conditional type, of which editors and errors show the members in place of the name
+export type SendError<C extends Any> = C extends Any ? Error<C> | EventsError<C> : never
 
 /**
  * What sending a command requires: a flow that lists it, and what it `requires`.
@@ -437,16 +317,7 @@ export type SendError<C extends Any> = Error<C> | EventsError<C>
  * @category utility types
  * @since 0.1.0
  */
-export type Requires<C extends Any> = C extends Any ? CommandFlow<Tag<C>> | C[typeof TypeId]["requires"] : never
-
-/**
- * The definition of a command instance.
- *
- * @stability unstable
- * @category getters
- * @since 0.1.0
- */
-export const definitionOf = (command: Any): AnyClass => (command as unknown as { readonly [TypeId]: AnyClass })[TypeId]
+export type Requires<C extends Any> = C extends Any ? CommandFlow<Tag<C>> | C[typeof CommandTypeId]["requires"] : never
 
 /**
  * Everything that sending a command can fail with, as a schema: the command's
@@ -475,18 +346,19 @@ export const failureSchema = <C extends AnyClass>(command: C): FailureSchema<C> 
 }
 
 /**
- * The type of `failureSchema`.
+ * The type of `failureSchema`; `More` are errors that are added to it.
  *
  * @stability unstable
  * @category utility types
  * @since 0.1.0
  */
-export type FailureSchema<C extends AnyClass> = Schema.Union<
+export type FailureSchema<C extends AnyClass, More extends Schema.Top = never> = Schema.Union<
   ReadonlyArray<
     Leaves<
       | C["errorSchema"]
       | C["middleware"][number]["error"]
       | (C["emits"] extends readonly [] ? never : typeof EventFlowError)
+      | More
     >
   >
 >

@@ -76,5 +76,5 @@ export const provide: {
   <A, E, R>(effect: Effect.Effect<A, E, R>, correlation: Correlation): Effect.Effect<A, E, R> =>
     Effect.updateContext(effect, (context: Context.Context<R>) =>
       // The same services, and the flow
-      Flow.correlated(context, correlation).context as Context.Context<R>)
+      Flow.correlated(context, correlation) as Context.Context<R>)
 )

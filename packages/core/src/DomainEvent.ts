@@ -8,6 +8,7 @@
  */
 import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
+import type * as Struct from "effect/Struct"
 import * as EventClass from "./internal/definition/eventClass.ts"
 
 /**
@@ -53,7 +54,7 @@ export interface DomainEvent<Self, Tag extends string, Fields extends Schema.Str
     tag: NewTag,
     fields: More
   ) => [Extended] extends [never] ? EventClass.MissingSelf<"Base.extend">
-    : DomainEvent<Extended, NewTag, EventClass.Extended<Fields, More>>
+    : DomainEvent<Extended, NewTag, Struct.Assign<Fields, More>>
 }
 
 /**

@@ -10,16 +10,6 @@ import * as EventClass from "./internal/definition/eventClass.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 
 /**
- * The key of the literal that says which kind an event is. JSON and equality do
- * not see it. `_tag` is the name that the user gave the event.
- *
- * @stability unstable
- * @category type ids
- * @since 0.1.0
- */
-export const TypeId: "~@event-flow/core/Event" = EventClass.TypeId
-
-/**
  * Any event.
  *
  * @stability unstable

@@ -18,7 +18,6 @@ import * as Scope from "effect/Scope"
 import type * as Broker from "./Broker.ts"
 import type * as Command from "./Command.ts"
 import * as ConsumerPolicy from "./ConsumerPolicy.ts"
-import type * as Event from "./Event.ts"
 import type * as EventFlow from "./EventFlow.ts"
 import type * as EventHandler from "./EventHandler.ts"
 import type * as EventMap from "./EventMap.ts"
@@ -30,6 +29,7 @@ import { handlersOf, makeConsuming } from "./internal/consumer/source.ts"
 import { makeWatch } from "./internal/consumer/watch.ts"
 import { DeliveryWorker, type Shared } from "./internal/consumer/worker.ts"
 import { list } from "./internal/definition/implementation.ts"
+import type { HandlerImplementations, NotificationHandlers } from "./internal/definition/requirements.ts"
 import { describeId } from "./internal/describe.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
@@ -164,36 +164,25 @@ export type Source = EventFlow.Any | ReadonlyArray<EventHandler.Any>
  * @since 0.1.0
  */
 export type Requirements<S extends Source, Dedupe extends boolean> =
-  | Subscriber.Subscriber
-  | Broker.Broker
-  | SourceRequirements<S>
-  | (true extends Dedupe ? Inbox.Inbox : never)
+  // A conditional type, of which editors and errors show the members in place of the name
+  S extends Source ?
+      | Subscriber.Subscriber
+      | Broker.Broker
+      | SourceRequirements<S>
+      | (true extends Dedupe ? Inbox.Inbox : never)
+    : never
 
-/**
- * What a consumer requires for its handlers.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type SourceRequirements<S extends Source> = S extends EventFlow.Any ?
+/** What a consumer requires for its handlers. */
+type SourceRequirements<S extends Source> = S extends EventFlow.Any ?
     | EventFlow.RunningFlow<S["flowName"]>
-    | Implementations<NotificationHandlers<S["handlers"][number]>>
+    | HandlerImplementations<NotificationHandlers<S["handlers"][number]>>
     | Exclude<
       Command.Flows<NotificationHandlers<S["handlers"][number]>["sends"][number]>,
       Command.Flows<S["commands"][number]>
     >
   : S extends ReadonlyArray<infer H extends EventHandler.Any> ?
-      | Implementations<H>
+      | HandlerImplementations<H>
       | Command.Flows<H["sends"][number]>
-  : never
-
-type NotificationHandlers<H extends EventHandler.Any> = H extends EventHandler.Any
-  ? "Notification" extends H["on"][number][typeof Event.TypeId] ? H : never
-  : never
-
-type Implementations<H extends EventHandler.Any> = H extends EventHandler.Any
-  ? EventHandler.EventHandlerImplementation<H["name"]>
   : never
 
 /**

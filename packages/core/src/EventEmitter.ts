@@ -25,21 +25,6 @@ import { type EmitterWay, emitterWays, tables } from "./internal/dispatch/ways.t
 import type * as NotificationEvent from "./NotificationEvent.ts"
 
 /**
- * Options of one emission.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface EmitOptions {
-  /**
-   * Called with each failure of a handler (or of a publish); the other handlers
-   * of the event still run. Without it the first failure ends the emission.
-   */
-  readonly report?: ((failure: Cause.Cause<EventFailure>) => void) | undefined
-}
-
-/**
  * Emits events. A flow has an emitter of its own.
  *
  * **Details**
@@ -58,7 +43,13 @@ export class EventEmitter extends Context.Service<EventEmitter, {
    */
   readonly emit: (
     event: Event.Any,
-    options?: EmitOptions
+    options?: {
+      /**
+       * Called with each failure of a handler (or of a publish); the other handlers
+       * of the event still run. Without it the first failure ends the emission.
+       */
+      readonly report?: ((failure: Cause.Cause<EventFailure>) => void) | undefined
+    }
   ) => Effect.Effect<ReadonlyArray<Event.Any>, EventFailure, Mediator>
   /** Publishes notification events as one batch, in order. */
   readonly publish: (

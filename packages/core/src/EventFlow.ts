@@ -18,6 +18,8 @@ import * as EventEmitter from "./EventEmitter.ts"
 import type * as EventHandler from "./EventHandler.ts"
 import * as EventMap from "./EventMap.ts"
 import * as EventProcessor from "./EventProcessor.ts"
+import type { TypeId as EventTypeId } from "./internal/definition/eventClass.ts"
+import type { DomainHandlers, HandlerImplementations } from "./internal/definition/requirements.ts"
 import * as FlowLayer from "./internal/dispatch/flowLayer.ts"
 import * as MessageCodec from "./MessageCodec.ts"
 import * as Settings from "./Settings.ts"
@@ -191,56 +193,25 @@ export interface EventFlow<Name extends string, C extends Command.AnyClass, H ex
  * @since 0.1.0
  */
 export type Requirements<C extends Command.AnyClass, H extends EventHandler.Any> =
-  | Implementations<C>
-  | EventMap.Implementations<H>
-  | Publishing<C | DomainHandlers<H>>
-  | ForeignFlows<C, DomainHandlers<H>>
+  // A conditional type, of which editors and errors show the members in place of the name
+  [C] extends [Command.AnyClass] ?
+      | Implementations<C>
+      | HandlerImplementations<DomainHandlers<H>>
+      | Publishing<C | DomainHandlers<H>>
+      | ForeignFlows<C, DomainHandlers<H>>
+    : never
 
-/**
- * The implementations of commands.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type Implementations<C extends Command.AnyClass> = C extends { readonly tag: infer Tag extends string }
+/** The implementations of commands. */
+type Implementations<C extends Command.AnyClass> = C extends { readonly tag: infer Tag extends string }
   ? Command.CommandImplementation<Tag>
   : never
 
-/**
- * The handlers of domain events among these.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type DomainHandlers<H extends EventHandler.Any> = H extends EventHandler.Any
-  ? "Domain" extends H["on"][number][typeof Event.TypeId] ? H : never
-  : never
+/** `Broker` when one of these definitions emits a notification event. */
+type Publishing<D extends { readonly emits: ReadonlyArray<Event.AnyClass> }> = "Notification" extends
+  D["emits"][number][typeof EventTypeId] ? Broker.Broker : never
 
-/**
- * `Broker` when one of these definitions emits a notification event.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type Publishing<D extends Emitting> = "Notification" extends D["emits"][number][typeof Event.TypeId]
-  ? Broker.Broker
-  : never
-
-interface Emitting {
-  readonly emits: ReadonlyArray<Event.AnyClass>
-}
-
-/**
- * The flows of the commands that these members send and that are not among `C`.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type ForeignFlows<C extends Command.AnyClass, H extends EventHandler.Any> = Exclude<
+/** The flows of the commands that these members send and that are not among `C`. */
+type ForeignFlows<C extends Command.AnyClass, H extends EventHandler.Any> = Exclude<
   Command.Flows<C["sends"][number] | H["sends"][number]>,
   Command.Flows<C>
 >

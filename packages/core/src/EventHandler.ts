@@ -134,14 +134,8 @@ export interface EventHandler<
   ): HandlerFunction<Event.Instance<On>, Error["Type"], Event.Instance<Emits[number]>, R>
 }
 
-/**
- * The union of the event classes that are given as one, or as a list.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type EventClass<On> = On extends ReadonlyArray<infer Class extends Event.AnyClass> ? Class
+/** The union of the event classes that are given as one, or as a list. */
+type EventClass<On> = On extends ReadonlyArray<infer Class extends Event.AnyClass> ? Class
   : On extends Event.AnyClass ? On
   : never
 

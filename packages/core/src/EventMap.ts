@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Event from "./Event.ts"
 import type * as EventHandler from "./EventHandler.ts"
+import type { TypeId } from "./internal/definition/eventClass.ts"
 import { isDomainClass } from "./internal/definition/kinds.ts"
 import { makeTable } from "./internal/dispatch/handlerTable.ts"
 import { tables } from "./internal/dispatch/ways.ts"
@@ -27,7 +28,7 @@ export class DuplicateDefinition
     {
       kind: Schema.Literals(["flow", "command", "handler", "event"]),
       /** The tag of the commands or events, or the name of the handlers or flows. */
-      name: Schema.String,
+      definition: Schema.String,
       /** The two definitions, described. */
       first: Schema.String,
       second: Schema.String
@@ -41,20 +42,8 @@ export class DuplicateDefinition
       handler: "event handlers are named",
       event: "event classes have the tag"
     }
-    return `Two ${what[this.kind]} "${this.name}": ${this.first}, and ${this.second}. Rename one`
+    return `Two ${what[this.kind]} "${this.definition}": ${this.first}, and ${this.second}. Rename one`
   }
-}
-
-/**
- * The handlers of one event class, in the order of the map.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Entry {
-  readonly event: Event.AnyClass
-  readonly handlers: ReadonlyArray<EventHandler.Any>
 }
 
 /**
@@ -65,24 +54,22 @@ export interface Entry {
  * @since 0.1.0
  */
 export class EventMap extends Context.Service<EventMap, {
-  readonly entries: ReadonlyMap<string, Entry>
+  /** By tag: the event class, and its handlers in the order of the map. */
+  readonly entries: ReadonlyMap<string, {
+    readonly event: Event.AnyClass
+    readonly handlers: ReadonlyArray<EventHandler.Any>
+  }>
 }>()("@event-flow/core/EventMap") {}
 
-/**
- * The implementations that these handlers of domain events need. Handlers of
- * notification events run in a consumer, which asks for theirs.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type Implementations<H extends EventHandler.Any> = H extends EventHandler.Any
-  ? "Domain" extends H["on"][number][typeof Event.TypeId] ? EventHandler.EventHandlerImplementation<H["name"]> : never
+/** The implementations of the handlers of domain events among these. */
+type Implementations<H extends EventHandler.Any> = H extends EventHandler.Any
+  ? "Domain" extends H["on"][number][typeof TypeId] ? EventHandler.EventHandlerImplementation<H["name"]> : never
   : never
 
 /**
- * The map of the domain events that these handlers handle; requires exactly
- * their implementations.
+ * The map of the domain events that these handlers handle. It requires exactly
+ * the implementations of the handlers of domain events: those of notification
+ * events run in a consumer, which requires theirs.
  *
  * @stability unstable
  * @category layers
@@ -98,12 +85,10 @@ export const layer = <H extends EventHandler.Any>(
         Effect.mapError(makeTable(handlers, context, isDomainClass), (duplicate) => new DuplicateDefinition(duplicate)),
         (table) => {
           const map = EventMap.of({
-            entries: new Map(
-              Array.from(table.entries, ({ event, handlers }): [string, Entry] => [
-                event.tag,
-                { event, handlers: handlers.map(({ definition }) => definition) }
-              ])
-            )
+            entries: new Map(Array.from(
+              table.entries,
+              ({ event, handlers }) => [event.tag, { event, handlers: handlers.map(({ definition }) => definition) }]
+            ))
           })
           tables.set(map, table)
           return map

@@ -35,8 +35,10 @@ import type * as Command from "./Command.ts"
 import type * as DomainEvent from "./DomainEvent.ts"
 import type * as Event from "./Event.ts"
 import type * as EventHandler from "./EventHandler.ts"
-import { isNotification, sendsOf } from "./internal/graph/declared.ts"
+import { isNotificationClass } from "./internal/definition/kinds.ts"
+import { sendsOf } from "./internal/graph/declared.ts"
 import * as Digraph from "./internal/graph/digraph.ts"
+import { repeated } from "./internal/graph/identifiers.ts"
 import { kindOf } from "./internal/graph/kind.ts"
 import * as Mermaid from "./internal/graph/mermaid.ts"
 import * as TextReport from "./internal/graph/report.ts"
@@ -294,9 +296,10 @@ export const check = (graph: FlowGraph): Report => {
   const wrong = {
     cycles: Digraph.cycles(graph, (node) => node._tag !== "Handler").map(toCycle),
     unreachableHandlers: handlers.filter((handler) => !reached.has(handler)),
-    unhandledEvents: unhandledEvents(graph),
+    unhandledEvents: graph.nodes.filter((node) => node._tag === "DomainEvent")
+      .filter((node) => graph.edges.every(({ from }) => from !== node)),
     unknownSends: sendsByTag(graph.nodes).filter(({ tag }) => commandsOf(graph.nodes, tag).length === 0),
-    duplicates: duplicates(graph)
+    duplicates: repeated(graph.nodes, (node) => `${kindOf(node)} ${node.name}`)
   }
   const findings = {
     ...wrong,
@@ -363,7 +366,7 @@ export const toMermaidAll = (graph: FlowGraph): Readonly<Record<string, string>>
 // --- internal ---
 
 const eventNode = (event: Event.AnyClass): DomainEventNode | NotificationEventNode =>
-  isNotification(event)
+  isNotificationClass(event)
     ? { _tag: "NotificationEvent", name: event.tag, topic: event.route.topic, definition: event }
     : { _tag: "DomainEvent", name: event.tag, definition: event }
 
@@ -377,31 +380,15 @@ const sendsByTag = (nodes: ReadonlyArray<Node>): ReadonlyArray<UnknownSend> =>
 const commandsOf = (nodes: ReadonlyArray<Node>, tag: string): ReadonlyArray<Node> =>
   nodes.filter((node) => node._tag === "Command" && node.name === tag)
 
-const externalEvents = (graph: FlowGraph): ReadonlyArray<NotificationEventNode> => {
-  const emitted = new Set(graph.edges.map((edge) => edge.to))
-  return graph.nodes.filter((node) => node._tag === "NotificationEvent").filter((node) => !emitted.has(node))
-}
+const externalEvents = (graph: FlowGraph): ReadonlyArray<NotificationEventNode> =>
+  graph.nodes.filter((node) => node._tag === "NotificationEvent")
+    .filter((node) => graph.edges.every(({ to }) => to !== node))
 
 /** Where flows start. */
 const roots = (graph: FlowGraph): ReadonlyArray<Node> => [
   ...graph.nodes.filter((node) => node._tag === "Command"),
   ...externalEvents(graph)
 ]
-
-const unhandledEvents = (graph: FlowGraph): ReadonlyArray<DomainEventNode> => {
-  const handled = new Set(graph.edges.map((edge) => edge.from))
-  return graph.nodes.filter((node) => node._tag === "DomainEvent").filter((node) => !handled.has(node))
-}
-
-const duplicates = (graph: FlowGraph): ReadonlyArray<Node> => {
-  const seen = new Set<string>()
-  return graph.nodes.filter((node) => {
-    const key = `${kindOf(node)} ${node.name}`
-    if (seen.has(key)) return true
-    seen.add(key)
-    return false
-  })
-}
 
 const toCycle = (edges: ReadonlyArray<Edge>): Cycle => ({
   nodes: edges.map(({ from }) => from),

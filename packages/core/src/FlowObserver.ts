@@ -20,7 +20,7 @@ import type { Message } from "./Message.ts"
  * **Details**
  *
  * A `run` is an object that stands for one dispatch of a command, one run of an
- * event handler, or one delivery; `CurrentRun` holds it for what runs inside.
+ * event handler, or one delivery.
  *
  * @stability unstable
  * @category models
@@ -33,7 +33,11 @@ export interface FlowObserver {
    * when no other one wants it. What a flow leads to in this process, such as
    * nested commands, follows the answer.
    */
-  readonly isSampled: (work: Work) => boolean
+  readonly isSampled: (
+    work:
+      | { readonly _tag: "Command"; readonly command: { readonly _tag: string } }
+      | { readonly _tag: "Delivery"; readonly message: Message; readonly group: string }
+  ) => boolean
   /** The dispatch of a command starts, outside of its middleware; `parent`: the run in which it was sent. */
   readonly commandStarted: (run: object, command: { readonly _tag: string }, parent: object | undefined) => void
   /** The handler of a command starts: once, never (middleware refused), or often (middleware retries). */
@@ -106,18 +110,6 @@ export interface DeliveryInfo {
 }
 
 /**
- * What an observer is asked about: a command that starts a flow in this program,
- * or a delivery.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export type Work =
-  | { readonly _tag: "Command"; readonly command: { readonly _tag: string } }
-  | { readonly _tag: "Delivery"; readonly message: Message; readonly group: string }
-
-/**
  * Adds an observer to those of the flows and consumers that are built below it
  * (`Layer.provide`). Observers add up, in whatever order layers are joined (F21).
  *
@@ -154,18 +146,6 @@ export type Work =
  */
 export const layer = (observer: FlowObserver): Layer.Layer<never> =>
   Layer.effectContext(Effect.sync(() => addObserver(Context.empty(), observer)))
-
-/**
- * The run inside which code runs: the parent of a command that is sent there.
- *
- * @stability unstable
- * @category references
- * @since 0.1.0
- */
-export const CurrentRun: Context.Reference<object | undefined> = Context.Reference<object | undefined>(
-  "@event-flow/core/FlowObserver/CurrentRun",
-  { defaultValue: () => undefined }
-)
 
 /**
  * An observer of some calls, which ignores the others.

@@ -14,10 +14,11 @@ import * as Stream from "effect/Stream"
 import * as Str from "effect/String"
 import * as Command from "./Command.ts"
 import { type EventFlowError, isEventFlowError } from "./EventFlowError.ts"
-import { type Leaves, leavesOf } from "./internal/definition/leaves.ts"
+import type { MiddlewareErrors, MiddlewareRequires } from "./internal/definition/commandTypes.ts"
+import { leavesOf } from "./internal/definition/leaves.ts"
 import { composeMiddleware } from "./internal/definition/middlewareList.ts"
 import { InFlight } from "./internal/dispatch/inFlight.ts"
-import type * as MediatorId from "./internal/dispatch/mediatorId.ts"
+import type { Mediator } from "./internal/dispatch/mediatorId.ts"
 import * as Send from "./internal/dispatch/send.ts"
 import type * as Middleware from "./Middleware.ts"
 import * as Settings from "./Settings.ts"
@@ -31,7 +32,7 @@ import * as Settings from "./Settings.ts"
  * @category models
  * @since 0.1.0
  */
-export type Mediator = MediatorId.Mediator
+export type { Mediator }
 
 /**
  * The response of a command, beside what became of its events.
@@ -152,21 +153,21 @@ export const stream = <C extends Command.Any<"stream">>(
   Send.stream(command, undefined) as Stream.Stream<Command.Success<C>, Command.SendError<C>, Command.Requires<C>>
 
 /**
- * What a mediator of your own does; `MiddlewareError` and `Provides` are those
- * of its middleware.
+ * What a mediator of your own does. `MiddlewareError` and `Provides` are those of
+ * its middleware; `Self` is what is required besides.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface MediatorService<out MiddlewareError, out Provides> {
+export interface MediatorService<out MiddlewareError, out Provides, out Self = never> {
   /** See `Mediator.send`. */
   readonly send: <C extends Command.Any<"single">>(
     command: C
   ) => Effect.Effect<
     Command.Success<C>,
     Command.SendError<C> | MiddlewareError,
-    Exclude<Command.Requires<C>, Provides>
+    Self | Exclude<Command.Requires<C>, Provides>
   >
   /** See `Mediator.sendSettled`. */
   readonly sendSettled: <C extends Command.Any<"single">>(
@@ -174,7 +175,7 @@ export interface MediatorService<out MiddlewareError, out Provides> {
   ) => Effect.Effect<
     Settled<Command.Success<C>, Command.EventsError<C>>,
     Command.Error<C> | MiddlewareError,
-    Exclude<Command.Requires<C>, Provides>
+    Self | Exclude<Command.Requires<C>, Provides>
   >
   /** See `Mediator.stream`. */
   readonly stream: <C extends Command.Any<"stream">>(
@@ -182,7 +183,7 @@ export interface MediatorService<out MiddlewareError, out Provides> {
   ) => Stream.Stream<
     Command.Success<C>,
     Command.SendError<C> | MiddlewareError,
-    Exclude<Command.Requires<C>, Provides>
+    Self | Exclude<Command.Requires<C>, Provides>
   >
 }
 
@@ -284,45 +285,19 @@ export const Service = <Self>() =>
  * @since 0.1.0
  */
 export interface ServiceClass<Self, Id extends string, M extends ReadonlyArray<Middleware.Any>>
-  extends Context.Service<Self, MediatorService<Middleware.Errors<M>, M[number]["~provides"]>>
+  extends
+    Context.Service<Self, MediatorService<MiddlewareErrors<M>, M[number]["~provides"]>>,
+    MediatorService<MiddlewareErrors<M>, M[number]["~provides"], Self>
 {
-  new(_: never): Context.ServiceClass.Shape<Id, MediatorService<Middleware.Errors<M>, M[number]["~provides"]>>
+  new(_: never): Context.ServiceClass.Shape<Id, MediatorService<MiddlewareErrors<M>, M[number]["~provides"]>>
   readonly middleware: M
-  /** See `Mediator.send`. */
-  readonly send: <C extends Command.Any<"single">>(
-    command: C
-  ) => Effect.Effect<
-    Command.Success<C>,
-    Command.SendError<C> | Middleware.Errors<M>,
-    Self | Exclude<Command.Requires<C>, M[number]["~provides"]>
-  >
-  /** See `Mediator.sendSettled`. */
-  readonly sendSettled: <C extends Command.Any<"single">>(
-    command: C
-  ) => Effect.Effect<
-    Settled<Command.Success<C>, Command.EventsError<C>>,
-    Command.Error<C> | Middleware.Errors<M>,
-    Self | Exclude<Command.Requires<C>, M[number]["~provides"]>
-  >
-  /** See `Mediator.stream`. */
-  readonly stream: <C extends Command.Any<"stream">>(
-    command: C
-  ) => Stream.Stream<
-    Command.Success<C>,
-    Command.SendError<C> | Middleware.Errors<M>,
-    Self | Exclude<Command.Requires<C>, M[number]["~provides"]>
-  >
   /** Everything that sending a command through this mediator can fail with; see `Command.failureSchema`. */
   readonly failureSchema: <C extends Command.AnyClass>(
     command: C
-  ) => Schema.Union<ReadonlyArray<Leaves<Command.FailureSchema<C> | M[number]["error"]>>>
+  ) => Command.FailureSchema<C, M[number]["error"]>
   readonly layer: (
     options?: Options
-  ) => Layer.Layer<
-    Self,
-    Settings.InvalidSetting,
-    Middleware.Services<M> | Middleware.ApplyServices<M, never>
-  >
+  ) => Layer.Layer<Self, Settings.InvalidSetting, M[number]["~service"] | MiddlewareRequires<M>>
 }
 
 /**
@@ -354,17 +329,8 @@ export interface ServiceClass<Self, Id extends string, M extends ReadonlyArray<M
 export const isInfrastructureError = <C extends Command.AnyClass>(command: C) => {
   const isOwn = Schema.is(command.errorSchema)
   const ofMiddleware = command.middleware.map((one) => Schema.is(one.error))
-  return (error: unknown): error is InfrastructureError<C> =>
+  return (
+    error: unknown
+  ): error is MiddlewareErrors<C["middleware"]> | (C["emits"] extends readonly [] ? never : EventFlowError) =>
     !isOwn(error) && (isEventFlowError(error) || ofMiddleware.some((is) => is(error)))
 }
-
-/**
- * The errors that `isInfrastructureError` tells from a command's own.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type InfrastructureError<C extends Command.AnyClass> =
-  | Middleware.Errors<C["middleware"]>
-  | (C["emits"] extends readonly [] ? never : EventFlowError)

@@ -16,7 +16,6 @@ import * as Broker from "./Broker.ts"
 import type * as Correlation from "./Correlation.ts"
 import * as ClassCodec from "./internal/definition/classCodec.ts"
 import { describeId, describeType } from "./internal/describe.ts"
-import { FiberMessageContext } from "./internal/dispatch/messageContext.ts"
 import { attribute, type HeaderValue, type Message } from "./Message.ts"
 import * as NotificationEvent from "./NotificationEvent.ts"
 
@@ -135,25 +134,16 @@ export const MessageCodec: Context.Reference<MessageCodec> = Context.Reference<M
 )
 
 /**
- * Options of the CloudEvents codec.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface CloudEventsOptions {
-  /** The `source` attribute: which program speaks, as a URI reference. Default: `"/event-flow"`. */
-  readonly source?: string | undefined
-}
-
-/**
  * The codec that writes and reads CloudEvents.
  *
  * @stability unstable
  * @category constructors
  * @since 0.1.0
  */
-export const cloudEvents = (options?: CloudEventsOptions): MessageCodec => ({
+export const cloudEvents = (options?: {
+  /** The `source` attribute: which program speaks, as a URI reference. Default: `"/event-flow"`. */
+  readonly source?: string | undefined
+}): MessageCodec => ({
   encode: encodeAs(options?.source ?? "/event-flow"),
   decode: makeDecode()
 })
@@ -165,7 +155,7 @@ export const cloudEvents = (options?: CloudEventsOptions): MessageCodec => ({
  * @category layers
  * @since 0.1.0
  */
-export const layerCloudEvents = (options?: CloudEventsOptions): Layer.Layer<never> =>
+export const layerCloudEvents = (options?: Parameters<typeof cloudEvents>[0]): Layer.Layer<never> =>
   Layer.succeed(MessageCodec)(cloudEvents(options))
 
 /**
@@ -176,16 +166,6 @@ export const layerCloudEvents = (options?: CloudEventsOptions): Layer.Layer<neve
  * @since 0.1.0
  */
 export const typeOf: (event: NotificationEvent.AnyClass) => string = ClassCodec.typeOf
-
-/**
- * The message context of a fiber's context: its correlation, its span and its
- * clock, each looked up when first needed.
- *
- * @stability unstable
- * @category getters
- * @since 0.1.0
- */
-export const contextOf = (context: Context.Context<never>): MessageContext => new FiberMessageContext(context)
 
 // --- internal ---
 

@@ -17,6 +17,7 @@ import * as Exit from "effect/Exit"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { unhandled } from "effect/Types"
+import type { MiddlewareDefinition as Any } from "./internal/definition/models.ts"
 import * as Models from "./internal/definition/models.ts"
 
 /**
@@ -67,7 +68,7 @@ export interface Middleware<Provides, E, Requires> {
  * @category models
  * @since 0.1.0
  */
-export interface Any extends Models.MiddlewareDefinition {}
+export type { Any }
 
 /**
  * A middleware that is a service: declared here, implemented by a layer.
@@ -80,10 +81,10 @@ export interface ServiceClass<Self, Id extends string, Provides, E extends Schem
   extends Context.Service<Self, Middleware<Provides, E["Type"], Requires>>
 {
   new(_: never): Context.ServiceClass.Shape<Id, Middleware<Provides, E["Type"], Requires>>
-  readonly [Models.MiddlewareTypeId]: typeof Models.MiddlewareTypeId
+  readonly [Models.MiddlewareTypeId]: "~@event-flow/core/Middleware"
   readonly error: E
-  readonly provides: Models.Keys
-  readonly requires: Models.Keys
+  readonly provides: ReadonlyArray<Context.Key<unknown, unknown>>
+  readonly requires: ReadonlyArray<Context.Key<unknown, unknown>>
   readonly "~provides": Provides
   readonly "~requires": Requires
   readonly "~service": Self
@@ -105,45 +106,17 @@ export interface Inline<Provides, E extends Schema.Top, Requires> extends Any {
 }
 
 /**
- * The services that a list of middleware leaves of `R`: each takes away what it
- * provides and adds what it requires, the innermost (last) first.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type ApplyServices<M extends ReadonlyArray<Any>, R> = M extends readonly [
-  ...infer Outer extends ReadonlyArray<Any>,
-  infer Inner extends Any
-] ? ApplyServices<Outer, Exclude<R, Inner["~provides"]> | Inner["~requires"]>
-  : R
-
-/**
- * The services that implement a list of middleware.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type Services<M extends ReadonlyArray<Any>> = M[number]["~service"]
-
-/**
- * The errors that a list of middleware adds.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type Errors<M extends ReadonlyArray<Any>> = M[number]["error"]["Type"]
-
-/**
  * What a middleware declares.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface Options<Provides extends Models.Keys, E extends Schema.Top, Requires extends Models.Keys> {
+export interface Options<
+  Provides extends ReadonlyArray<Context.Key<unknown, unknown>>,
+  E extends Schema.Top,
+  Requires extends ReadonlyArray<Context.Key<unknown, unknown>>
+> {
   /** The services that it provides to what it wraps. Default: none. */
   readonly provides?: Provides | undefined
   /**
@@ -195,9 +168,9 @@ export interface Options<Provides extends Models.Keys, E extends Schema.Top, Req
 export const Service = <Self>() =>
 <
   const Id extends string,
-  const Provides extends Models.Keys = readonly [],
+  const Provides extends ReadonlyArray<Context.Key<unknown, unknown>> = readonly [],
   E extends Schema.Top = Schema.Never,
-  const Requires extends Models.Keys = readonly []
+  const Requires extends ReadonlyArray<Context.Key<unknown, unknown>> = readonly []
 >(
   id: Id,
   options?: Options<Provides, E, Requires> | undefined
@@ -234,9 +207,9 @@ export const Service = <Self>() =>
  * @since 0.1.0
  */
 export const make = <
-  const Provides extends Models.Keys = readonly [],
+  const Provides extends ReadonlyArray<Context.Key<unknown, unknown>> = readonly [],
   E extends Schema.Top = Schema.Never,
-  const Requires extends Models.Keys = readonly []
+  const Requires extends ReadonlyArray<Context.Key<unknown, unknown>> = readonly []
 >(
   apply: Middleware<Provides[number]["Identifier"], E["Type"], Requires[number]["Identifier"]>,
   options?: Options<Provides, E, Requires> | undefined

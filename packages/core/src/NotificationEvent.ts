@@ -8,6 +8,7 @@
  */
 import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
+import type * as Struct from "effect/Struct"
 import * as EventClass from "./internal/definition/eventClass.ts"
 import type { Upcast } from "./Upcast.ts"
 
@@ -73,9 +74,9 @@ export interface NotificationEvent<Self, Tag extends string, Fields extends Sche
   >(
     tag: NewTag,
     fields: More,
-    options: Options<NewTag, EventClass.Extended<Fields, More>, Version>
+    options: Options<NewTag, Struct.Assign<Fields, More>, Version>
   ) => [Extended] extends [never] ? EventClass.MissingSelf<"Base.extend">
-    : NotificationEvent<Extended, NewTag, EventClass.Extended<Fields, More>>
+    : NotificationEvent<Extended, NewTag, Struct.Assign<Fields, More>>
 }
 
 /**

@@ -25,7 +25,7 @@
  *
  * ```ts
  * import { Command, DomainEvent, Resilience } from "@event-flow/core"
- * import { Effect, pipe, Schema } from "effect"
+ * import { Effect, pipe, Schedule, Schema } from "effect"
  * import { CircuitBreaker } from "effect/persistence"
  *
  * class JoinQueued extends DomainEvent.Class<JoinQueued>()("JoinQueued", { userId: Schema.String }) {}
@@ -40,6 +40,7 @@
  *   return pipe(
  *     Resilience.handler(JoinMeeting)(() => Effect.succeed(1)), // a call that may take long, or fail
  *     Resilience.timeout("2 seconds"),
+ *     Resilience.retry({ schedule: Schedule.recurs(2), while: (error) => error._tag === "HandlerTimeout" }),
  *     Resilience.circuitBreaker(breaker),
  *     Resilience.fallback({
  *       on: ["HandlerTimeout", "CircuitBreakerError"],
@@ -89,18 +90,6 @@ export interface AnyMessage {
 }
 
 /**
- * The part of a definition that `handler` uses. Command classes and event
- * handler definitions have it.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Definition<Message, Success, Emits> {
-  readonly of: (handler: Handler<Message, Emits, Success, never, never>) => unknown
-}
-
-/**
  * Types a handler function by its definition, but for its errors: those that
  * the definition does not declare have to be taken away by a combinator, or
  * `toLayer` does not compile. See `fallback` for an example.
@@ -109,25 +98,15 @@ export interface Definition<Message, Success, Emits> {
  * @category constructors
  * @since 0.1.0
  */
-export const handler = <Message, Success, Emits>(_definition: Definition<Message, Success, Emits>): <E, R>(
+export const handler = <Message, Success, Emits>(_definition: {
+  readonly of: (handler: Handler<Message, Emits, Success, never, never>) => unknown
+}): <E, R>(
   handler: Handler<Message, Emits, Success, E, R>
 ) => Handler<Message, Emits, Success, E, R> => identity
 
 /**
- * Runs the handler again after a typed failure, by a schedule.
- *
- * **Example** (Three more times)
- *
- * ```ts
- * import { Command, Resilience } from "@event-flow/core"
- * import { Effect, Schedule } from "effect"
- *
- * class Ping extends Command.Class<Ping>()("Ping", {}) {}
- *
- * const PingLive = Ping.toLayer(Resilience.retry(Ping.of(() => Effect.void), {
- *   schedule: Schedule.exponential("50 millis").pipe(Schedule.upTo({ times: 3 }))
- * }))
- * ```
+ * Runs the handler again after a typed failure, by a schedule, such as
+ * `Schedule.exponential("50 millis").pipe(Schedule.upTo({ times: 3 }))`.
  *
  * @stability unstable
  * @category combinators
@@ -157,11 +136,7 @@ export const retry: {
     options: RetryOptions<E, E2, R2>
   ): Handler<Message, Emits, A, E | E2, R | R2> => {
     const policy = { schedule: options.schedule, while: options.while ?? (() => true) }
-    return (message, context) =>
-      Effect.retry(
-        attempt(context, (own) => handler(message, own)),
-        policy
-      )
+    return (message, context) => Effect.retry(attempt(context, (own) => handler(message, own)), policy)
   }
 )
 
@@ -313,32 +288,16 @@ export interface FallbackOptions<Message, Emits, E, On extends string, A2, E2, R
  * The tags of the errors of a handler. Any text while the compiler does not know
  * the errors yet: it looks at the options before it looks at a handler that is
  * itself the result of a combinator.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
  */
-export type ErrorTag<E> = unknown extends E ? string : Tags<E>
+type ErrorTag<E> = unknown extends E ? string : Tags<E>
 
-/**
- * The errors that a fallback takes.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
-export type ErrorsCaught<E, On extends string> = [On] extends [never] ? E : ExtractTag<E, On>
+/** The errors that a fallback takes. */
+type ErrorsCaught<E, On extends string> = [On] extends [never] ? E : ExtractTag<E, On>
 
-/**
- * The errors of the primary handler that a fallback does not handle.
- *
- * @stability unstable
- * @category utility types
- * @since 0.1.0
- */
+/** The errors of the primary handler that a fallback does not handle. */
 // By a lookup, into which the compiler does not infer: where a layer asks for the
 // handler, what is left says nothing about the errors that the primary has
-export type ErrorsLeft<E, On extends string> = {
+type ErrorsLeft<E, On extends string> = {
   readonly all: never
   readonly some: ExcludeTag<E, On>
 }[[On] extends [never] ? "all" : "some"]

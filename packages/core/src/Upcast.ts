@@ -28,29 +28,6 @@
 import type * as Schema from "effect/Schema"
 
 /**
- * The schema of one older version. It needs no services: a message must decode
- * by itself.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export type VersionSchema = Schema.Codec<unknown, unknown>
-
-/**
- * One older version: how to decode it and the step to the next one.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Step {
-  readonly version: number
-  readonly schema: VersionSchema
-  readonly up: (value: unknown) => unknown
-}
-
-/**
  * A complete chain from version 1 to `Version`. Its last step returns `Out`.
  *
  * @stability unstable
@@ -59,7 +36,12 @@ export interface Step {
  */
 export interface Upcast<out Version extends number, out Out> {
   readonly version: Version
-  readonly steps: ReadonlyArray<Step>
+  /** For each older version, how to decode it and the step to the next one. */
+  readonly steps: ReadonlyArray<{
+    readonly version: number
+    readonly schema: Schema.Codec<unknown, unknown>
+    readonly up: (value: unknown) => unknown
+  }>
   readonly "~out"?: (() => Out) | undefined
 }
 
@@ -71,29 +53,36 @@ export interface Upcast<out Version extends number, out Out> {
  * @since 0.1.0
  */
 export interface Builder<Versions extends ReadonlyArray<unknown>, Last> {
-  /** Adds the next version and the step to it. */
-  to<S extends VersionSchema>(schema: S, up: (previous: Last) => S["Type"]): Builder<[...Versions, S], S["Type"]>
+  /** Adds the next version and the step to it. Its schema needs no services: a message must decode by itself. */
+  to<S extends Schema.Codec<unknown, unknown>>(
+    schema: S,
+    up: (previous: Last) => S["Type"]
+  ): Builder<[...Versions, S], S["Type"]>
   /** Adds the step to the current version. `up` must return what the event's constructor takes. */
   toCurrent<Out>(up: (previous: Last) => Out): Upcast<[...Versions, unknown]["length"], Out>
 }
 
 /**
- * Starts a chain at version 1.
+ * Starts a chain at version 1. Its schema needs no services: a message must
+ * decode by itself.
  *
  * @stability unstable
  * @category constructors
  * @since 0.1.0
  */
-export const from = <S extends VersionSchema>(schema: S): Builder<[S], S["Type"]> => makeBuilder([], schema)
+export const from = <S extends Schema.Codec<unknown, unknown>>(schema: S): Builder<[S], S["Type"]> =>
+  makeBuilder([], schema)
 
 // --- internal ---
 
+type Steps = Upcast<number, unknown>["steps"]
+
 // The compiler has checked each step against its neighbors. The list does not carry these types
 const makeBuilder = <Versions extends ReadonlyArray<unknown>, Last>(
-  steps: ReadonlyArray<Step>,
-  schema: VersionSchema
+  steps: Steps,
+  schema: Schema.Codec<unknown, unknown>
 ): Builder<Versions, Last> => {
-  const close = (up: (previous: never) => unknown): ReadonlyArray<Step> => [
+  const close = (up: (previous: never) => unknown): Steps => [
     ...steps,
     { version: steps.length + 1, schema, up: up as (value: unknown) => unknown }
   ]

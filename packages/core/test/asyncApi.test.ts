@@ -13,6 +13,7 @@ import {
 import { Ajv, type Options, type ValidateFunction } from "ajv"
 import { default as formats } from "ajv-formats"
 import { Effect, Schema } from "effect"
+import { FiberMessageContext } from "../src/internal/dispatch/messageContext.ts"
 
 const newAjv = (options?: Options) => formats.default(new Ajv({ strict: false, allErrors: true, ...options }))
 
@@ -322,7 +323,7 @@ describe("AsyncApi.make", () => {
         parent: new Comment({ text: "a", replies: [new Comment({ text: "b", replies: [] })] })
       }
       const codec = yield* MessageCodec.MessageCodec
-      const context = MessageCodec.contextOf(yield* Effect.context<never>())
+      const context = new FiberMessageContext(yield* Effect.context<never>())
       for (
         const event of [
           new Booked(base),

@@ -1,10 +1,18 @@
 /** Long chains of follow-ups, and cycles: F10. */
 import { assert, describe, it } from "@effect/vitest"
-import { Command, DomainEvent, EventFlow, EventHandler, Mediator } from "@event-flow/core"
-import { Effect, Exit, Layer, Option, Schema } from "effect"
+import { Command, DomainEvent, EventFlow, EventHandler, Mediator, Middleware } from "@event-flow/core"
+import { Deferred, Effect, Exit, Layer, Option, Schema, Stream } from "effect"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { A, B, D, Do, flow } from "./fixtures.ts"
+
+const gc = (() => {
+  setFlagsFromString("--expose-gc")
+  return runInNewContext("gc") as () => void
+})()
+
+/** A WeakRef keeps what it refers to until the job in which it was made has ended. */
+const nextJob = Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
 
 describe("F10: long chains and cycles", () => {
   class Step extends DomainEvent.Class<Step>()("Step", { left: Schema.Int }) {}
@@ -12,11 +20,6 @@ describe("F10: long chains and cycles", () => {
   class Walk extends Command.Class<Walk>()("Walk", { payload: { steps: Schema.Int }, emits: [Step] }) {}
   class Walking extends EventFlow.make("Walking", { commands: [Walk], handlers: [OnStep] }) {}
   const WalkLive = Walk.toLayer(({ steps }, { collect }) => collect(new Step({ left: steps })))
-
-  const gc = (() => {
-    setFlagsFromString("--expose-gc")
-    return runInNewContext("gc") as () => void
-  })()
 
   // How many continuations wait in the running fiber: not part of effect's API, and the very thing to be constant
   const pendingFrames = Effect.withFiber((fiber) =>
@@ -42,8 +45,7 @@ describe("F10: long chains and cycles", () => {
               if (early.length < remembered) early.push(new WeakRef(step))
               if (step.left % 100_000 === 0) frames.push(yield* pendingFrames)
               if (step.left === 2) {
-                // A WeakRef keeps what it refers to until the job in which it was made has ended
-                yield* Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
+                yield* nextJob
                 gc()
                 alive = early.filter((reference) => reference.deref() !== undefined).length
               }
@@ -123,4 +125,60 @@ describe("F10: long chains and cycles", () => {
       yield* Mediator.send(new Walk({ steps: 13 })).pipe(Effect.provide(layer))
       assert.strictEqual(runs, 2 ** 14 - 1)
     }))
+})
+
+describe("a command that forks its successor keeps nothing of its predecessors", () => {
+  class Ended extends DomainEvent.Class<Ended>()("Ended", { left: Schema.Int }) {}
+  const payload = { left: Schema.Int }
+  class Plain extends Command.Class<Plain>()("Plain", { payload }) {}
+  class Logged extends Command.Class<Logged>()("Logged", { payload, middleware: [Middleware.logging] }) {}
+  class Eventful extends Command.Class<Eventful>()("Eventful", { payload, emits: [Ended] }) {}
+  class Streamed extends Command.Class<Streamed>()("Streamed", { payload, success: Schema.Void, stream: true }) {}
+  const OnEnded = EventHandler.make("OnEnded", { on: Ended, sends: [Eventful] })
+  class Chain extends EventFlow.make("Chain", {
+    commands: [Plain, Logged, Eventful, Streamed],
+    handlers: [OnEnded]
+  }) {}
+  type Sent = Command.Flows<"Plain" | "Logged" | "Eventful" | "Streamed">
+
+  const ways: Record<string, (left: number) => Effect.Effect<unknown, unknown, Sent>> = {
+    send: (left) => Mediator.send(new Plain({ left })),
+    "middleware around it": (left) => Mediator.send(new Logged({ left })),
+    "an event handler": (left) => Mediator.send(new Eventful({ left })),
+    stream: (left) => Stream.runDrain(Mediator.stream(new Streamed({ left })))
+  }
+  for (const [way, send] of Object.entries(ways)) {
+    for (const concurrency of [1, 3]) {
+      it.live(`${way}, concurrency ${concurrency}`, () =>
+        Effect.gen(function*() {
+          const contexts: Array<WeakRef<object>> = []
+          const ended = yield* Deferred.make<void>()
+          // For every handler: the flow has all that it sends
+          const next = <R>({ left }: { readonly left: number }) =>
+            Effect.withFiber((fiber) => {
+              contexts.push(new WeakRef(fiber.context))
+              return left === 0 ? end : fork(left)
+            }) as Effect.Effect<void, never, R>
+          const end: Effect.Effect<void> = Effect.asVoid(
+            Deferred.complete(ended, Effect.andThen(nextJob, Effect.sync(gc)))
+          )
+          const fork = (left: number): Effect.Effect<void, never, Sent> =>
+            Effect.asVoid(Effect.forkDetach(Effect.andThen(nextJob, send(left - 1))))
+          const layer = Chain.layer({ concurrency }).pipe(
+            Layer.provide([
+              Plain.toLayer(next),
+              Logged.toLayer(next),
+              Eventful.toLayer(({ left }, { collect }) => collect(new Ended({ left }))),
+              Streamed.toLayer((command) => Stream.fromEffect(next(command))),
+              OnEnded.toLayer(next)
+            ])
+          )
+          yield* Effect.andThen(send(200), Deferred.await(ended)).pipe(Effect.provide(layer))
+          assert.strictEqual(contexts.length, 201)
+          const alive = contexts.filter((context) => context.deref() !== undefined).length
+          // The handlers' own caches and the fiber that has just ended may hold some
+          assert.isBelow(alive, 10, `${alive} contexts are still held`)
+        }))
+    }
+  }
 })

@@ -28,11 +28,12 @@ describe("F14: duplicate definitions", () => {
         error,
         new EventMap.DuplicateDefinition({
           kind: "handler",
-          name: "Same",
+          definition: "Same",
           first: "the one on \"A\"",
           second: "the one on \"B\""
         })
       )
+      assert.strictEqual(error.name, "@event-flow/core/EventMap/DuplicateDefinition", "no field of its own hides it")
       assert.strictEqual(
         error.message,
         "Two event handlers are named \"Same\": the one on \"A\", and the one on \"B\". Rename one"
@@ -44,7 +45,7 @@ describe("F14: duplicate definitions", () => {
       const layer = EventMap.layer([First]).pipe(Layer.provide(Second.toLayer(() => Effect.void)))
       const error = yield* Effect.flip(Layer.build(layer))
       assert.strictEqual(error.kind, "handler")
-      assert.strictEqual(error.name, "Same")
+      assert.strictEqual(error.definition, "Same")
       assert.deepStrictEqual([error.first, error.second], ["the one on \"B\"", "the one on \"A\""])
     }))
 
@@ -52,7 +53,7 @@ describe("F14: duplicate definitions", () => {
     Effect.gen(function*() {
       const layer = EventMap.layer([First, First]).pipe(Layer.provide(First.toLayer(() => Effect.void)))
       const error = yield* Effect.flip(Layer.build(layer))
-      assert.strictEqual(error.name, "Same")
+      assert.strictEqual(error.definition, "Same")
     }))
 
   it.effect("F14: two events of one tag, with both named", () =>

@@ -100,7 +100,7 @@ export const flow = ({ broker, codec, command, events, on, ...options }: FlowOpt
 /** A flow of one command and nothing else. */
 export const alone = <C extends Command.AnyClass, E, R>(
   command: C,
-  implementation: Layer.Layer<EventFlow.Implementations<C>, E, R>
+  implementation: Layer.Layer<Command.CommandImplementation<C["tag"]>, E, R>
 ) => EventFlow.make("Alone", { commands: [command] }).layer().pipe(Layer.provide(implementation))
 
 /** Decorators of the parts of a flow. */

@@ -17,6 +17,7 @@ import { TestClock } from "effect/testing"
 import { inspect } from "node:util"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
+import { FiberMessageContext } from "../src/internal/dispatch/messageContext.ts"
 import { A, adjust, bodyOf, Do, flow, News, RecordingBroker } from "./fixtures.ts"
 
 const known = (...classes: ReadonlyArray<NotificationEvent.AnyClass>) => new Map(classes.map((one) => [one.tag, one]))
@@ -49,7 +50,7 @@ describe("attributes", () => {
     Effect.gen(function*() {
       const broker = yield* Broker.Broker
       const codec = yield* MessageCodec.MessageCodec
-      const message = yield* codec.encode(new News({ n: 1 }), MessageCodec.contextOf(yield* Effect.context<never>()))
+      const message = yield* codec.encode(new News({ n: 1 }), new FiberMessageContext(yield* Effect.context<never>()))
       const exit = yield* Effect.exit(broker.publish([{ ...message, topic: "other" }]))
       assert.match(String(Exit.isFailure(exit) && Cause.squash(exit.cause)), /use Message\.copy/)
       assert.throws(() => BrokerLayer.toHeaders({ ...message }, "ce_"), /use Message\.copy/)

@@ -57,7 +57,7 @@ describe("command middleware", () => {
         assert.strictEqual(info.command as unknown, command)
         assert.strictEqual(info.command["id"], "1")
         assert.deepStrictEqual(info.definition.middleware, [look])
-        assert.strictEqual(info.definition, Command.definitionOf(command))
+        assert.strictEqual(info.definition.payload, Looked.payload)
       }
     }))
 

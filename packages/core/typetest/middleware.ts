@@ -22,13 +22,8 @@ class Audit extends Middleware.Service<Audit>()("Audit", { requires: [User] }) {
 
 check<Equals<typeof Authenticate["~provides"], User>>()
 check<Equals<typeof Authenticate["~requires"], never>>()
-check<Equals<Middleware.Errors<readonly [typeof Authenticate, typeof PerTenant]>, Denied>>()
-check<Equals<Middleware.Services<readonly [typeof Authenticate, typeof PerTenant]>, Authenticate | PerTenant>>()
-// The innermost, which is the last, comes first: what it requires, one further out may provide
-check<
-  Equals<Middleware.ApplyServices<readonly [typeof Authenticate, typeof PerTenant], User | Tenant | Rooms>, Rooms>
->()
-check<Equals<Middleware.ApplyServices<readonly [typeof PerTenant, typeof Authenticate], Tenant>, User>>()
+check<Equals<typeof Authenticate["error"], typeof Denied>>()
+check<Equals<typeof PerTenant["error"], Schema.Never>>()
 
 // --- a command with middleware ---
 
@@ -60,6 +55,10 @@ check<Equals<ServicesOf<typeof RenameMore>, Authenticate | PerTenant | Rooms>>()
 class Audited extends Command.Class<Audited>()("Audited", { middleware: [Audit] }) {}
 const AuditedLive = Audited.toLayer(() => Effect.void)
 check<Equals<ServicesOf<typeof AuditedLive>, Audit | User>>()
+// What the inner one requires, one further out provides (`Rename`); not the other way round
+class Swapped extends Command.Class<Swapped>()("Swapped", { middleware: [PerTenant, Authenticate] }) {}
+const SwappedLive = Swapped.toLayer(() => Effect.void)
+check<Equals<ServicesOf<typeof SwappedLive>, PerTenant | Authenticate | User>>()
 // Unless the sender brings it
 class AuditedUser extends Command.Class<AuditedUser>()("AuditedUser", { middleware: [Audit], requires: [User] }) {}
 const AuditedUserLive = AuditedUser.toLayer(() => Effect.void)
@@ -96,10 +95,10 @@ Layer.succeed(Audit)((effect) => Effect.catch(effect, () => Effect.void))
 // --- middleware from a function ---
 
 const inline = Middleware.make((effect, info) => Effect.andThen(Effect.log(info.tag), effect))
-check<Equals<Middleware.Errors<readonly [typeof inline]>, never>>()
-check<Equals<Middleware.Services<readonly [typeof inline]>, never>>()
+check<Equals<typeof inline["error"], Schema.Never>>()
+check<Equals<typeof inline["~service"], never>>()
 const denying = Middleware.make(() => Effect.fail(new Denied()), { error: Denied })
-check<Equals<Middleware.Errors<readonly [typeof denying]>, Denied>>()
+check<Equals<typeof denying["error"], typeof Denied>>()
 const requiring = Middleware.make((effect) => Effect.andThen(User, effect), { requires: [User] })
 check<Equals<typeof requiring["~requires"], User>>()
 // @ts-expect-error an error that is not declared
@@ -115,7 +114,7 @@ Middleware.make(() => Effect.succeed(1))
 
 // --- ready ones ---
 
-check<Equals<Middleware.Errors<readonly [ReturnType<typeof Middleware.timeout>]>, Middleware.CommandTimeout>>()
+check<Equals<ReturnType<typeof Middleware.timeout>["error"], typeof Middleware.CommandTimeout>>()
 class Timed extends Query.Class<Timed>()("Timed", {
   success: Schema.Int,
   middleware: [Middleware.logging, Middleware.retry({ schedule: Schedule.recurs(2) }), Middleware.timeout("1 second")]

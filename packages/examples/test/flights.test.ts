@@ -2,7 +2,7 @@ import { NodeServices } from "@effect/platform-node"
 import { assert, it, vi } from "@effect/vitest"
 import { Broker, EventConsumer, Mediator, MemoryBroker, Message, MessageCodec } from "@event-flow/core"
 import { Flow, Tracker } from "@event-flow/core/testing"
-import { Cause, Console, Deferred, Effect, Exit, Fiber, FileSystem, Layer, Stream } from "effect"
+import { Cause, Clock, Console, Deferred, Effect, Exit, Fiber, FileSystem, Layer, Stream } from "effect"
 import { TerminalCapabilities } from "effect/cli"
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -339,7 +339,13 @@ it.live("the delay board drops duplicates, and dead-letters what it cannot read"
       origin: "AAA",
       destination: "BBB"
     })
-    const message = yield* codec.encode(event, MessageCodec.contextOf(yield* Effect.context()))
+    const message = yield* codec.encode(event, {
+      correlation: undefined,
+      traceparent: undefined,
+      tracestate: undefined,
+      baggage: undefined,
+      clock: yield* Clock.Clock
+    })
     const garbage = Message.make({
       ...message,
       attributes: { ...message.attributes, id: "2" },

@@ -14,19 +14,19 @@ import {
 } from "@event-flow/core"
 import { KafkaBroker, KafkaHealth, KafkaSubscriber } from "@event-flow/kafka-layer"
 import type { KafkaConfig } from "@event-flow/kafka-layer"
+import { inBackground } from "@event-flow/test-support/background"
 import { findOwnSource, startKafka } from "@event-flow/test-support/kafkaServer"
 import type { KafkaServer } from "@event-flow/test-support/kafkaServer"
+import { startProgram } from "@event-flow/test-support/program"
 import { startProxy } from "@event-flow/test-support/proxy"
 import type { Proxy } from "@event-flow/test-support/proxy"
 import { Effect, Fiber, Layer, Schedule, Schema } from "effect"
-import { spawn } from "node:child_process"
-import type { ChildProcess } from "node:child_process"
 import { appendFileSync } from "node:fs"
-import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { afterAll, beforeAll, describe } from "vitest"
 import {
   consume,
+  consumeUntilFailure,
   consuming,
   createTopic,
   eventually,
@@ -109,7 +109,7 @@ describe.skipIf(source.kind === "none")("faults", () => {
         yield* consume({ topics: [topic], group: unique("broken"), maxInFlight: 50 }, (delivery) =>
           Effect.andThen(Effect.sleep(1), Effect.sync(() => tally.add(delivery))))
         const sent = 5_000
-        const publishing = yield* Effect.forkChild(publishSlowly(topic, sent))
+        const publishing = yield* inBackground(publishSlowly(topic, sent))
         yield* tally.reached(500)
         yield* Effect.promise(breakAndMend)
         yield* Fiber.join(publishing)
@@ -129,23 +129,14 @@ describe.skipIf(source.kind === "none")("faults", () => {
       const sent = 3_000
       const tally = new Tally()
       yield* publishNumbered(topic, sent, { keys: 40 })
-      const start = Effect.acquireRelease(
-        Effect.sync(() => {
-          const program = ["--conditions=@event-flow/source", "--no-warnings", consumerProcess]
-          const child = spawn(process.execPath, [...program, server.bootstrapServers.join(), topic, group], {
-            stdio: ["ignore", "pipe", "inherit"]
-          })
-          createInterface({ input: child.stdout }).on("line", (line) => {
-            const [number, key] = line.split(" ")
-            if (/^\d+$/.test(number!)) tally.addNumber(Number(number), key)
-          })
-          return child
-        }),
-        (child) => Effect.promise(() => kill(child))
-      )
+      const start = startProgram(consumerProcess, [server.bootstrapServers.join(), topic, group], (line) => {
+        const [number, key] = line.split(" ")
+        // The rest is what the layer logs
+        if (/^\d+$/.test(number!)) tally.addNumber(Number(number), key)
+      })
       const first = yield* start
       yield* tally.reached(700)
-      yield* Effect.promise(() => kill(first))
+      yield* first.kill
       yield* start
       yield* tally.reached(sent)
       report("consumer process killed (SIGKILL), another takes over", sent, tally)
@@ -160,7 +151,7 @@ describe.skipIf(source.kind === "none")("faults", () => {
       const member = consume({ topics: [topic], group, maxInFlight: 40 }, (delivery) =>
         Effect.andThen(Effect.sleep(1), Effect.sync(() => tally.add(delivery))))
       yield* member
-      const publishing = yield* Effect.forkChild(publishSlowly(topic, sent))
+      const publishing = yield* inBackground(publishSlowly(topic, sent))
       for (let i = 0; i < 4; i++) {
         yield* Effect.scoped(Effect.andThen(member, Effect.sleep(400)))
       }
@@ -253,14 +244,16 @@ describe.skipIf(source.kind === "none")("faults", () => {
     Effect.gen(function*() {
       const topic = yield* newTopic("deleted")
       const tally = new Tally()
-      const consumer = yield* consume({ topics: [topic], group: unique("deleted") }, (delivery) =>
-        Effect.sync(() => tally.add(delivery)))
+      const consuming = yield* inBackground(Effect.flip(
+        consumeUntilFailure({ topics: [topic], group: unique("deleted") }, (delivery) =>
+          Effect.sync(() => tally.add(delivery)))
+      ))
       const sent = 200
       yield* publishNumbered(topic, sent, { keys: 10 })
       yield* tally.reached(sent)
       yield* withAdmin(server.bootstrapServers, (admin) =>
         admin.deleteTopics({ topics: [topic] }))
-      const error = yield* Effect.flip(consumer.failed)
+      const error = yield* Fiber.join(consuming)
       assert.strictEqual(error.reason._tag, "UnknownTopic")
       const service = yield* Broker.Broker
       const failure = yield* Effect.flip(service.publish([numbered(topic, 1)]))
@@ -315,7 +308,7 @@ describe.skipIf(source.kind === "none")("faults", () => {
         return yield* KafkaHealth.KafkaHealth
       }).pipe(Effect.provide(subscriber(proxied)))
       yield* member.pipe(Effect.provide(subscriber()))
-      const publishing = yield* Effect.forkChild(
+      const publishing = yield* inBackground(
         publishSlowly(topic, sent).pipe(Effect.provide(broker(proxied)))
       )
       yield* tally.reached(400)
@@ -336,10 +329,3 @@ describe.skipIf(source.kind === "none")("faults", () => {
 })
 
 const consumerProcess = fileURLToPath(new URL("support/consumerProcess.ts", import.meta.url))
-
-const kill = (child: ChildProcess): Promise<void> =>
-  new Promise((resolve) => {
-    if (child.exitCode !== null || child.signalCode !== null) return resolve()
-    child.once("exit", () => resolve())
-    child.kill("SIGKILL")
-  })

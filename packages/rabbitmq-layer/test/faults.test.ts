@@ -6,9 +6,10 @@ import * as EventHandler from "@event-flow/core/EventHandler"
 import * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import { RabbitTopology } from "@event-flow/rabbitmq-layer"
+import { type Background, inBackground, watched } from "@event-flow/test-support/background"
+import { startProgram } from "@event-flow/test-support/program"
 import { startProxy } from "@event-flow/test-support/proxy"
-import { Effect, Fiber, Layer, Schedule, Schema } from "effect"
-import { spawn } from "node:child_process"
+import { Effect, Fiber, Layer, Schedule, Schema, type Scope } from "effect"
 import { join } from "node:path"
 import { afterAll, beforeAll } from "vitest"
 import {
@@ -68,7 +69,7 @@ const handle = (topic: string, handled: Array<string>, each: Effect.Effect<void>
         yield* delivery.ack
       }
     })
-    yield* Effect.forkScoped(Effect.forever(loop))
+    yield* inBackground(Effect.forever(loop))
   })
 
 const all = (account: Account) =>
@@ -86,7 +87,7 @@ const throughout = Effect.fnUntraced(function*(topic: string, account: Account, 
     Effect.delay("15 millis"),
     Effect.repeat({ until: () => isOver })
   )
-  const publishing = yield* Effect.forkChild(Effect.all(Array.from({ length: 20 }, () => publisher), {
+  const publishing = yield* inBackground(Effect.all(Array.from({ length: 20 }, () => publisher), {
     concurrency: "unbounded",
     discard: true
   }))
@@ -102,6 +103,10 @@ const throughout = Effect.fnUntraced(function*(topic: string, account: Account, 
   yield* all(account)
 })
 
+/** `it.live` that fails when what it does in the background fails. */
+const live = <E>(name: string, test: () => Effect.Effect<void, E, Background | Scope.Scope>): void =>
+  it.live(name, () => watched(test()))
+
 withOwnServer("faults", () => {
   let server: OwnServer
   beforeAll(async () => {
@@ -113,7 +118,7 @@ withOwnServer("faults", () => {
 
   for (const kind of ["stop", "kill"] as const) {
     const fault = kind === "stop" ? "the server is restarted" : "the server is killed (SIGKILL) and started again"
-    it.live(`${fault}, while messages are published and consumed`, () =>
+    live(`${fault}, while messages are published and consumed`, () =>
       Effect.gen(function*() {
         const account: Account = { sent: [], handled: [] }
         const restart = Effect.promise(async () => {
@@ -125,40 +130,23 @@ withOwnServer("faults", () => {
       }).pipe(Effect.scoped, Effect.provide(ports())))
   }
 
-  it.live("a consumer process is killed (SIGKILL) mid-batch, and another takes over", () =>
+  live("a consumer process is killed (SIGKILL) mid-batch, and another takes over", () =>
     Effect.gen(function*() {
       const topic = unique("topic")
       const account: Account = { sent: [], handled: [] }
       yield* ensureQueue(topic, server.url)
       yield* send(topic, numbers(1_000), account.sent)
-      const child = yield* Effect.acquireRelease(
-        Effect.sync(() =>
-          spawn(
-            process.execPath,
-            [
-              "--conditions=@event-flow/source",
-              join(import.meta.dirname, "support/consumerProcess.ts"),
-              server.url,
-              topic
-            ],
-            { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, NODE_OPTIONS: "" } }
-          )
-        ),
-        (child) => Effect.sync(() => child.kill("SIGKILL"))
-      )
-      let output = ""
-      child.stdout.on("data", (chunk: Buffer) => output += chunk.toString())
-      yield* eventually("the process to handle some", () => output.split("\n").length > 200)
-      child.kill("SIGKILL")
-      yield* eventually("the process to be gone", () => child.exitCode !== null || child.signalCode !== null)
-      account.handled.push(...output.split("\n").slice(0, -1))
+      const file = join(import.meta.dirname, "support/consumerProcess.ts")
+      const child = yield* startProgram(file, [server.url, topic], (line) => account.handled.push(line))
+      yield* eventually("the process to handle some", () => account.handled.length > 200)
+      yield* child.kill
       assert.isBelow(account.handled.length, 1_000)
       yield* handle(topic, account.handled)
       yield* all(account)
       settle("a consumer is killed (SIGKILL) mid-batch, another takes over", account)
     }).pipe(Effect.scoped, Effect.provide(ports())))
 
-  it.live("a handler is slower than the heartbeat", () =>
+  live("a handler is slower than the heartbeat", () =>
     Effect.gen(function*() {
       const topic = unique("topic")
       const account: Account = { sent: [], handled: [] }
@@ -173,7 +161,7 @@ withOwnServer("faults", () => {
       assert.lengthOf(account.handled, 100)
     }).pipe(Effect.scoped, Effect.provide(ports())))
 
-  it.live("the network stalls, in silence, while messages are published and consumed", () =>
+  live("the network stalls, in silence, while messages are published and consumed", () =>
     Effect.gen(function*() {
       const topic = unique("topic")
       const account: Account = { sent: [], handled: [] }
@@ -194,7 +182,7 @@ withOwnServer("faults", () => {
       settle("the network stalls for 4 s, heartbeat 1 s", account)
     }).pipe(Effect.scoped))
 
-  it.live("poison messages among good ones", () =>
+  live("poison messages among good ones", () =>
     Effect.gen(function*() {
       const topic = unique("topic")
       const account: Account = { sent: [], handled: [] }

@@ -3,9 +3,10 @@ import { PgClient } from "@effect/sql-pg"
 import { assert, it } from "@effect/vitest"
 import { type Broker, Mediator, type Message } from "@event-flow/core"
 import { Outbox, OutboxAdmin, type OutboxRelay } from "@event-flow/sql-layer"
+import { type Background, inBackground, watched } from "@event-flow/test-support/background"
+import { startProgram } from "@event-flow/test-support/program"
 import { Deferred, Effect, Fiber, type Layer, Random, Redacted, Schedule, type Scope } from "effect"
 import type { SqlClient } from "effect/sql"
-import { spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -65,9 +66,10 @@ const settle = (fault: string, log: ReadonlyArray<string>, expected: Partial<Acc
     )
   })
 
-const live = <E>(name: string, test: () => Effect.Effect<void, E, Services>) =>
+const live = <E>(name: string, test: () => Effect.Effect<void, E, Services | Background>) =>
   it.live(name, () =>
     Effect.andThen(createTables, Effect.suspend(test)).pipe(
+      watched,
       Effect.scoped,
       Effect.provide(database({ maxConnections: 70 }))
     ))
@@ -93,35 +95,15 @@ const toFile = (file: string) => brokerLayer((messages) => Effect.sync(() => app
 const relayProcess = (file: string, hangs: "before" | "after" | "within") =>
   Effect.gen(function*() {
     const address = yield* url
-    const child = yield* Effect.acquireRelease(
-      Effect.sync(() =>
-        spawn(
-          process.execPath,
-          [
-            "--conditions=@event-flow/source",
-            join(import.meta.dirname, "support/relayProcess.ts"),
-            address,
-            file,
-            hangs
-          ],
-          { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, NODE_OPTIONS: "" } }
-        )
-      ),
-      (child) => Effect.sync(() => child.kill("SIGKILL"))
+    const said = new Set<string>()
+    const { kill } = yield* startProgram(
+      join(import.meta.dirname, "support/relayProcess.ts"),
+      [address, file, hangs],
+      (line) => said.add(line)
     )
-    let output = ""
-    child.stdout.on("data", (chunk: Buffer) => output += chunk.toString())
-    const hasEnded = () => child.exitCode !== null || child.signalCode !== null
     return {
-      says: (what: string) =>
-        eventually(`the process to say ${what}`, () => {
-          if (hasEnded()) throw new Error("the process has ended by itself")
-          return output.split("\n").includes(what)
-        }),
-      kill: Effect.andThen(
-        Effect.sync(() => child.kill("SIGKILL")),
-        eventually("the process to be gone", hasEnded)
-      )
+      says: (what: string) => eventually(`the process to say ${what}`, () => said.has(what)),
+      kill
     }
   })
 
@@ -239,7 +221,7 @@ withServer("nothing is lost", () => {
           })
         )
       })
-      const placing = yield* started(
+      const placing = yield* inBackground(
         Effect.forEach(
           Array.from({ length: 1_000 }),
           () =>
@@ -353,7 +335,7 @@ withOwnServer("the database", () => {
               ),
               Effect.repeat({ schedule: Schedule.spaced("2 millis"), until: () => isOver })
             )
-          const producing = yield* started(
+          const producing = yield* inBackground(
             Effect.forEach(Array.from({ length: 8 }, (_, n) => `key-${n}`), producer, {
               concurrency: "unbounded",
               discard: true
@@ -374,6 +356,6 @@ withOwnServer("the database", () => {
           yield* empty
           yield* settle(`Database ${what} while commands and relays run`, broker.log().map(toOrder), {})
         }).pipe(Effect.provide(database({ server: server.url, maxConnections: 20 })))
-      }).pipe(Effect.scoped))
+      }).pipe(watched, Effect.scoped))
   }
 })

@@ -206,7 +206,8 @@ const startJava = async (options: Options): Promise<KafkaServer> => {
   const configFile = join(directory, "server.properties")
   writeFileSync(configFile, text)
   const classPath = join(libs, "*")
-  const id = randomBytes(16).toString("base64url")
+  // A dash at its beginning would be read as an option
+  const id = `k${randomBytes(16).toString("base64url").slice(1)}`
   const formatting = ["-cp", classPath, "kafka.tools.StorageTool", "format", "-t", id, "-c", configFile]
   const format = spawnSync("java", [
     ...formatting,

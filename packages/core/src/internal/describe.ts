@@ -1,6 +1,6 @@
 /**
- * Describes errors and messages, each in one line of text. Any value can be an
- * error: it may have no JSON form, and its getters may throw.
+ * Describes errors, messages, commands and events, each in one line of text. Any
+ * value can be an error: it may have no JSON form, and its getters may throw.
  */
 import * as Formatter from "effect/Formatter"
 import { attribute, type Message } from "../Message.ts"
@@ -10,6 +10,16 @@ export const describeId = (message: Message): string => attribute(message, "id")
 
 /** The type of a message, `"(no type)"` if it has none. */
 export const describeType = (message: Message): string => attribute(message, "type") ?? "(no type)"
+
+/** A command or event: its tag and its fields. */
+export const describeValue = (value: { readonly _tag: string }): string => {
+  const { _tag, ...fields } = value
+  if (Object.keys(fields).length === 0) return _tag
+  const text = Formatter.format(fields)
+  return `${_tag} ${text.length > maxFields ? `${text.slice(0, maxFields)}…` : text}`
+}
+
+const maxFields = 120
 
 /** What an error says: its message, else its tag or name, else its fields. */
 export const describe = (error: unknown): string => safely(() => textOf(error))

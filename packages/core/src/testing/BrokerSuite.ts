@@ -38,6 +38,14 @@ import { restart } from "./brokerSuite/cases/restart.ts"
 import { type Features, has } from "./brokerSuite/features.ts"
 import { Bench, type Definition } from "./brokerSuite/kit.ts"
 
+/**
+ * What a pair promises beyond the ports, and how the suite prepares it. A
+ * promise that is not made skips the cases that need it.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
 export type { Features } from "./brokerSuite/features.ts"
 
 /**

@@ -37,6 +37,7 @@ import * as Predicate from "effect/Predicate"
 import type * as Command from "../Command.ts"
 import type * as Event from "../Event.ts"
 import type * as EventHandler from "../EventHandler.ts"
+import { describeValue } from "../internal/describe.ts"
 import type * as NotificationEvent from "../NotificationEvent.ts"
 import * as Flow from "./Flow.ts"
 
@@ -241,7 +242,7 @@ const compare = (
     throw new ExpectationFailed({
       summary: `The ${kind === "followUps" ? "follow-ups" : kind} are not the expected ones (${how})`,
       expected: items.map((item) => item.description),
-      actual: actual.map((value) => typeof value === "string" ? value : Flow.describeValue(value)),
+      actual: actual.map((value) => typeof value === "string" ? value : describeValue(value)),
       flow
     })
   }
@@ -280,7 +281,7 @@ const ofValue = (item: AnyClass | AnyWhere | Command.Any | Event.Any): Item => {
   if (isWhere(item)) return { description: item.description, matches: item[TypeId] }
   if (isClass(item)) return { description: item.tag, matches: (value) => isOf(value, item) }
   return {
-    description: Flow.describeValue(item),
+    description: describeValue(item),
     matches: (value) => isOf(value, item.constructor) && Equal.equals(value, item)
   }
 }

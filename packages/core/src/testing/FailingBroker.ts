@@ -26,59 +26,18 @@ import type { Message } from "../Message.ts"
 
 /**
  * How a publish fails: with the `PublishError` of a reason, or in one of the
- * ways below.
+ * other ways that this module has constants and functions for.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export type Failure = Broker.PublishReason | BrokerNotFound | Defect | Hang | AfterPublishing
-
-/**
- * With `BrokerNotFound`.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface BrokerNotFound {
-  readonly _tag: "BrokerNotFound"
-}
-
-/**
- * With a defect: a bug in the broker's layer.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Defect {
-  readonly _tag: "Defect"
-  readonly defect: unknown
-}
-
-/**
- * Not at all: it waits until it is interrupted.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface Hang {
-  readonly _tag: "Hang"
-}
-
-/**
- * After the messages were published: they arrived, and the caller does not know.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface AfterPublishing {
-  readonly _tag: "AfterPublishing"
-  readonly failure: Exclude<Failure, AfterPublishing>
-}
+export type Failure =
+  | Broker.PublishReason
+  | { readonly _tag: "BrokerNotFound" }
+  | { readonly _tag: "Defect"; readonly defect: unknown }
+  | { readonly _tag: "Hang" }
+  | { readonly _tag: "AfterPublishing"; readonly failure: Exclude<Failure, { readonly _tag: "AfterPublishing" }> }
 
 /**
  * Decides for each publish whether it fails; `call` is 1 for the first.
@@ -148,7 +107,7 @@ export const always = (failure: Failure): Plan => () => failure
  * @category failures
  * @since 0.1.0
  */
-export const brokerNotFound: BrokerNotFound = { _tag: "BrokerNotFound" }
+export const brokerNotFound: { readonly _tag: "BrokerNotFound" } = { _tag: "BrokerNotFound" }
 
 /**
  * The publish dies with this defect.
@@ -157,7 +116,10 @@ export const brokerNotFound: BrokerNotFound = { _tag: "BrokerNotFound" }
  * @category failures
  * @since 0.1.0
  */
-export const die = (defect: unknown): Defect => ({ _tag: "Defect", defect })
+export const die = (defect: unknown): { readonly _tag: "Defect"; readonly defect: unknown } => ({
+  _tag: "Defect",
+  defect
+})
 
 /**
  * The publish never ends by itself: it waits until it is interrupted.
@@ -166,7 +128,7 @@ export const die = (defect: unknown): Defect => ({ _tag: "Defect", defect })
  * @category failures
  * @since 0.1.0
  */
-export const hang: Hang = { _tag: "Hang" }
+export const hang: { readonly _tag: "Hang" } = { _tag: "Hang" }
 
 /**
  * The messages are published, and then the publish fails: the sender cannot know
@@ -176,7 +138,7 @@ export const hang: Hang = { _tag: "Hang" }
  * @category failures
  * @since 0.1.0
  */
-export const afterPublishing = (failure: AfterPublishing["failure"]): AfterPublishing => ({
+export const afterPublishing = (failure: Exclude<Failure, { readonly _tag: "AfterPublishing" }>): Failure => ({
   _tag: "AfterPublishing",
   failure
 })
@@ -214,7 +176,7 @@ export const layer = (plan: Plan): Layer.Layer<Broker.Broker | FailingBroker, ne
 // --- internal ---
 
 const fail = (
-  failure: Exclude<Failure, AfterPublishing>,
+  failure: Parameters<typeof afterPublishing>[0],
   message: Message
 ): Effect.Effect<never, Broker.BrokerNotFound | Broker.PublishError> => {
   switch (failure._tag) {

@@ -7,10 +7,9 @@
  */
 import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
-import * as Formatter from "effect/Formatter"
 import type * as Event from "../Event.ts"
 import type { DeliveryOutcome } from "../FlowObserver.ts"
-import { describeNamed } from "../internal/describe.ts"
+import { describeNamed, describeValue } from "../internal/describe.ts"
 import type { Message } from "../Message.ts"
 
 /**
@@ -22,14 +21,8 @@ import type { Message } from "../Message.ts"
  */
 export type Outcome = Exit.Exit<unknown, unknown> | undefined
 
-/**
- * What every step has.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export interface StepBase {
+/** What every step has. */
+interface StepBase {
   /** What it came from; undefined: from outside of the flow. */
   readonly parent: Step | undefined
   /** What came from it, in order. */
@@ -213,20 +206,6 @@ export const toTree = (flow: Flow): string => {
 }
 
 /**
- * A command or event in one line: its tag and its fields.
- *
- * @stability unstable
- * @category rendering
- * @since 0.1.0
- */
-export const describeValue = (value: { readonly _tag: string }): string => {
-  const { _tag, ...fields } = value
-  if (Object.keys(fields).length === 0) return _tag
-  const text = Formatter.format(fields)
-  return `${_tag} ${text.length > maxFields ? `${text.slice(0, maxFields)}…` : text}`
-}
-
-/**
  * A step in one line, as the tree shows it.
  *
  * @stability unstable
@@ -263,8 +242,6 @@ export const describe = (step: Step): string => {
 }
 
 // --- internal ---
-
-const maxFields = 120
 
 const isFailure = (step: Step): boolean => {
   switch (step._tag) {

@@ -11,6 +11,7 @@ import {
   NotificationEvent
 } from "@event-flow/core"
 import { Effect, Layer, Schema, Tracer } from "effect"
+import { FiberMessageContext } from "../../src/internal/dispatch/messageContext.ts"
 import { open, RecordingBroker } from "../fixtures.ts"
 import { FakeSubscriber } from "./fakeSubscriber.ts"
 import { settled } from "./support.ts"
@@ -136,7 +137,7 @@ describe("where a consumer has a tracer", () => {
 describe("what a message says of its trace", () => {
   const encoded = Effect.flatMap(
     Effect.context<never>(),
-    (context) => MessageCodec.cloudEvents().encode(new Came(), MessageCodec.contextOf(context))
+    (context) => MessageCodec.cloudEvents().encode(new Came(), new FiberMessageContext(context))
   )
   const traceparentOf = (effect: typeof encoded) => Effect.map(effect, ({ attributes }) => attributes["traceparent"])
   const span = (traceId: string, spanId: string) => Effect.withParentSpan(Tracer.externalSpan({ traceId, spanId }))

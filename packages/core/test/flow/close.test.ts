@@ -12,8 +12,7 @@ import {
 } from "@event-flow/core"
 import { Cause, Context, Effect, Exit, Fiber, Layer, Schema, Scope, Stream } from "effect"
 import { MaxOpsBeforeYield } from "effect/Scheduler"
-import { TestClock } from "effect/testing"
-import { Journal, open, passTime, RecordingLogger, settle } from "../fixtures.ts"
+import { adjust, Journal, open, passTime, RecordingLogger, settle } from "../fixtures.ts"
 
 class Done extends DomainEvent.Class<Done>()("Done", { n: Schema.Int }) {}
 class Plain extends Command.Class<Plain>()("Plain", { emits: [Done] }) {}
@@ -329,7 +328,7 @@ describe("F20: a stream that is pulled from elsewhere", () => {
       yield* settle
       // Until the drain timeout it goes on
       assert.deepStrictEqual(yield* pull, [2])
-      yield* TestClock.adjust("1 second")
+      yield* adjust("1 second")
       yield* Fiber.join(closing)
       yield* note("closed")
       const exit = yield* Effect.exit(pull)

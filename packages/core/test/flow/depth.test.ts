@@ -2,20 +2,25 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
   Command,
+  ConsumerPolicy,
   Correlation,
   DomainEvent,
+  EventConsumer,
   EventFlow,
   EventFlowError,
   EventHandler,
   Mediator,
+  MemoryBroker,
   Middleware,
   NotificationEvent
 } from "@event-flow/core"
 import { RecordingBroker } from "@event-flow/core/testing"
-import { Cause, Effect, Exit, Fiber, Layer, Schema, Stream } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Layer, Schedule, Schema, Stream } from "effect"
+import { passTime } from "../fixtures.ts"
 
 class A extends DomainEvent.Class<A>()("A", {}) {}
 class B extends DomainEvent.Class<B>()("B", {}) {}
+class Heard extends NotificationEvent.Class<Heard>()("Heard", {}, { topic: "heard" }) {}
 
 /** The innermost cause of an error of an event handler, and of one around it. */
 const innermost = (error: unknown): unknown =>
@@ -161,6 +166,61 @@ describe("F18: what is no deeper", () => {
           Exit.isFailure(deeper) && (Cause.squash(deeper.cause) as { _tag: string })._tag,
           "CascadeTooDeep"
         )
+      }))
+  }
+
+  for (const concurrency of [1, 3]) {
+    it.effect(`F18: another attempt of a delivery, concurrency ${concurrency}`, () =>
+      Effect.gen(function*() {
+        const OnHeard = EventHandler.make("OnHeard", { on: Heard, emits: [A] })
+        const Fails = EventHandler.make("Fails", { on: A, error: Schema.String })
+        class Tell extends Command.Class<Tell>()("Tell", { emits: [Heard] }) {}
+        const Hearing = EventFlow.make("Hearing", { commands: [Tell], handlers: [OnHeard, Fails] })
+        let attempts = 0
+        const layer = EventConsumer.layer(Hearing, {
+          group: "group",
+          policy: () => ConsumerPolicy.retry(Schedule.recurs(20))
+        }).pipe(
+          Layer.provideMerge(Hearing.layer({ concurrency, maxDepth: 3 })),
+          Layer.provide([
+            Tell.toLayer((_, { collect }) => collect(new Heard())),
+            OnHeard.toLayer((_, { collect }) => collect(new A())),
+            Fails.toLayer(() => ++attempts < 10 ? Effect.fail("not yet") : Effect.void)
+          ]),
+          Layer.provideMerge(MemoryBroker.layer())
+        )
+        yield* Effect.gen(function*() {
+          const { awaitIdle, messages } = yield* MemoryBroker.MemoryBroker
+          yield* Mediator.send(new Tell())
+          yield* passTime(awaitIdle)
+          assert.deepStrictEqual([attempts, yield* messages("heard.dead-letter")], [10, []])
+        }).pipe(Effect.provide(layer))
+      }))
+  }
+
+  for (const concurrency of [1, 3]) {
+    it.effect(`F18: what a command forks, when its events have failed, concurrency ${concurrency}`, () =>
+      Effect.gen(function*() {
+        class Tick extends Command.Class<Tick>()("Tick", { payload: { left: Schema.Int }, emits: [A] }) {}
+        const Fails = EventHandler.make("Fails", { on: A, error: Schema.String })
+        const Ticking = EventFlow.make("Ticking", { commands: [Tick], handlers: [Fails] })
+        const ended = yield* Deferred.make<void>()
+        let failures = 0
+        const layer = Ticking.layer({ concurrency, maxDepth: 3 }).pipe(
+          Layer.provide([
+            Tick.toLayer(Effect.fnUntraced(function*({ left }, { collect }) {
+              const next = left === 0 ? Deferred.succeed(ended, undefined) : Mediator.send(new Tick({ left: left - 1 }))
+              yield* Effect.forkDetach(Effect.delay(next, "1 second"))
+              yield* collect(new A())
+            })),
+            Fails.toLayer(() => Effect.suspend(() => Effect.fail(String(failures++))))
+          ])
+        )
+        yield* Effect.exit(Mediator.send(new Tick({ left: 9 }))).pipe(
+          Effect.andThen(passTime(Deferred.await(ended))),
+          Effect.provide(layer)
+        )
+        assert.strictEqual(failures, 10)
       }))
   }
 

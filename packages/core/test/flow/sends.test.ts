@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import {
   Broker,
   Command,
+  Correlation,
   DomainEvent,
   EventConsumer,
   EventFlow,
@@ -137,12 +138,13 @@ describe("a command that sends", () => {
         "one",
         Effect.gen(function*() {
           const there = Effect.provide(Effect.all([where, Mediator.send(new Ask())]), two)
-          return [yield* where, ...(yield* Effect.orDie(there)).flat(), yield* where]
+          const correlated = Effect.provide(Correlation.provide(where, Correlation.make("ours")), two)
+          return [yield* where, ...(yield* Effect.orDie(there)).flat(), yield* Effect.orDie(correlated), yield* where]
         })
       )
       for (const layer of [one, Layer.provideMerge(one, two)]) {
         const visited = yield* Effect.provide(Mediator.send(new Visit()), layer)
-        assert.deepStrictEqual(visited, ["one", "two", "two", "one"])
+        assert.deepStrictEqual(visited, ["one", "two", "two", "two", "one"])
       }
     }))
 })

@@ -14,7 +14,8 @@ import {
   News,
   passTime,
   RecordingBroker,
-  RecordingLogger
+  RecordingLogger,
+  settle
 } from "../fixtures.ts"
 
 const policies = ["failFast", "accumulate", "log"] as const
@@ -98,7 +99,7 @@ describe("sendSettled", () => {
               }),
               { startImmediately: true }
             )
-            yield* Effect.yieldNow
+            yield* settle
             yield* Fiber.interrupt(fiber)
             assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(fiber)))
             assert.deepStrictEqual(entries.map((entry) => entry.split("@")[0]), [

@@ -1,6 +1,7 @@
 /** Publishing, consuming and counting, without vitest: processes of their own use it, too. */
 import { Broker, Message, Subscriber } from "@event-flow/core"
 import type { KafkaConfig } from "@event-flow/kafka-layer"
+import { type Background, inBackground } from "@event-flow/test-support/background"
 import { Deferred, Effect } from "effect"
 import type { Scope } from "effect"
 
@@ -99,56 +100,76 @@ export class Tally {
   }
 }
 
+interface Consuming {
+  readonly topics: readonly [string, ...Array<string>]
+  readonly group: string
+  readonly maxInFlight?: number
+}
+
+type Handle = (delivery: Subscriber.Delivery) => Effect.Effect<void>
+
 /**
- * A consumer on the port alone: lanes in parallel, in order within one. Ends
- * with its scope, and gives everything taken back.
+ * A consumer on the port alone: lanes in parallel, in order within one. It ends with the scope, and gives back what it
+ * has taken. When its subscription fails or its handler dies, the test does.
  */
 export const consume = (
-  options: {
-    readonly topics: readonly [string, ...Array<string>]
-    readonly group: string
-    readonly maxInFlight?: number
-  },
-  handle: (delivery: Subscriber.Delivery) => Effect.Effect<void>
+  options: Consuming,
+  handle: Handle
 ): Effect.Effect<
-  { readonly subscription: Subscriber.Subscription; readonly failed: Effect.Effect<never, Subscriber.SubscribeError> },
+  Subscriber.Subscription,
   Subscriber.SubscribeError,
-  Subscriber.Subscriber | Scope.Scope
+  Subscriber.Subscriber | Background | Scope.Scope
 > =>
   Effect.gen(function*() {
-    const subscriber = yield* Subscriber.Subscriber
-    const subscription = yield* subscriber.subscribe({ maxInFlight: 100, ...options })
-    const lanes = new Map<string, Array<Subscriber.Delivery>>()
-    const failed = yield* Deferred.make<never, Subscriber.SubscribeError>()
-    const one = (delivery: Subscriber.Delivery): Effect.Effect<void> =>
-      Effect.suspend(() => delivery.isRevoked() ? delivery.nack : Effect.andThen(handle(delivery), delivery.ack))
-    const lane = (key: string, queue: Array<Subscriber.Delivery>): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        const next = queue[0]
-        if (next === undefined) {
-          lanes.delete(key)
-          return Effect.void
-        }
-        return Effect.flatMap(one(next), () => {
-          queue.shift()
-          return lane(key, queue)
-        })
-      })
-    const pump = Effect.flatMap(subscription.take, (deliveries) =>
-      Effect.forEach(deliveries, (delivery) => {
-        const key = delivery.lane
-        if (key === undefined) return Effect.forkScoped(one(delivery))
-        const queue = lanes.get(key)
-        if (queue !== undefined) {
-          queue.push(delivery)
-          return Effect.void
-        }
-        const fresh = [delivery]
-        lanes.set(key, fresh)
-        return Effect.forkScoped(lane(key, fresh))
-      }, { discard: true }))
-    yield* Effect.forkScoped(
-      Effect.catch(Effect.forever(pump), (error) => Deferred.fail(failed, error))
-    )
-    return { subscription, failed: Deferred.await(failed) }
+    const subscription = yield* subscribe(options)
+    yield* inBackground(handleAll(subscription, handle))
+    return subscription
   })
+
+/** The same, for as long as the subscription does not fail. */
+export const consumeUntilFailure = (
+  options: Consuming,
+  handle: Handle
+): Effect.Effect<never, Subscriber.SubscribeError, Subscriber.Subscriber | Background | Scope.Scope> =>
+  Effect.flatMap(subscribe(options), (subscription) => handleAll(subscription, handle))
+
+// --- internal ---
+
+const subscribe = (options: Consuming) =>
+  Subscriber.Subscriber.use((subscriber) => subscriber.subscribe({ maxInFlight: 100, ...options }))
+
+const handleAll = (
+  subscription: Subscriber.Subscription,
+  handle: Handle
+): Effect.Effect<never, Subscriber.SubscribeError, Background | Scope.Scope> => {
+  const lanes = new Map<string, Array<Subscriber.Delivery>>()
+  const one = (delivery: Subscriber.Delivery): Effect.Effect<void> =>
+    Effect.suspend(() => delivery.isRevoked() ? delivery.nack : Effect.andThen(handle(delivery), delivery.ack))
+  const lane = (key: string, queue: Array<Subscriber.Delivery>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const next = queue[0]
+      if (next === undefined) {
+        lanes.delete(key)
+        return Effect.void
+      }
+      return Effect.flatMap(one(next), () => {
+        queue.shift()
+        return lane(key, queue)
+      })
+    })
+  const start = (delivery: Subscriber.Delivery) => {
+    const key = delivery.lane
+    if (key === undefined) return inBackground(one(delivery))
+    const queue = lanes.get(key)
+    if (queue !== undefined) {
+      queue.push(delivery)
+      return Effect.void
+    }
+    const fresh = [delivery]
+    lanes.set(key, fresh)
+    return inBackground(lane(key, fresh))
+  }
+  return Effect.forever(
+    Effect.flatMap(subscription.take, (deliveries) => Effect.forEach(deliveries, start, { discard: true }))
+  )
+}

@@ -3,11 +3,12 @@ import { it } from "@effect/vitest"
 import type { Broker, Settings, Subscriber } from "@event-flow/core"
 import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
 import type { KafkaConfig, KafkaHealth } from "@event-flow/kafka-layer"
+import { type Background, watched } from "@event-flow/test-support/background"
 import { unique } from "@event-flow/test-support/effects"
 import { serverTests } from "@event-flow/test-support/sharedServer"
 import { Admin } from "@platformatic/kafka"
 import { Effect, References } from "effect"
-import type { Layer } from "effect"
+import type { Layer, Scope } from "effect"
 import { consuming } from "./consumer.ts"
 
 export { eventually, unique } from "@event-flow/test-support/effects"
@@ -21,9 +22,12 @@ export const servers: ReadonlyArray<string> = kafka.address?.split(",") ?? []
 /** Tests against the shared broker: skipped with the reason where there is none. */
 export const describeKafka = kafka.withServer
 
-/** `it.live` that logs only on demand: what a broker's absence makes us log is no news here. */
-export const live = <E>(name: string, test: () => Effect.Effect<void, E>, timeout?: number): void =>
-  it.live(name, () => quietly(test()), timeout)
+/** `it.live` that logs only on demand, since a broken broker makes us log a lot. Failures in the background fail it. */
+export const live = <E>(
+  name: string,
+  test: () => Effect.Effect<void, E, Background | Scope.Scope>,
+  timeout?: number
+): void => it.live(name, () => quietly(watched(test())), timeout)
 
 export const quietly = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.provideService(effect, References.MinimumLogLevel, logLevel)

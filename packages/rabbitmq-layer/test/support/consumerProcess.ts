@@ -4,10 +4,12 @@
  */
 import * as Subscriber from "@event-flow/core/Subscriber"
 import { RabbitSubscriber } from "@event-flow/rabbitmq-layer"
-import { Effect, Layer, References } from "effect"
+import { silently } from "@event-flow/test-support/effects"
+import { print } from "@event-flow/test-support/program"
+import { Effect, Layer } from "effect"
+import { textOf } from "./messages.ts"
 
 const [url, topic] = process.argv.slice(2) as [string, string]
-const decoder = new TextDecoder()
 
 const consume = Effect.gen(function*() {
   const subscriber = yield* Subscriber.Subscriber
@@ -15,7 +17,7 @@ const consume = Effect.gen(function*() {
   while (true) {
     for (const { ack, message } of yield* subscription.take) {
       yield* Effect.sleep("2 millis")
-      process.stdout.write(`${decoder.decode(message.body)}\n`)
+      yield* print(textOf(message))
       yield* ack
     }
   }
@@ -24,8 +26,6 @@ const consume = Effect.gen(function*() {
 await Effect.runPromise(
   consume.pipe(
     Effect.scoped,
-    Effect.provide(
-      RabbitSubscriber.layer({ url }).pipe(Layer.provide(Layer.succeed(References.MinimumLogLevel, "Error")))
-    )
+    Effect.provide(RabbitSubscriber.layer({ url }).pipe(Layer.provide(silently)))
   )
 )

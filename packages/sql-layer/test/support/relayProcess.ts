@@ -9,13 +9,11 @@
 import { PgClient } from "@effect/sql-pg"
 import { Broker, Mediator } from "@event-flow/core"
 import { OutboxRelay } from "@event-flow/sql-layer"
+import { print } from "@event-flow/test-support/program"
 import { Effect, Layer, Redacted, References } from "effect"
-import { writeSync } from "node:fs"
 import { append, flow, orderOf, Place } from "./shop.ts"
 
 const [url, log, hangs] = process.argv.slice(2) as [string, string, "before" | "after" | "within"]
-
-const say = (what: string) => writeSync(1, `${what}\n`)
 
 const broker = Layer.succeed(Broker.Broker)({
   name: "test",
@@ -27,8 +25,7 @@ const broker = Layer.succeed(Broker.Broker)({
         return Effect.void
       }
       if (hangs !== "before") append(log, hangs === "within" ? orders.slice(0, orders.length / 2) : orders)
-      say("hangs")
-      return Effect.never
+      return Effect.andThen(print("hangs"), Effect.never)
     })
 })
 
@@ -39,7 +36,7 @@ const program = Effect.gen(function*() {
       (key) => Mediator.send(new Place({ key })),
       { concurrency: 4, discard: true }
     )
-    say("committed")
+    yield* print("committed")
   }
   return yield* Effect.never
 })

@@ -5,7 +5,7 @@ import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { Fifo } from "../fifo.ts"
+import * as MutableList from "effect/MutableList"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 
@@ -37,7 +37,7 @@ class Lane<Item> {
   /** Among the ready ones, or in the hands of a worker. */
   isActive = false
   #first: Item | undefined = undefined
-  #rest: Fifo<Item> | undefined = undefined
+  #rest: MutableList.MutableList<Item> | undefined = undefined
 
   constructor(key: string | undefined) {
     this.key = key
@@ -49,12 +49,12 @@ class Lane<Item> {
 
   push(item: Item): void {
     if (this.#first === undefined) this.#first = item
-    else (this.#rest ??= new Fifo()).push(item)
+    else MutableList.append(this.#rest ??= MutableList.make(), item)
   }
 
   shift(): Item | undefined {
     const item = this.#first
-    this.#first = this.#rest?.shift()
+    this.#first = takeFrom(this.#rest)
     return item
   }
 
@@ -69,6 +69,10 @@ class Lane<Item> {
     return removed
   }
 }
+
+const takeFrom = <A>(list: MutableList.MutableList<A> | undefined): A | undefined =>
+  // Not `Empty`: the length says so
+  list === undefined || list.length === 0 ? undefined : MutableList.take(list) as A
 
 /** A loop over items: itself the options of `Effect.whileLoop`, which makes nothing for an item. */
 class Worker<Item extends InLane> {
@@ -106,7 +110,7 @@ export class Lanes<Item extends InLane> {
   readonly #options: Options<Item>
   readonly #lanes = new Map<string, Lane<Item>>()
   /** Those that have an item and no worker. */
-  readonly #ready = new Fifo<Lane<Item>>()
+  readonly #ready = MutableList.make<Lane<Item>>()
   readonly #workers = new Set<Worker<Item>>()
   #isStopping = false
   #spawning = false
@@ -126,14 +130,14 @@ export class Lanes<Item extends InLane> {
     lane.push(item)
     if (lane.isActive) return
     lane.isActive = true
-    this.#ready.push(lane)
+    MutableList.append(this.#ready, lane)
   }
 
   /** Starts workers for what is ready; call it after a batch of offers. */
   start(): void {
     if (this.#spawning) return
     this.#spawning = true
-    while (!this.#isStopping && this.#workers.size < this.#options.concurrency && this.#ready.size > 0) {
+    while (!this.#isStopping && this.#workers.size < this.#options.concurrency && this.#ready.length > 0) {
       const worker = new Worker<Item>(this)
       this.#workers.add(worker)
       this.#options.fork(this.#work(worker)).addObserver(() => this.#ended(worker))
@@ -178,7 +182,7 @@ export class Lanes<Item extends InLane> {
 
   /** Gives a worker its next item, if there is one. */
   next(worker: Worker<Item>): boolean {
-    const lane = this.#isStopping ? undefined : this.#ready.shift()
+    const lane = this.#isStopping ? undefined : takeFrom(this.#ready)
     if (lane === undefined) return false
     worker.lane = lane
     worker.current = lane.shift()
@@ -191,7 +195,7 @@ export class Lanes<Item extends InLane> {
     worker.lane = undefined
     // Behind the lanes that wait, so that a long one does not hold the others up
     if (lane.isEmpty) this.#rest(lane)
-    else this.#ready.push(lane)
+    else MutableList.append(this.#ready, lane)
   }
 
   #rest(lane: Lane<Item>): void {
@@ -210,11 +214,11 @@ export class Lanes<Item extends InLane> {
     const dropped: Array<Item> = []
     // What a lane with a worker has left is not among the ready ones
     for (const lane of this.#lanes.values()) dropped.push(...lane.remove(isAffected))
-    const emptied = this.#ready.remove((lane) => {
+    MutableList.filter(this.#ready, (lane) => {
       if (lane.key === undefined) dropped.push(...lane.remove(isAffected))
-      return lane.isEmpty
+      if (lane.isEmpty) this.#rest(lane)
+      return !lane.isEmpty
     })
-    for (const lane of emptied) this.#rest(lane)
     return dropped
   }
 

@@ -134,8 +134,10 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
   }
 
   /** Another attempt; gives its failure, if it has failed as well. */
-  readonly retry: Effect.Effect<ConsumerPolicy.Failure | undefined> = Effect.suspend(() =>
-    Effect.matchCauseEffect(this.attempt(), {
+  readonly retry: Effect.Effect<ConsumerPolicy.Failure | undefined> = Effect.suspend(() => {
+    // The attempt that failed has left it where it was
+    this.#dispatch.flow.depth = 0
+    return Effect.matchCauseEffect(this.attempt(), {
       onSuccess: () => Effect.undefined,
       onFailure: (cause) => {
         const failure = this.#failed(cause)
@@ -143,7 +145,7 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
         return failure === undefined ? Effect.failCause(cause as Cause.Cause<never>) : Effect.succeed(failure)
       }
     })
-  )
+  })
 
   recover(_delivery: Delivery, cause: Cause.Cause<unknown>): Effect.Effect<void, unknown> {
     const failure = this.#failed(cause)

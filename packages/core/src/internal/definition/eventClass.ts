@@ -36,10 +36,6 @@ export type SchemaStatics<Self, Tag extends string, Fields extends Schema.Struct
   "extend"
 >
 
-export type Extended<Fields extends Schema.Struct.Fields, More extends Schema.Struct.Fields> = {
-  readonly [K in keyof Fields | keyof More]: K extends keyof More ? More[K] : K extends keyof Fields ? Fields[K] : never
-}
-
 export type MissingSelf<Usage extends string> =
   `Missing \`Self\` generic: write \`class X extends ${Usage}<X>()("X", { ... }) {}\``
 

@@ -15,7 +15,7 @@ export const sameTag = (
     const description = `the one with fields {${fieldsOf(event)}} ${use}`
     if (first === undefined) known.set(event.tag, { event, description })
     else if (first.event !== event) {
-      return { kind: "event", name: event.tag, first: first.description, second: description }
+      return { kind: "event", definition: event.tag, first: first.description, second: description }
     }
   }
   return undefined

@@ -1,7 +1,7 @@
 /**
- * What definitions are made of, erased. The public types `Command.AnyClass`,
- * `EventHandler.Any` and `Middleware.Any` are these; here they stand apart from
- * the modules that make and run definitions.
+ * What definitions are made of, erased. `Command.AnyClass`, `Command.Target`,
+ * `Middleware.Any` and `EventHandler.Any` are these types under public names. They
+ * stand apart from the modules that make and run definitions.
  */
 import type * as Context from "effect/Context"
 import type * as Schema from "effect/Schema"
@@ -10,20 +10,19 @@ import type * as Event from "../../Event.ts"
 /** Marks command classes and command instances. */
 export const CommandTypeId = "~@event-flow/core/Command"
 
-export type Keys = ReadonlyArray<Context.Key<unknown, unknown>>
+/** A command that a definition sends: its class, or its tag where the class is defined later. Public as `Command.Target`. */
+export type Target = { readonly tag: string; readonly [CommandTypeId]: "~@event-flow/core/Command" } | string
 
-/** A command that a definition sends: its class, or its tag where the class is defined later. */
-export type Target = { readonly tag: string; readonly [CommandTypeId]: typeof CommandTypeId } | string
-
+/** Any command or query class. Public as `Command.AnyClass`. */
 export interface CommandDefinition {
-  readonly [CommandTypeId]: typeof CommandTypeId
+  readonly [CommandTypeId]: "~@event-flow/core/Command"
   readonly tag: string
   readonly kind: "Command" | "Query"
   readonly mode: "single" | "stream"
   readonly emits: ReadonlyArray<Event.AnyClass>
   readonly sends: ReadonlyArray<Target>
   readonly middleware: ReadonlyArray<MiddlewareDefinition>
-  readonly requires: Keys
+  readonly requires: ReadonlyArray<Context.Key<unknown, unknown>>
   readonly payload: Schema.Struct.Fields
   readonly successSchema: Schema.Top
   readonly errorSchema: Schema.Top
@@ -36,14 +35,15 @@ export interface AnyCommand {
 
 export const MiddlewareTypeId = "~@event-flow/core/Middleware"
 
+/** Any middleware, as listed in a definition. Public as `Middleware.Any`. */
 export interface MiddlewareDefinition {
-  readonly [MiddlewareTypeId]: typeof MiddlewareTypeId
+  readonly [MiddlewareTypeId]: "~@event-flow/core/Middleware"
   /** Schema of the errors that it adds. */
   readonly error: Schema.Top
   /** The services that it provides to what it wraps. */
-  readonly provides: Keys
+  readonly provides: ReadonlyArray<Context.Key<unknown, unknown>>
   /** The services that it requires. */
-  readonly requires: Keys
+  readonly requires: ReadonlyArray<Context.Key<unknown, unknown>>
   readonly "~provides": unknown
   readonly "~requires": unknown
   /** The service that implements it; never: it carries its own implementation. */
@@ -52,8 +52,9 @@ export interface MiddlewareDefinition {
 
 export const HandlerTypeId = "~@event-flow/core/EventHandler"
 
+/** Any handler definition. `EventHandler.Any` extends it. */
 export interface HandlerDefinition {
-  readonly [HandlerTypeId]: typeof HandlerTypeId
+  readonly [HandlerTypeId]: "~@event-flow/core/EventHandler"
   readonly name: string
   /** The events that it handles. */
   readonly on: ReadonlyArray<Event.AnyClass>
@@ -65,7 +66,7 @@ export interface HandlerDefinition {
 /** Two definitions that cannot stand beside each other, described. */
 export interface Duplicate {
   readonly kind: "flow" | "command" | "handler" | "event"
-  readonly name: string
+  readonly definition: string
   readonly first: string
   readonly second: string
 }

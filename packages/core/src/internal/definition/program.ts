@@ -37,7 +37,7 @@ export const claim = (
     program.set(key, holders)
     const other = holders.find((holder) => holder.definition !== definition || holder.flow !== flow)
     if (other !== undefined) {
-      return Effect.fail<Duplicate>({ kind, name, first: other.description, second: description })
+      return Effect.fail<Duplicate>({ kind, definition: name, first: other.description, second: description })
     }
     const held: Claim = { flow, definition, description }
     holders.push(held)

@@ -60,6 +60,7 @@ export const inDispatch = <A, E>(
     dispatch.flow = flow ?? Flow.continuedIn(fiber.context)
     return Effect.onExitPrimitive(run(dispatch), () => {
       dispatch.end()
+      if (flow === undefined) dispatch.flow.release()
       return undefined
     })
   })

@@ -55,7 +55,7 @@ export class Dispatcher {
   readonly processAll: (events: ReadonlyArray<Event.Any>) => Effect.Effect<void, EventFlowError>
   readonly inFlight = new InFlight()
   readonly watcher: WatchCommand
-  readonly #plain: How = { entry: this.inFlight, watch: undefined, watching: undefined, settled: undefined }
+  private readonly plain: How = { entry: this.inFlight, watch: undefined, watching: undefined, settled: undefined }
 
   constructor(options: {
     readonly name: string
@@ -92,9 +92,9 @@ export class Dispatcher {
     const watch = this.watcher.watch(fiber, command, watching)
     if (watch === undefined && route.bound.middleware === undefined && own === undefined) {
       const how = watching === undefined && settled === undefined
-        ? this.#plain
+        ? this.plain
         : { entry: this.inFlight, watch, watching, settled }
-      return this.#run(fiber, parent, route, command, how)
+      return this.run(fiber, parent, route, command, how)
     }
     const how: How = { entry: undefined, watch, watching, settled }
     return this.wrap(
@@ -104,7 +104,7 @@ export class Dispatcher {
       own,
       watch,
       watching,
-      (fiber) => this.#run(fiber, currentFlow(fiber), route, command, how)
+      (fiber) => this.run(fiber, currentFlow(fiber), route, command, how)
     )
   }
 
@@ -113,12 +113,12 @@ export class Dispatcher {
    * must happen on every exit is in one frame at the end: interruption skips all
    * other continuations.
    */
-  #run(fiber: AnyFiber, parent: Flow | undefined, route: Dispatched, command: AnyCommand, how: How): AnyEffect {
+  private run(fiber: AnyFiber, parent: Flow | undefined, route: Dispatched, command: AnyCommand, how: How): AnyEffect {
     const dispatch = new Dispatch(fiber)
     // Nothing has a side effect before the frame that undoes it: the run loop
     // may yield, and be interrupted, between any two effects
     const dispatched = Effect.suspend(() => {
-      if (how.entry?.enter(dispatch) === false) return this.#closed(command)
+      if (how.entry?.enter(dispatch) === false) return this.closed(command)
       const { bound, counts } = route
       counts.started++
       const flow = dispatch.flow = Flow.startedIn(dispatch.caller, parent, this.routes, how.watching)
@@ -148,7 +148,7 @@ export class Dispatcher {
     })
   }
 
-  #closed(command: AnyCommand): Effect.Effect<never> {
+  private closed(command: AnyCommand): Effect.Effect<never> {
     return Effect.die(new FlowClosed({ flow: this.name, command: command._tag }))
   }
 
@@ -164,22 +164,27 @@ export class Dispatcher {
   ): AnyEffect {
     const sending = new Tracked(fiber)
     const ownSending = new Tracked(fiber)
+    let flow: Flow | undefined = undefined
     const wrapped = Effect.suspend(() => {
       if (own?.inFlight.enter(ownSending) === false || !this.inFlight.enter(sending)) {
-        return this.#closed(command)
+        return this.closed(command)
       }
       const { definition } = route
       const info = { tag: command._tag, command: command as Middleware.Info["command"], definition }
       const dispatched = applied(own?.middleware, applied(route.bound.middleware, Effect.withFiber(run), info), info)
       const inFlow = Effect.updateContext<unknown, unknown, never, never>(
         dispatched,
-        (context) => Flow.startedIn(context, currentFlow(fiber), this.routes, watching).context
+        (context) => {
+          flow = Flow.startedIn(context, currentFlow(fiber), this.routes, watching)
+          return flow.context
+        }
       )
       return watch === undefined ? inFlow : watch.dispatched(inFlow)
     })
     return Effect.onExitPrimitive(wrapped, () => {
       this.inFlight.remove(sending)
       own?.inFlight.remove(ownSending)
+      flow?.release()
       return undefined
     })
   }

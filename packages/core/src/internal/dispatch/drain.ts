@@ -196,7 +196,9 @@ const drainParallel = (
     const levels: Array<Flow | undefined> = []
     const flowAt = (depth: number): Flow => {
       const kept = levels[depth % 4]
-      return kept?.depth === depth ? kept : levels[depth % 4] = start.atDepth(depth)
+      if (kept?.depth === depth) return kept
+      kept?.release()
+      return levels[depth % 4] = start.atDepth(depth)
     }
 
     // One publish at a time, in the order in which their turns came: publishing
@@ -233,7 +235,7 @@ const drainParallel = (
       return Effect.succeed(work)
     }
 
-    return Effect.flatMap(toWork(events, start.depth), (initial) =>
+    const drained = Effect.flatMap(toWork(events, start.depth), (initial) =>
       runPool<Work, EventFailure>({
         concurrency,
         initial,
@@ -249,4 +251,8 @@ const drainParallel = (
           return Effect.flatMap(emit(item, flow), (followUps) => toWork(followUps, flow.depth))
         }
       }))
+    return Effect.onExitPrimitive(drained, () => {
+      for (const level of levels) level?.release()
+      return undefined
+    })
   })

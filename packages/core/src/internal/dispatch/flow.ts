@@ -32,12 +32,14 @@ interface Origin {
 }
 
 /**
+ * Its members are private to the compiler alone: those of the language cost a
+ * twentieth of a send, since every dispatch makes a flow.
+ *
  * It also keeps the two contexts that let handlers share the work of joining
  * contexts. All of it is made when first needed: most flows need little of it.
  */
 export class Flow implements Ids {
-  /** The context of whoever sent the command. */
-  readonly caller: AnyContext
+  private callerContext: AnyContext
   /** The commands that the handlers of this flow may send. */
   readonly routes: Routes | undefined
   /** How many follow-ups an event that is collected now is away from the first command. */
@@ -45,13 +47,16 @@ export class Flow implements Ids {
   /** Who watches this flow, once somebody was asked. */
   readonly watching: Watching | undefined
   /** The flow that this one is part of, as far up as it goes: a chain of nested sends may be of any length. */
-  readonly #root: Flow | undefined
+  private readonly root: Flow | undefined
+  private readonly firstDepth: number
+  /** The flow whose handlers of another depth these are. */
+  private whole: Flow | undefined = undefined
   /** Where it came from; that of a part is its root's. */
-  readonly #origin: Origin | undefined
-  #correlationId: string | undefined = undefined
-  #context: AnyContext | undefined = undefined
-  #joined: AnyContext | undefined = undefined
-  #handlers: AnyContext | undefined = undefined
+  private readonly origin: Origin | undefined
+  private ownId: string | undefined = undefined
+  private ownContext: AnyContext | undefined = undefined
+  private joined: AnyContext | undefined = undefined
+  private handlers: AnyContext | undefined = undefined
 
   constructor(
     caller: AnyContext,
@@ -60,12 +65,12 @@ export class Flow implements Ids {
     depth: number,
     watching: Watching | undefined
   ) {
-    this.caller = caller
-    if (origin instanceof Flow) this.#root = origin.#root ?? origin
-    else this.#origin = origin
+    this.callerContext = caller
+    if (origin instanceof Flow) this.root = origin.root ?? origin
+    else this.origin = origin
     this.watching = watching
     this.routes = routes
-    this.depth = depth
+    this.depth = this.firstDepth = depth
   }
 
   /** The flow of a dispatch that starts in this context, part of the flow that runs there, if one does. */
@@ -84,12 +89,14 @@ export class Flow implements Ids {
     return new Flow(caller, parent, parent?.routes, parent?.depth ?? 0, parent?.watching)
   }
 
-  /** The same flow, under another correlation. */
-  static correlated(caller: AnyContext, correlation: Ids): Flow {
-    const parent = Context.get(caller, CurrentFlow)
+  /** The same context, in the same flow under another correlation. */
+  static correlated(context: AnyContext, correlation: Ids): AnyContext {
+    const parent = Context.get(context, CurrentFlow)
     const { causationId, correlationId } = correlation
     const origin: Origin = { correlationId, causationId, delivery: parent?.delivery }
-    return new Flow(caller, origin, parent?.routes, parent?.depth ?? 0, parent?.watching)
+    // Its caller stays: what the handler itself has provided is nearer than the flow (see `routeOf`)
+    const flow = new Flow(parent?.caller ?? context, origin, parent?.routes, parent?.depth ?? 0, parent?.watching)
+    return Context.addUnsafe(context, CurrentFlow.key, flow)
   }
 
   /** The flow of a consumed message: one that started elsewhere. */
@@ -104,26 +111,34 @@ export class Flow implements Ids {
 
   /** This flow for handlers that run beside those of other depths. */
   atDepth(depth: number): Flow {
-    return new Flow(this.caller, this, this.routes, depth, this.watching)
+    const flow = new Flow(Context.empty(), this, this.routes, depth, this.watching)
+    // Has the caller, also when it has let go of that
+    flow.whole = this
+    return flow
+  }
+
+  /** The context of whoever sent the command. */
+  get caller(): AnyContext {
+    return this.whole === undefined ? this.callerContext : this.whole.caller
   }
 
   get correlationId(): string {
-    const root = this.#root ?? this
-    return root.#origin?.correlationId ?? (root.#correlationId ??= SecureRandom.uuidV7Unsafe())
+    const root = this.root ?? this
+    return root.origin?.correlationId ?? (root.ownId ??= SecureRandom.uuidV7Unsafe())
   }
 
   get causationId(): string | undefined {
-    return (this.#root ?? this).#origin?.causationId
+    return (this.root ?? this).origin?.causationId
   }
 
   /** The delivery that this flow works on, if there is one. */
   get delivery(): Delivery | undefined {
-    return (this.#root ?? this).#origin?.delivery
+    return (this.root ?? this).origin?.delivery
   }
 
   /** The context of the caller, with this flow in it. */
   get context(): AnyContext {
-    return this.#context ??= Context.addUnsafe(this.caller, CurrentFlow.key, this)
+    return this.ownContext ??= Context.addUnsafe(this.caller, CurrentFlow.key, this)
   }
 
   /**
@@ -135,22 +150,27 @@ export class Flow implements Ids {
     const joined = services.joinedTo(this.caller)
     if (joined === this.caller) return this.context
     // The same handler again, as in a chain of follow-ups
-    if (this.#handlers === undefined || this.#joined !== joined) {
-      this.#joined = joined
-      this.#handlers = Context.addUnsafe(joined, CurrentFlow.key, this)
+    if (this.handlers === undefined || this.joined !== joined) {
+      this.joined = joined
+      this.handlers = Context.addUnsafe(joined, CurrentFlow.key, this)
     }
-    return this.#handlers
+    return this.handlers
   }
 
   /**
-   * Lets go of the contexts when the dispatch has ended. A context refers to its
+   * Lets go of the contexts when the dispatch has ended, and goes back to its
+   * first depth: a fiber that outlives the dispatch sends from there. A context refers to its
    * flow from an object that V8 may have allocated as an old one; what that
-   * refers to outlives the next young collections, so it should be little.
+   * refers to outlives the next young collections, so it should be little. The
+   * caller of a part is the flow that it is part of: a command that forks its
+   * successor would keep the contexts of all of its predecessors.
    */
   release(): void {
-    this.#context = undefined
-    this.#joined = undefined
-    this.#handlers = undefined
+    this.depth = this.firstDepth
+    if (this.root !== undefined) this.callerContext = this.root.caller
+    this.ownContext = undefined
+    this.joined = undefined
+    this.handlers = undefined
   }
 }
 

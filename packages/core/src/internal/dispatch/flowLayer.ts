@@ -95,7 +95,7 @@ const makeRoute = (
     return Effect.fail(
       new DuplicateDefinition({
         kind: "command",
-        name: definition.tag,
+        definition: definition.tag,
         first: `${describeCommand(definition)} of flow "${dispatcher.name}"`,
         second: `${describeCommand(bound.definition)} whose implementation is provided`
       })

@@ -77,7 +77,12 @@ export const makeTable = (
       (implementation.definition === handler ? undefined : implementation.definition)
     if (namesake !== undefined) {
       return Effect.fail<Duplicate>(
-        { kind: "handler", name: handler.name, first: describeHandler(namesake), second: describeHandler(handler) }
+        {
+          kind: "handler",
+          definition: handler.name,
+          first: describeHandler(namesake),
+          second: describeHandler(handler)
+        }
       )
     }
     byName.set(handler.name, handler)
@@ -92,7 +97,7 @@ export const makeTable = (
         return Effect.fail<Duplicate>(
           {
             kind: "event",
-            name: event.tag,
+            definition: event.tag,
             first: describeEvent(entry.event, entry.first),
             second: describeEvent(event, handler)
           }

@@ -13,6 +13,9 @@ export interface Watching {
   readonly observer: FlowObserver.FlowObserver | undefined
 }
 
+/** What an observer is asked about. */
+type Work = Parameters<FlowObserver.FlowObserver["isSampled"]>[0]
+
 export class Observers {
   readonly #all: ReadonlyArray<FlowObserver.FlowObserver>
   readonly #together: FlowObserver.FlowObserver | undefined
@@ -40,7 +43,7 @@ export class Observers {
    * Asks who wants to see a piece of work. What a watched flow leads to follows
    * it, unasked; where that is watched by others too, they are asked and join.
    */
-  watching(outer: Watching | undefined, work: () => FlowObserver.Work): Watching | undefined {
+  watching(outer: Watching | undefined, work: () => Work): Watching | undefined {
     if (outer === undefined) return this.#all.length === 0 ? undefined : this.#ask(work())
     if (outer.asked === this) return outer
     const unasked = this.#all.filter((observer) => !outer.asked.#all.includes(observer))
@@ -53,7 +56,7 @@ export class Observers {
     }
   }
 
-  #ask(work: FlowObserver.Work): Watching {
+  #ask(work: Work): Watching {
     const sampling = this.#all.filter((observer) => observer.isSampled(work))
     return { asked: this, observer: sampling.length === this.#all.length ? this.#together : joined(sampling) }
   }

@@ -6,7 +6,7 @@ import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { Fifo } from "../fifo.ts"
+import * as MutableList from "effect/MutableList"
 
 export interface Options<Item, E> {
   /** How many items run at once, over all levels. `Infinity`: all that there are. */
@@ -36,7 +36,7 @@ export const runPool = <Item, E>(options: Options<Item, E>): Effect.Effect<void,
  */
 class Pool<Item, E> {
   readonly #options: Options<Item, E>
-  readonly #queue = new Fifo<Item>()
+  readonly #queue = MutableList.make<Item>()
   readonly #parked: Array<() => void> = []
   readonly #end = Deferred.makeUnsafe<void>()
   #failure: Cause.Cause<E> | undefined = undefined
@@ -64,7 +64,7 @@ class Pool<Item, E> {
     this.#unfinished += items.length - 1
     if (this.#unfinished === 0) this.#finish(Exit.void)
     if (this.#isEnded) return Effect.void
-    for (const item of items) this.#queue.push(item)
+    MutableList.appendAllUnsafe(this.#queue, items)
     return this.#share()
   }
 
@@ -74,9 +74,9 @@ class Pool<Item, E> {
     // waking to the outermost call: nested calls would take the stack
     if (this.#isWaking) return this.#next()
     this.#isWaking = true
-    while (this.#parked.length > 0 && this.#queue.size > 1) this.#parked.pop()!()
+    while (this.#parked.length > 0 && this.#queue.length > 1) this.#parked.pop()!()
     this.#isWaking = false
-    const missing = this.#queue.size - (this.#workers - this.#busy)
+    const missing = this.#queue.length - (this.#workers - this.#busy)
     const places = this.#options.concurrency - this.#workers
     if (missing <= 0 || places <= 0) return this.#next()
     // At least twice as many, as an array grows: groups nest, and so they are few
@@ -99,16 +99,17 @@ class Pool<Item, E> {
 
   #next(): Effect.Effect<void, E> {
     if (this.#isEnded) return Effect.void
-    if (this.#queue.size === 0) return this.#park
+    if (this.#queue.length === 0) return this.#park
     this.#busy++
-    return Effect.flatMap(this.#options.run(this.#queue.shift()!), this.#advance)
+    // It is not empty
+    return Effect.flatMap(this.#options.run(MutableList.take(this.#queue) as Item), this.#advance)
   }
 
   readonly #work: Effect.Effect<void, E> = Effect.suspend(() => this.#next())
 
   // Looks again: the run loop may yield before a worker is parked
   readonly #park: Effect.Effect<void, E> = Effect.callback((resume) => {
-    if (this.#isEnded || this.#queue.size > 0) resume(this.#work)
+    if (this.#isEnded || this.#queue.length > 0) resume(this.#work)
     else this.#parked.push(() => resume(this.#work))
   })
 

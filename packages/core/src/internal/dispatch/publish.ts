@@ -14,6 +14,7 @@ import * as Telemetry from "../../Telemetry.ts"
 import { isDone } from "../isDone.ts"
 import * as Record from "../telemetry/record.ts"
 import { CurrentFlow } from "./flow.ts"
+import { FiberMessageContext } from "./messageContext.ts"
 import { nothing, reporting } from "./reporting.ts"
 import type { EmitterWay } from "./ways.ts"
 
@@ -44,7 +45,7 @@ export const makePublish = Effect.fnUntraced(function*(broker: Broker.Broker["Se
   ): Publishing => publishObserved(broker, Context.get(context, CurrentFlow)?.watching?.observer, { events, messages })
 
   const encodeAndSend = (events: Events, context: Context.Context<never>): Publishing => {
-    const messageContext = MessageCodec.contextOf(context)
+    const messageContext = new FiberMessageContext(context)
     if (events.length > 1) {
       return Effect.flatMap(encodeAll(events, messageContext), (messages) => send(events, messages, context))
     }

@@ -21,10 +21,11 @@ export const routeOf = (
   flow: Flow | undefined,
   { routeKey, tag }: Definition
 ): Route | undefined => {
-  const provided = Context.getOrUndefined(context, routeKey)
-  const ofFlow = flow?.routes?.get(tag)
-  const isNearer = flow !== undefined && ofFlow !== undefined && provided !== undefined &&
-    provided !== Context.getOrUndefined(flow.caller, routeKey)
   // Only the layers of flows write what is read here
-  return (isNearer ? provided : ofFlow ?? provided) as Route | undefined
+  const provided = Context.getOrUndefined(context, routeKey) as Route | undefined
+  if (flow === undefined) return provided
+  const ofFlow = flow.routes?.get(tag) as Route | undefined
+  const isNearer = ofFlow === undefined ||
+    (provided !== undefined && provided !== Context.getOrUndefined(flow.caller, routeKey))
+  return isNearer ? provided : ofFlow
 }

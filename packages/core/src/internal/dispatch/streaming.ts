@@ -103,6 +103,7 @@ const run = (
       Effect.onExit((exit) =>
         Effect.sync(() => {
           collector.close()
+          flow.release()
           count(counts, enough.isReached ? Exit.void : exit)
         })
       )

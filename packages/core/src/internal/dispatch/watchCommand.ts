@@ -5,12 +5,13 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Event from "../../Event.ts"
-import * as FlowObserver from "../../FlowObserver.ts"
+import type * as FlowObserver from "../../FlowObserver.ts"
 import * as Telemetry from "../../Telemetry.ts"
 import type { AnyCommand } from "../definition/models.ts"
 import * as Record from "../telemetry/record.ts"
 import type { AnyEffect, AnyFiber } from "./dispatch.ts"
 import type { Flow } from "./flow.ts"
+import { CurrentRun } from "./observerKeys.ts"
 import { Observers, type Watching } from "./observers.ts"
 
 /** Watches one dispatch. */
@@ -48,7 +49,7 @@ export const makeWatchCommand: Effect.Effect<WatchCommand> = Effect.gen(function
       const recorded = (effect: AnyEffect): AnyEffect => Record.command(effect, { tag: command._tag, tracing, metrics })
       return observer === undefined
         ? { dispatched: recorded, handlerStarted: ignore, handlerEnded: ignore, collected: ignore }
-        : observe(observer, command, Context.get(fiber.context, FlowObserver.CurrentRun), recorded)
+        : observe(observer, command, Context.get(fiber.context, CurrentRun), recorded)
     }
   }
 })
@@ -67,7 +68,7 @@ const observe = (
       recorded(Effect.onExit(
         Effect.suspend(() => {
           observer.commandStarted(run, command, parent)
-          return Effect.provideService(dispatch, FlowObserver.CurrentRun, run)
+          return Effect.provideService(dispatch, CurrentRun, run)
         }),
         (exit) => Effect.sync(() => observer.commandEnded(run, exit))
       )),

@@ -4,11 +4,12 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Event from "../../Event.ts"
-import * as FlowObserver from "../../FlowObserver.ts"
+import type * as FlowObserver from "../../FlowObserver.ts"
 import * as Telemetry from "../../Telemetry.ts"
 import * as Record from "../telemetry/record.ts"
 import type { Collector } from "./collector.ts"
 import { type RunHandler, runHandler } from "./handlerRuns.ts"
+import { CurrentRun } from "./observerKeys.ts"
 
 /** How handlers are run; reads what to record when it is made. */
 export const makeRunHandler: Effect.Effect<RunHandler> = Effect.map(Telemetry.Settings, ({ handlerSpans }) => {
@@ -37,7 +38,7 @@ const observe = (
     return Effect.onExit(
       Effect.suspend(() => {
         observer.handlerStarted(run, handler, event)
-        return Effect.provideService(effect, FlowObserver.CurrentRun, run)
+        return Effect.provideService(effect, CurrentRun, run)
       }),
       (exit) =>
         Effect.sync(() => {

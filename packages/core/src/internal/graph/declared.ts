@@ -1,10 +1,5 @@
 /** What a definition declares, in one form. */
 import type * as Command from "../../Command.ts"
-import * as Event from "../../Event.ts"
-import type * as NotificationEvent from "../../NotificationEvent.ts"
-
-export const isNotification = (event: Event.AnyClass): event is NotificationEvent.AnyClass =>
-  event[Event.TypeId] === "Notification"
 
 /** The commands that a command or a handler may send: a class, or the tag of a command that is defined later. */
 export const sendsOf = (

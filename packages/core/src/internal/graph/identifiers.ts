@@ -14,3 +14,12 @@ export const identifiers = <A>(items: Iterable<A>, textOf: (item: A) => string):
   }
   return ids
 }
+
+/** The items whose text an earlier item has. */
+export const repeated = <A>(items: ReadonlyArray<A>, textOf: (item: A) => string): ReadonlyArray<A> => {
+  const seen = new Set<string>()
+  return items.filter((item) => {
+    const size = seen.size
+    return seen.add(textOf(item)).size === size
+  })
+}

@@ -1,6 +1,6 @@
 /** The findings of a check of a flow, as text. */
 import type * as Event from "../../Event.ts"
-import { isNotification } from "./declared.ts"
+import { isNotificationClass } from "../definition/kinds.ts"
 import { kindOf } from "./kind.ts"
 
 interface Node {
@@ -54,7 +54,7 @@ const describeCycle = ({ isThroughBroker, path }: Findings["cycles"][number]): s
 
 const describeHandler = ({ definition, name }: Handler): string => {
   const events = definition.on.map((event) =>
-    isNotification(event) ? `${event.tag}, topic "${event.route.topic}"` : event.tag
+    isNotificationClass(event) ? `${event.tag}, topic "${event.route.topic}"` : event.tag
   )
   return `${name} (on ${events.join("; ")})`
 }

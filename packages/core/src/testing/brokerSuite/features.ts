@@ -4,11 +4,8 @@ import type * as Effect from "effect/Effect"
 
 /**
  * What the pair promises beyond the ports, and how the suite prepares it. A
- * promise that is not made skips the cases that need it.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
+ * promise that is not made skips the cases that need it. Public as
+ * `BrokerSuite.Features`.
  */
 export interface Features {
   /**
