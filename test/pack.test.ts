@@ -1,12 +1,12 @@
 /** What a user of the published packages gets: compiled, run, on every platform that they support. */
 import { assert, beforeAll, describe, it } from "@effect/vitest"
 import { transform } from "esbuild"
-import { readFileSync, rmSync, writeFileSync } from "node:fs"
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { basename, dirname, join, normalize } from "node:path"
 import { samples } from "./markdown.ts"
 import { install, pack, type Tarballs } from "./packed.ts"
 import { missing, runtimes } from "./runtimes.ts"
-import { libraries, readJson, run, runOk } from "./support.ts"
+import { libraries, readJson, root, run, runOk } from "./support.ts"
 
 const ofReadme = samples.filter(({ file, tags }) => file === "README.md" && !tags.includes("no-run"))
 const quickStart = ofReadme.find(({ tags }) => tags.includes("quick-start"))

@@ -3,10 +3,13 @@
  *
  * - A fence ```` ```text output ```` that comes next is its exact output.
  * - ```` ```ts no-run ```` is compiled only.
+ *
+ * So are the mistakes of the packages' AGENTS.md: each line that does not compile is one that it says so of.
  */
 import { assert, beforeAll, describe, it } from "@effect/vitest"
-import { mkdirSync, rmSync, writeFileSync } from "node:fs"
+import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { mistakesFiles } from "../scripts/agents.ts"
 import { samples } from "./markdown.ts"
 import { root, run, runOk } from "./support.ts"
 
@@ -37,6 +40,7 @@ beforeAll(() => {
   mkdirSync(dir, { recursive: true })
   writeFileSync(join(dir, "tsconfig.json"), JSON.stringify(tsconfig))
   for (const { path, code } of files) writeFileSync(path, code)
+  for (const file of mistakesFiles) cpSync(join(root, file), join(dir, file.replaceAll("/", "-")))
 })
 
 it("samples compile", async () => {

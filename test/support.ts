@@ -37,6 +37,7 @@ export interface Package {
   readonly json: {
     readonly name: string
     readonly version: string
+    readonly description?: string
     readonly private?: boolean
     readonly engines?: { readonly node: string }
     readonly dependencies?: Record<string, string>

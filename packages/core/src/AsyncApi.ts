@@ -368,4 +368,5 @@ const toRecord = <A>(entries: Iterable<readonly [string, A]>): Readonly<Record<s
   Object.fromEntries(entries)
 
 const withoutUndefined = <A extends object>(value: { readonly [K in keyof A]: A[K] | undefined }): A =>
+  // The members are those of `A`, and none that is left is undefined
   Object.fromEntries(Object.entries(value).filter(([, member]) => member !== undefined)) as A

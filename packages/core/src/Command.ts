@@ -260,6 +260,7 @@ export const Class = <Self = never>() =>
   readonly middleware: M
   readonly requires: Requires
   readonly mode: Stream extends true ? "stream" : "single"
+  // `makeCommand` makes a class of what the options say, as this type does
 }> => makeCommand("Command", tag, options) as never
 
 /**

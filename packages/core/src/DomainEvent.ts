@@ -87,6 +87,7 @@ export const Class = <Self = never>() =>
   tag: Tag,
   fields: Fields
 ): [Self] extends [never] ? EventClass.MissingSelf<"DomainEvent.Class"> : DomainEvent<Self, Tag, Fields> =>
+  // `makeClass` makes a class with this tag and these fields, as the type says
   makeClass(tag, fields) as never
 
 /**

@@ -254,10 +254,12 @@ const encodeAs = (source: string): MessageCodec["encode"] => (event, context) =>
     if (Exit.isFailure(encoded)) {
       return Effect.mapError(Exit.failCause(encoded.cause), (error) => encodeFailed(definition, codec.type, error))
     }
-    const { _tag: _, ...fields } = encoded.value as Record<string, unknown>
+    // The JSON form of an instance of a class with fields
+    const { _tag: _, ...fields } = encoded.value as Readonly<Record<string, unknown>>
     json = JSON.stringify(fields)
   }
   const route = definition.route
+  // The function takes events of this class
   const key = route.key?.(event as never)
   return Exit.succeed(new CloudEvent(route, key, encodeUtf8(json), codec.type, source, context))
 }

@@ -176,12 +176,12 @@ export const Service = <Self>() =>
   options?: Options<Provides, E, Requires> | undefined
 ): ServiceClass<Self, Id, Provides[number]["Identifier"], E, Requires[number]["Identifier"]> => {
   const service = Context.Service<Self, unknown>(id)
-  // The type-only fields exist in types alone
   return Object.assign(service, {
     [Models.MiddlewareTypeId]: Models.MiddlewareTypeId,
     error: options?.error ?? Schema.Never,
     provides: options?.provides ?? [],
     requires: options?.requires ?? []
+    // The members whose names begin with "~" exist in types alone
   }) as never
 }
 
@@ -220,7 +220,7 @@ export const make = <
     error: options?.error ?? Schema.Never,
     provides: options?.provides ?? [],
     requires: options?.requires ?? []
-    // The type-only fields exist in types alone
+    // As in `Service`
   }) as unknown as Inline<Provides[number]["Identifier"], E, Requires[number]["Identifier"]>
 
 /**

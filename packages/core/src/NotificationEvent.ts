@@ -148,7 +148,9 @@ export const Class =
     fields: Fields,
     options: Options<Tag, Fields, Version>
   ): [Self] extends [never] ? EventClass.MissingSelf<"NotificationEvent.Class">
-    : NotificationEvent<Self, Tag, Fields> => makeClass(tag, fields, options) as never
+    : NotificationEvent<Self, Tag, Fields> =>
+    // `makeClass` makes a class with this tag and these fields, as the type says
+    makeClass(tag, fields, options) as never
 
 /**
  * Whether a value is a notification event instance.
@@ -167,7 +169,9 @@ export const isNotificationEvent = (u: unknown): u is Any =>
  * @category getters
  * @since 0.1.0
  */
-export const classOf = (event: Any): AnyClass => event.constructor as unknown as AnyClass
+export const classOf = (event: Any): AnyClass =>
+  // Only classes that `Class` has made construct notification events
+  event.constructor as unknown as AnyClass
 
 // --- internal ---
 

@@ -52,4 +52,5 @@ export const Class = <Self = never>() =>
   readonly middleware: M
   readonly requires: Requires
   readonly mode: Stream extends true ? "stream" : "single"
+  // As in `Command.Class`
 }> => makeCommand("Query", tag, options) as never

@@ -77,19 +77,20 @@ export const from = <S extends Schema.Codec<unknown, unknown>>(schema: S): Build
 
 type Steps = Upcast<number, unknown>["steps"]
 
-// The compiler has checked each step against its neighbors. The list does not carry these types
 const makeBuilder = <Versions extends ReadonlyArray<unknown>, Last>(
   steps: Steps,
   schema: Schema.Codec<unknown, unknown>
 ): Builder<Versions, Last> => {
   const close = (up: (previous: never) => unknown): Steps => [
     ...steps,
+    // The compiler has checked each step against its neighbors. The list does not carry these types
     { version: steps.length + 1, schema, up: up as (value: unknown) => unknown }
   ]
   return {
     to: (next, up) => makeBuilder(close(up), next),
     toCurrent: (up) => {
       const all = close(up)
+      // One step for each of `Versions`
       return { version: (all.length + 1) as [...Versions, unknown]["length"], steps: all }
     }
   }

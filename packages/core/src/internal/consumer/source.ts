@@ -39,7 +39,7 @@ export const handlersOf = (source: Source): ReadonlyArray<EventHandler.Any> =>
 
 /** The types of a consumer's layer require what is looked up here. */
 export const makeConsuming = Effect.fnUntraced(function*(source: Source) {
-  const context = (yield* Effect.context<never>()) as Context.Context<never>
+  const context = yield* Effect.context<never>()
   const handlers = handlersOf(source)
   const table = yield* Effect.mapError(
     makeTable(handlers, context, isNotificationClass),

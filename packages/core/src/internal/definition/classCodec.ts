@@ -1,6 +1,7 @@
 /** How the fields of one notification event become JSON and are read back. Made once for each class. */
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as NotificationEvent from "../../NotificationEvent.ts"
 import { jsonIdentityFields } from "./fastPath.ts"
@@ -32,32 +33,37 @@ export const classCodec = (event: NotificationEvent.AnyClass): ClassCodec => {
   return codec
 }
 
+interface EventSchema extends Schema.Codec<NotificationEvent.Any, unknown> {
+  new(fields: object): NotificationEvent.Any
+}
+
 const make = (event: NotificationEvent.AnyClass): ClassCodec => {
-  const schema = Schema.toCodecJson(event as unknown as Schema.Codec<NotificationEvent.Any, unknown>)
+  // Every event class is a Schema class. The erased type does not say so: it would have to name the fields
+  const Event = event as unknown as EventSchema
+  const schema = Schema.toCodecJson(Event)
   const decode = Schema.decodeUnknownEffect(schema)
   const identity: ReadonlyArray<PlainField> | undefined = jsonIdentityFields(event.fields)?.map(
     (name) => [name, `${JSON.stringify(name)}:`]
   )
   const pick = jsonPick(event.fields)
-  const Event = event as unknown as new(fields: object) => NotificationEvent.Any
   return {
     type: typeOf(event),
     toText: (event) => identity === undefined ? undefined : plainText(event, identity),
     toJson: Schema.encodeExit(schema),
     // The tag is in the type attribute and not in the body
-    fromJson: (json) => decode(isRecord(json) ? { ...json, _tag: event.tag } : json),
+    fromJson: (json) => decode(Predicate.isObject(json) ? { ...json, _tag: event.tag } : json),
     fromPlain: (json) => {
-      const fields = isRecord(json) ? pick?.(json) : undefined
+      const fields = Predicate.isObject(json) ? pick?.(json) : undefined
       return fields === undefined ? undefined : new Event(fields)
     },
-    steps: upcasts(event)
+    steps: upcasts(event.route.upcast, Event)
   }
 }
 
-const upcasts = (event: NotificationEvent.AnyClass): ClassCodec["steps"] => {
-  const steps = event.route.upcast?.steps ?? []
-  const make = (fields: unknown) =>
-    Effect.suspend(() => (event as unknown as Schema.Codec<NotificationEvent.Any>).makeEffect(fields as never))
+const upcasts = (upcast: NotificationEvent.Route["upcast"], Event: EventSchema): ClassCodec["steps"] => {
+  const steps = upcast?.steps ?? []
+  // The last step returns what the constructor takes (`Upcast.toCurrent`)
+  const make = (fields: unknown) => Effect.suspend(() => Event.makeEffect(fields as never))
   return steps.map((step, i) => {
     const decodeStep = Schema.decodeUnknownEffect(Schema.toCodecJson(step.schema))
     return (json) =>
@@ -69,14 +75,12 @@ const upcasts = (event: NotificationEvent.AnyClass): ClassCodec["steps"] => {
   })
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
-
 type PlainField = readonly [name: string, quoted: string]
 
 /** Undefined: a number has a JSON form of its own. */
 const plainText = (event: NotificationEvent.Any, fields: ReadonlyArray<PlainField>): string | undefined => {
-  const values = event as unknown as Record<string, unknown>
+  // The fields are properties of the event
+  const values = event as unknown as Readonly<Record<string, unknown>>
   let json = ""
   for (const [name, quoted] of fields) {
     const value = values[name]

@@ -7,8 +7,9 @@ import type * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
-import type { Collector } from "../dispatch/collector.ts"
-import type { GivenServices } from "../dispatch/givenServices.ts"
+import type { Collect } from "../../Collect.ts"
+import type * as Event from "../../Event.ts"
+import type { GivenServices } from "./givenServices.ts"
 import { implementationLayer, type ToLayerArguments } from "./implementation.ts"
 import { type ComposedMiddleware, composeMiddleware } from "./middlewareList.ts"
 import { type AnyCommand, type CommandDefinition, CommandTypeId } from "./models.ts"
@@ -24,7 +25,7 @@ export interface Definition extends CommandDefinition {
 
 export type RunCommand = (
   command: AnyCommand,
-  collector: Collector
+  context: Collect<Event.Any>
 ) => Effect.Effect<unknown, unknown> | Stream.Stream<unknown, unknown>
 
 /** A command's implementation, as its layer provides it. */

@@ -23,6 +23,7 @@ export interface FastField {
 const parseOptions: SchemaAST.ParseOptions = {}
 
 const isFilterValid = (check: SchemaAST.Check<never>, value: unknown, ast: SchemaAST.AST): boolean =>
+  // The checks of a field take what its predicate has let through
   check._tag === "Filter"
     ? check.run(value as never, ast, parseOptions) === undefined
     : check.checks.every((inner) => isFilterValid(inner, value, ast))

@@ -5,13 +5,13 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
+import type { Collect } from "../../Collect.ts"
 import type * as Event from "../../Event.ts"
-import type { Collector } from "../dispatch/collector.ts"
-import type { GivenServices } from "../dispatch/givenServices.ts"
+import type { GivenServices } from "./givenServices.ts"
 import { implementationLayer, type ToLayerArguments } from "./implementation.ts"
 import type { HandlerDefinition } from "./models.ts"
 
-export type RunHandler = (event: Event.Any, collector: Collector) => Effect.Effect<void, unknown>
+export type RunHandler = (event: Event.Any, context: Collect<Event.Any>) => Effect.Effect<void, unknown>
 
 /** A handler's implementation, as its layer provides it. */
 export interface BoundHandler {

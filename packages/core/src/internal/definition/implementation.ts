@@ -5,7 +5,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { GivenServices } from "../dispatch/givenServices.ts"
+import { GivenServices } from "./givenServices.ts"
 
 type Keys = ReadonlyArray<Context.Key<unknown, unknown>>
 
@@ -49,7 +49,7 @@ export const implementationLayer = <Run extends object, Bound>(options: {
             `The layer of ${options.name} is provided, and no flow lists it: it never runs. ` +
               "List it in EventFlow.make, or in the EventConsumer that handles it"
           ),
-          Context.make(options.key, bound) as Context.Context<never>
+          Context.make(options.key, bound)
         )
       })
     )

@@ -4,7 +4,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Middleware from "../../Middleware.ts"
-import { GivenServices } from "../dispatch/givenServices.ts"
+import { GivenServices } from "./givenServices.ts"
 
 type Apply = (effect: Effect.Effect<unknown, unknown>, info: Middleware.Info) => Effect.Effect<unknown, unknown>
 
@@ -41,8 +41,9 @@ export const composeMiddleware = (
   }
 }
 
-// A definition's types promise that the service is in the context of its layer
 const implementation = (middleware: Middleware.Any, context: Context.Context<never>): Apply =>
   "apply" in middleware
+    // The services of these functions are erased: `composeMiddleware` provides them
     ? middleware.apply as Apply
+    // A definition's types promise that the service is in the context of its layer
     : Context.getUnsafe(context, middleware as unknown as Context.Key<never, Apply>)

@@ -91,10 +91,11 @@ export const make = (options: {
   readonly prototype: Readonly<Record<string, unknown>>
 }): unknown => {
   const { fields, tag } = options
+  // Its constructor takes the fields, of which nothing is known here
   const base = Schema.TaggedClass<object>()(tag, fields) as unknown as Constructor
   const body = makeBody(tag, fastFields(fields), base)
   Object.setPrototypeOf(body, base)
-  const prototype: object = Object.create(base.prototype as object, {
+  const prototype: object = Object.create(base.prototype, {
     constructor: { value: body, configurable: true, writable: true }
   })
   // Hidden from JSON, Equal and inspection: only own enumerable fields are data

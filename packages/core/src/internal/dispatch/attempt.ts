@@ -14,17 +14,17 @@ export const attempt = <Emits, A, E, R>(
 ): Effect.Effect<A, E, R> =>
   Effect.suspend(() => {
     const collector = new Collector()
-    // A collector takes every event; what the attempt gives it came in through
-    // this type, and may go out by it
+    // A collector takes every event
     const own = collector as Collect<Event.Any> as Collect<Emits>
     const running = Effect.onExit(
       Effect.suspend(() => run(own)),
       () => Effect.sync(() => collector.close())
     )
     return Effect.flatMap(running, (result) => {
-      const events = collector.events
+      // What the attempt has collected came in through the type of `own`
+      const events = collector.events as ReadonlyArray<unknown> | undefined as ReadonlyArray<Emits> | undefined
       return events === undefined
         ? Effect.succeed(result)
-        : Effect.as(context.collectAll(events as Iterable<unknown> as Iterable<Emits>), result)
+        : Effect.as(context.collectAll(events), result)
     })
   })

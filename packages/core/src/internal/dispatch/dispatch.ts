@@ -4,8 +4,8 @@
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import type { GivenServices } from "../definition/givenServices.ts"
 import { Flow } from "./flow.ts"
-import type { GivenServices } from "./givenServices.ts"
 import type { Sending } from "./inFlight.ts"
 
 export type AnyFiber = Fiber.Fiber<unknown, unknown>

@@ -170,6 +170,7 @@ export class Dispatcher {
         return this.closed(command)
       }
       const { definition } = route
+      // Every command has its fields as properties
       const info = { tag: command._tag, command: command as Middleware.Info["command"], definition }
       const dispatched = applied(own?.middleware, applied(route.bound.middleware, Effect.withFiber(run), info), info)
       const inFlow = Effect.updateContext<unknown, unknown, never, never>(

@@ -6,7 +6,7 @@ import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import { attribute } from "../../Message.ts"
 import type { Delivery } from "../../Subscriber.ts"
-import type { GivenServices } from "./givenServices.ts"
+import type { GivenServices } from "../definition/givenServices.ts"
 import type { Watching } from "./observers.ts"
 
 type AnyContext = Context.Context<never>

@@ -61,7 +61,7 @@ export const make = (definition: Definition, drainTimeout: number) =>
       const processor = yield* EventProcessor
       const map = yield* EventMap
       // The type of the layer requires all that is looked up in it
-      const context = (yield* Effect.context<never>()) as Context.Context<never>
+      const context = yield* Effect.context<never>()
       const routes = new Map<string, Route>()
       const dispatcher = new Dispatcher({
         name: definition.flowName,

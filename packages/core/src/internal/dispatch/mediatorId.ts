@@ -4,8 +4,8 @@
 
 /**
  * The mediator that runs a dispatch, in the `R` of what only it can run: the
- * handlers of events may send commands. Never
- * constructed. Public as `Mediator.Mediator`.
+ * handlers of events may send commands. Never constructed. Public as
+ * `Mediator.Mediator`.
  */
 export interface Mediator {
   readonly _: unique symbol

@@ -50,6 +50,7 @@ export const stream = (command: AnyCommand, own: OwnMediator | undefined): AnySt
   }))
 
 const find = (context: Context.Context<never>, parent: Flow | undefined, command: AnyCommand): Route => {
+  // The prototype of a command holds its definition; a copy by spread has none
   const definition = (command as { readonly [CommandTypeId]?: Definition })[CommandTypeId]
   if (definition === undefined) {
     throw new Error(

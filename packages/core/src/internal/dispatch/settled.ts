@@ -1,7 +1,7 @@
 /**
  * Keeps the response of a command whose events failed.
  */
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 
@@ -45,7 +45,7 @@ const isSame = (one: Cause.Cause<unknown>, other: Cause.Cause<unknown>): boolean
   one.reasons.length === other.reasons.length &&
   one.reasons.every((reason, i) => {
     const counterpart = other.reasons[i]!
-    if (reason._tag === "Fail") return counterpart._tag === "Fail" && counterpart.error === reason.error
-    if (reason._tag === "Die") return counterpart._tag === "Die" && counterpart.defect === reason.defect
-    return counterpart._tag === "Interrupt"
+    if (Cause.isFailReason(reason)) return Cause.isFailReason(counterpart) && counterpart.error === reason.error
+    if (Cause.isDieReason(reason)) return Cause.isDieReason(counterpart) && counterpart.defect === reason.defect
+    return Cause.isInterruptReason(counterpart)
   })

@@ -32,6 +32,7 @@ export const jsonSchemas = (schemas: ReadonlyArray<Schema.Constraint>) => {
   // OpenAPI 3.1 keeps shared schemas where AsyncAPI does, under the same kind of names
   const shared = JsonSchema.toMultiDocumentOpenApi3_1({
     dialect: all.dialect,
+    // Those of the tuple, which has one element at least
     schemas: all.schema["prefixItems"] as [JsonSchema.JsonSchema, ...Array<JsonSchema.JsonSchema>],
     definitions: all.definitions
   })
@@ -49,4 +50,5 @@ export const jsonSchemas = (schemas: ReadonlyArray<Schema.Constraint>) => {
 const notNull = { not: { type: "null" } }
 
 const toDraft07 = (schema: JsonSchema.JsonSchema): Schema.JsonObject =>
+  // A schema is JSON
   JsonSchema.toDocumentDraft07({ dialect: "draft-2020-12", schema, definitions: {} }).schema as Schema.JsonObject

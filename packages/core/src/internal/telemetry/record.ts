@@ -3,11 +3,12 @@
  * semantic conventions for messaging
  * (https://opentelemetry.io/docs/specs/semconv/messaging/).
  */
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as Predicate from "effect/Predicate"
 import type * as Tracer from "effect/Tracer"
 import * as Telemetry from "../../Telemetry.ts"
 import { counters, durations, measured } from "./handles.ts"
@@ -19,11 +20,11 @@ export const isTracing = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
 /** The `error.type` attribute of a failed exit: the tag of the error. */
 export const errorType = (exit: Exit.Failure<unknown, unknown>): string => {
   for (const reason of exit.cause.reasons) {
-    if (reason._tag === "Fail") {
+    if (Cause.isFailReason(reason)) {
       const error = reason.error
-      return typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : typeof error
+      return Predicate.hasProperty(error, "_tag") ? String(error._tag) : typeof error
     }
-    if (reason._tag === "Die") return "defect"
+    if (Cause.isDieReason(reason)) return "defect"
   }
   return "interrupted"
 }

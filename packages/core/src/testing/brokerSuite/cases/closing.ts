@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { check, checkSame, type Definition, keyOf, numbers, Reader, sorted, textOf } from "../kit.ts"
 
@@ -87,12 +88,12 @@ export const closing: ReadonlyArray<Definition> = [
         ], { concurrency: "unbounded" })
         const published = yield* Fiber.await(publishing).pipe(bench.soon(() => "the end of the publishes"))
         check(
-          Exit.isSuccess(published) || Cause.findErrorOption(published.cause)._tag === "Some",
+          Exit.isSuccess(published) || Option.isSome(Cause.findErrorOption(published.cause)),
           () => `a publish to a closed layer must succeed or fail with a PublishError: ${String(published)}`
         )
         const late = yield* Effect.exit(bench.publish(topic, ["late"]))
         check(
-          Exit.isFailure(late) && Cause.findErrorOption(late.cause)._tag === "Some",
+          Exit.isFailure(late) && Option.isSome(Cause.findErrorOption(late.cause)),
           () => `a publish after the layer's end must fail with a PublishError: ${String(late)}`
         )
       }).pipe(Effect.provide(context))
