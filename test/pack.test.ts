@@ -90,6 +90,7 @@ describe("the packed packages", () => {
 
     describe.skipIf(reason !== undefined)(reason ?? `on ${name}`, () => {
       it("every package that supports it can be imported", async () => {
+        assert.isUndefined(missing(runtime))
         const supported = libraries.filter(({ json }) => node >= Number(/^>=(\d+)/.exec(json.engines!.node)![1]))
         assert.isNotEmpty(supported)
         const modules = supported.flatMap((library) => modulesOf(library).open)

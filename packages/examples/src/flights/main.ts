@@ -5,10 +5,12 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Effect, Layer, Logger, Option, References, Schema } from "effect"
 import { CliError, Command, Flag } from "effect/cli"
-import { findPackageJSON } from "node:module"
+import { createRequire, findPackageJSON } from "node:module"
 import { join } from "node:path"
 import { brokers } from "./broker.ts"
 import { roles, run } from "./run.ts"
+
+const { version } = createRequire(import.meta.url)("../../package.json") as { readonly version: string }
 
 // The package exports no path of its data, but its own root can be found.
 const realFlights = () => join(findPackageJSON("vega-datasets", import.meta.url)!, "../data/flights-20k.json")
@@ -68,7 +70,7 @@ const flights = Command.make("flights", {
   )).pipe(Command.withDescription("Records flights, and shows the airports with the worst delays"))
 
 flights.pipe(
-  Command.run({ version: "0.1.0" }),
+  Command.run({ version }),
   // Standard output is for the report
   Effect.provide([
     NodeServices.layer,

@@ -6,8 +6,11 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Effect, Layer, Logger, References, Schema } from "effect"
 import { CliError, Command, Flag } from "effect/cli"
+import { createRequire } from "node:module"
 import { brokers } from "./broker.ts"
 import { run } from "./run.ts"
+
+const { version } = createRequire(import.meta.url)("../../package.json") as { readonly version: string }
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
 
@@ -43,7 +46,7 @@ const orders = Command.make("orders", {
   )).pipe(Command.withDescription("Places and pays orders, and shows that the books balance"))
 
 orders.pipe(
-  Command.run({ version: "0.1.0" }),
+  Command.run({ version }),
   // Standard output is for progress and books
   Effect.provide([
     NodeServices.layer,
