@@ -1,5 +1,5 @@
 /**
- * The definitions of a program as a graph: which command gives rise to which
+ * The definitions of a program as a graph: which command emits which
  * event, which handler handles it, which events and commands follow. It finds
  * what is wrong before anything runs, and draws the flows.
  *
@@ -222,7 +222,7 @@ export interface Cycle {
   readonly nodes: ReadonlyArray<Node>
   /**
    * Whether messages of a broker are part of it. Such a cycle does not end in
-   * `CascadeTooDeep`: it runs for ever, over all programs that take part.
+   * `CascadeTooDeep`: it never ends, and runs over all programs that take part.
    */
   readonly isThroughBroker: boolean
   /** `"UserJoined → Greet → UserJoined"`; a step through a broker is `"⇢"`, one that sends a command `"⇒"`. */

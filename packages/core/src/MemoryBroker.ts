@@ -27,7 +27,7 @@ export interface Options {
   /**
    * How many messages a group of a topic may have outstanding: waiting or
    * unacknowledged. A publish waits while a group is full. It fails when that
-   * group has no consumer, since then it could wait for ever. What the handler of
+   * group has no consumer, since it might never end then. What the handler of
    * a message publishes to its own consumer does not wait, for it would wait for
    * itself: it may fill the group to twice the capacity, and fails beyond that.
    * Default: 10,000.
@@ -105,7 +105,7 @@ export class MemoryBroker extends Context.Service<MemoryBroker, {
  *
  * A handler that publishes waits while the group of another consumer is full.
  * Two consumers whose handlers publish to each other can fill each other's
- * groups, and then wait for ever. The broker cannot tell that from a consumer
+ * groups, and both wait without end. The broker cannot tell that from a consumer
  * that is slow; give such a cycle a `capacity` above what it can have outstanding
  * at once. The same holds for code that takes from a subscription by itself and
  * publishes before it acknowledges.

@@ -1,6 +1,6 @@
 /**
- * Runs a program until everything that it gave rise to is done, and tells what
- * happened.
+ * Runs an effect, waits until all work that it has caused is finished, and says
+ * what happened.
  *
  * **Example** (A whole flow, the way through the broker included)
  *

@@ -1,4 +1,4 @@
-/** What becomes of a message that could not be handled: asks the policy until it decides, and does what it says. */
+/** What happens to a message that could not be handled: asks the policy until it decides, and does what it says. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"

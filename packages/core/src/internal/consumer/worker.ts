@@ -152,7 +152,7 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
     return failure === undefined ? Effect.failCause(cause) : this.#shared.afterFailure(this, failure)
   }
 
-  /** The failure of an attempt as a policy sees it; undefined: it is none. */
+  /** The failure of an attempt as a policy sees it; undefined: the cause comes from somewhere else. */
   #failed(cause: Cause.Cause<unknown>): ConsumerPolicy.Failure | undefined {
     const { message } = this.delivery
     const stage = this.#stage

@@ -36,7 +36,7 @@ export interface BoundCommand {
   readonly middleware: ComposedMiddleware | undefined
 }
 
-/** The definition of a command class; undefined for what is none. */
+/** The definition of a command class; undefined for any other class. */
 export const definitionOfClass = (command: CommandDefinition): Definition =>
   (command as unknown as { readonly prototype: { readonly [CommandTypeId]: Definition } }).prototype[CommandTypeId]
 

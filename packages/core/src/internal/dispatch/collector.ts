@@ -6,7 +6,7 @@ import type * as Event from "../../Event.ts"
 import { TypeId } from "../definition/eventClass.ts"
 
 /**
- * Where a handler puts the events that its work gave rise to. An array behind a
+ * Where a handler puts the events that it emits. An array behind a
  * function: nothing is allocated until the handler asks for `collect`.
  *
  * `collect` is bound, since handlers destructure it, and lazy, since an Effect

@@ -31,7 +31,7 @@ export interface Dispatched {
   readonly counts: { started: number; succeeded: number; failed: number; interrupted: number }
 }
 
-/** A mediator of one's own around the dispatches that go through it. */
+/** A mediator made by `Mediator.Service` around the dispatches that go through it. */
 export interface OwnMediator {
   readonly middleware: ComposedMiddleware | undefined
   readonly inFlight: InFlight

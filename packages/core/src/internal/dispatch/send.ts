@@ -15,7 +15,7 @@ import { streamOf } from "./streaming.ts"
 
 type AnyStream = Stream.Stream<unknown, unknown>
 
-/** A mediator of one's own, whose types say what its middleware does. */
+/** A mediator made by `Mediator.Service`, whose types say what its middleware does. */
 export interface ErasedMediator {
   readonly send: (command: AnyCommand) => AnyEffect
   readonly sendSettled: (command: AnyCommand) => AnyEffect
