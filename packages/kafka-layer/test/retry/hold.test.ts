@@ -158,6 +158,7 @@ describe("retry topics", () => {
       assert.deepStrictEqual(subscribed, [{
         topics: ["a", "b"],
         group: "g",
+        ephemeral: false,
         maxInFlight: 16,
         retryTopics: [{ topic: "retry.1", source: "a", delay: 1_000 }, { topic: "retry.2", source: "a", delay: 2_000 }]
       }])
