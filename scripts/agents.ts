@@ -106,6 +106,6 @@ export const agentsOf = ({ folder, json }: Package): string => {
 
 export const agentsFile = (folder: string): string => join(root, "packages", folder, "AGENTS.md")
 
-if (import.meta.main) {
+if (process.argv[1] === import.meta.filename) {
   for (const library of libraries) writeFileSync(agentsFile(library.folder), agentsOf(library))
 }
