@@ -48,7 +48,8 @@ const flights = async (args: ReadonlyArray<string>, env: Record<string, string> 
 }
 
 /** The report without what differs from run to run. */
-const totals = (stdout: string) => stdout.replace(/^[\d.]+ s,.*\n/m, "")
+const totals = (stdout: string) =>
+  stdout.replaceAll(/^[\d.]+ s(?:,| from).*\n/gm, "").replace(/^Where the time.*\n\n(?:.+\n)+/m, "")
 
 /** The sections between two titles. */
 const between = (stdout: string, from: string, to: string) => {
