@@ -19,7 +19,11 @@ const projects: Array<TestProjectConfiguration> = [
   // Once more, what runs fibers, with a run loop that yields after every few operations
   core("core-yielding", {
     env: { EVENT_FLOW_MAX_OPS: "23" },
-    exclude: ["test/{asyncApi,chains,decode,definition,flowGraph,message,schemaClass,settings}.test.ts"]
+    exclude: [
+      "test/{asyncApi,chains,decode,definition,eventHandlerError,failureSchema,message,schemaClass,settings}.test.ts",
+      "test/flowGraph/**",
+      "test/testing/flow.test.ts"
+    ]
   }),
   {
     extends: true,
@@ -60,7 +64,7 @@ const projects: Array<TestProjectConfiguration> = [
       sequence: { concurrent: false, groupOrder: 1 }
     }
   },
-  // Example programs on a real broker, which each of its files starts
+  // Example programs on real servers
   {
     extends: true,
     root: "packages/examples/test/brokers",
@@ -68,6 +72,7 @@ const projects: Array<TestProjectConfiguration> = [
       name: "examples-brokers",
       // Beside the one of the configuration, which finds nothing below this root
       include: ["*.test.ts"],
+      globalSetup: ["kafka", "rabbitmq", "postgres"].map((name) => `../../../test-support/src/globalSetup/${name}.ts`),
       testTimeout: 120_000,
       hookTimeout: 180_000,
       fileParallelism: false,

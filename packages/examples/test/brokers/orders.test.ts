@@ -1,10 +1,9 @@
 /** The orders example on a real database: the books balance, also when the process is killed again and again. */
 import { PgClient } from "@effect/sql-pg"
-import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { assert, it } from "@effect/vitest"
 import { Mediator } from "@event-flow/core"
 import { OutboxAdmin } from "@event-flow/sql-layer"
-import { findSource, type KafkaServer, startKafka } from "@event-flow/test-support/kafkaServer"
-import { find, type PostgresServer, start as startPostgres } from "@event-flow/test-support/postgresServer"
+import { serverTests } from "@event-flow/test-support/sharedServer"
 import { ConfigProvider, Console, Effect, Layer, Redacted, type Scope } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import * as Books from "../../src/orders/books.ts"
@@ -14,8 +13,8 @@ import { type Options, run as runOrders } from "../../src/orders/run.ts"
 import { ShopLive } from "../../src/orders/shop.ts"
 import { start } from "../support.ts"
 
-const postgres = await find()
-const kafka = findSource()
+const postgres = serverTests("postgres")
+const kafka = serverTests("kafka")
 
 it("orders says how to start a database when nobody has said where it is", async () => {
   const { code, stderr, stdout } = await start("orders/main.ts", [], { DATABASE_URL: "" }).ended
@@ -24,30 +23,20 @@ it("orders says how to start a database when nobody has said where it is", async
   assert.strictEqual(stdout, "")
 })
 
-describe("orders", () => {
-  if (postgres._tag === "None" && process.env["CI"] !== "true") {
-    it.skip(`no server: ${postgres.reason}`, () => {})
-    return
-  }
-
-  let server: PostgresServer
-  beforeAll(async () => {
-    if (postgres._tag === "None") throw new Error(postgres.reason)
-    server = await startPostgres(postgres)
-  })
-  afterAll(() => server?.dispose())
+postgres.withServer("orders", () => {
+  const server = postgres.address!
 
   let databases = 0
   const maintain = (statement: string) =>
     Effect.asVoid(Effect.provide(
       SqlClient.SqlClient.use((sql) => sql.unsafe(statement)),
-      PgClient.layer({ url: Redacted.make(server.url), maxConnections: 1 })
+      PgClient.layer({ url: Redacted.make(server), maxConnections: 1 })
     ))
 
   /** A database of its own; gives its address. */
   const freshDatabase: Effect.Effect<string, SqlError.SqlError, Scope.Scope> = Effect.suspend(() => {
     const name = `orders_${process.pid}_${++databases}`
-    const url = new URL(server.url)
+    const url = new URL(server)
     url.pathname = `/${name}`
     return Effect.acquireRelease(
       Effect.as(maintain(`CREATE DATABASE ${name}`), url.href),
@@ -274,21 +263,11 @@ describe("orders", () => {
 
   it.live("balances after kills, with the broker in memory", () => killAndFinish([30, 130, 240], {}))
 
-  describe("over Kafka", () => {
-    if (kafka.kind === "none" && process.env["CI"] !== "true") {
-      it.skip(`no server: ${kafka.reason}`, () => {})
-      return
-    }
-    let server: KafkaServer
-    beforeAll(async () => {
-      server = await startKafka(kafka)
-    })
-    afterAll(() => server?.dispose())
-
+  kafka.withServer("over Kafka", () => {
     it.live("balances after kills", () =>
       killAndFinish([100, 200], {
         broker: "kafka",
-        KAFKA_BOOTSTRAP_SERVERS: server.bootstrapServers.join(),
+        KAFKA_BOOTSTRAP_SERVERS: kafka.address!,
         // How soon the group takes the killed member for dead
         KAFKA_SESSION_TIMEOUT: "6 seconds",
         KAFKA_HEARTBEAT_INTERVAL: "1 second",

@@ -1,22 +1,46 @@
 /** Runs `Interop.java` with Kafka's own client. */
 import { jarsDirectory } from "@event-flow/test-support/kafkaServer"
 import { spawnSync } from "node:child_process"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { delimiter, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const program = fileURLToPath(new URL("Interop.java", import.meta.url))
 
-/** Why Java's client cannot be run here; undefined where it can. */
+/** Why Java's client cannot be run here, and what helps; undefined where it can. */
 export const noJava: string | undefined = jarsDirectory() === undefined
-  ? "Kafka's jars are not on this machine"
+  ? "no jars of Kafka: install Java and Maven, which fetches them, and unset KAFKA_BOOTSTRAP_SERVERS"
   : spawnSync("javac", ["-version"], { stdio: "ignore" }).status === 0
   ? undefined
-  : "there is no Java compiler"
+  : "no Java compiler: install a JDK"
 
-export const java = (...args: ReadonlyArray<string>): ReadonlyArray<string> => {
-  const result = spawnSync("java", ["-cp", `${jarsDirectory()}/*`, program, ...args], {
-    encoding: "utf8",
-    timeout: 120_000
-  })
-  if (result.status !== 0) throw new Error(result.stderr)
-  return result.stdout.trim().split("\n")
+const run = (command: string, ...args: ReadonlyArray<string>): string => {
+  const result = spawnSync(command, args, { encoding: "utf8", timeout: 120_000 })
+  if (result.status !== 0) throw new Error(`${command} ended with ${result.status ?? result.signal}: ${result.stderr}`)
+  return result.stdout
 }
+
+/** Compiled once, for several runs. */
+let classes: string | undefined
+
+const compiled = (): string => {
+  if (classes === undefined) {
+    const directory = mkdtempSync(join(tmpdir(), "event-flow-java-"))
+    process.once("exit", () => rmSync(directory, { recursive: true, force: true }))
+    run("javac", "-cp", `${jarsDirectory()}/*`, "-d", directory, program)
+    classes = directory
+  }
+  return classes
+}
+
+export const java = (...args: ReadonlyArray<string>): ReadonlyArray<string> =>
+  run(
+    "java",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-cp",
+    `${compiled()}${delimiter}${jarsDirectory()}/*`,
+    "Interop",
+    ...args
+  ).trim().split("\n")
