@@ -305,7 +305,7 @@ export interface ServiceClass<Self, Id extends string, M extends ReadonlyArray<M
  * events (`EventFlowError`) or of its middleware, and not one that the command
  * itself declares. For `Effect.catchIf`, with the command's class first.
  *
- * **Example** (503 for everything that is not the command's own)
+ * **Example** (503 for every failure of the infrastructure)
  *
  * ```ts
  * import { Command, DomainEvent, Mediator } from "@event-flow/core"
