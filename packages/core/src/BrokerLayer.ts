@@ -7,7 +7,10 @@
  * @stability unstable
  * @since 0.1.0
  */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Schedule from "effect/Schedule"
+import * as ConsumerPolicy from "./ConsumerPolicy.ts"
 import type { HeaderValue, Message } from "./Message.ts"
 
 /**
@@ -248,6 +251,41 @@ export const decodeRetry = (message: Message, group: string): RetryHeaders | und
     reason: text("reason") ?? "",
     error: text("error") ?? "",
     origin
+  }
+}
+
+/**
+ * Makes the policy of delayed retries: a message whose handler failed with a typed
+ * error is postponed by the next of the delays. Undecodable messages and defects
+ * are not retried.
+ *
+ * @stability unstable
+ * @category delayed retries
+ * @since 0.1.0
+ */
+export const retryPolicy = (options: {
+  readonly group: string
+  readonly delays: ReadonlyArray<Duration.Duration>
+  /** Retries in place before each delay. Default: none. */
+  readonly inPlace: Schedule.Schedule<unknown, ConsumerPolicy.Failure> | undefined
+  /**
+   * The decision after the last delay, and for failures that are not retried.
+   * Default: dead-letter the message.
+   */
+  readonly otherwise: ConsumerPolicy.Final | undefined
+  /** Names the topic in which the message waits. Steps start at 1. */
+  readonly topicName: (topic: string, step: number, delay: Duration.Duration) => string
+}): ConsumerPolicy.ConsumerPolicy => {
+  const { delays, group, inPlace, otherwise = ConsumerPolicy.deadLetter(), topicName } = options
+  return (failure) => {
+    if (failure._tag !== "HandlerFailed") return otherwise
+    const { message } = failure
+    const step = (decodeRetry(message, group)?.step ?? 0) + 1
+    const delay = delays[step - 1]
+    const last = delay === undefined
+      ? otherwise
+      : ConsumerPolicy.postpone({ topic: topicName(message.topic, step, delay), step, delay })
+    return inPlace === undefined ? last : ConsumerPolicy.retry(inPlace, last)
   }
 }
 

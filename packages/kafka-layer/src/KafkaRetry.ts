@@ -11,8 +11,8 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
-import { decodeRetry } from "@event-flow/core/BrokerLayer"
-import * as ConsumerPolicy from "@event-flow/core/ConsumerPolicy"
+import { retryPolicy } from "@event-flow/core/BrokerLayer"
+import type * as ConsumerPolicy from "@event-flow/core/ConsumerPolicy"
 import * as EventConsumer from "@event-flow/core/EventConsumer"
 import type * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import * as Settings from "@event-flow/core/Settings"
@@ -199,27 +199,20 @@ export const defaultTopicName = ({ group, step, topic }: Step): string =>
  * @since 0.1.0
  */
 export const make = (options: Options): KafkaRetry => {
-  const { inPlace } = options
+  const { inPlace, otherwise, topicName = defaultTopicName } = options
   const { delays: millis, group } = settings.checkUnsafe({ group: options.group, delays: options.delays })
   const delays = Arr.map(millis, (delay) => Duration.millis(delay))
-  const otherwise = options.otherwise ?? ConsumerPolicy.deadLetter()
-  const topicName = options.topicName ?? defaultTopicName
   return {
     [TypeId]: TypeId,
     group,
     delays,
-    "~policy": (failure) => {
-      if (failure._tag !== "HandlerFailed") return otherwise
-      const { message } = failure
-      const step = (decodeRetry(message, group)?.step ?? 0) + 1
-      const delay = delays[step - 1]
-      const last = delay === undefined ? otherwise : ConsumerPolicy.postpone({
-        topic: topicName({ group, topic: message.topic, step, delay }),
-        step,
-        delay
-      })
-      return inPlace === undefined ? last : ConsumerPolicy.retry(inPlace, last)
-    },
+    "~policy": retryPolicy({
+      group,
+      delays,
+      inPlace,
+      otherwise,
+      topicName: (topic, step, delay) => topicName({ group, topic, step, delay })
+    }),
     topicsOf: (topic) =>
       delays.map((delay, i) => ({
         topic: topicName({ group, topic, step: i + 1, delay }),

@@ -10,8 +10,8 @@
  * @stability unstable
  * @since 0.1.0
  */
-import { decodeRetry } from "@event-flow/core/BrokerLayer"
-import * as ConsumerPolicy from "@event-flow/core/ConsumerPolicy"
+import { retryPolicy } from "@event-flow/core/BrokerLayer"
+import type * as ConsumerPolicy from "@event-flow/core/ConsumerPolicy"
 import * as EventConsumer from "@event-flow/core/EventConsumer"
 import type * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import * as Settings from "@event-flow/core/Settings"
@@ -134,26 +134,21 @@ export class RetrySubscriber extends Context.Service<RetrySubscriber, {
  * @since 0.1.0
  */
 export const make = (options: Options): RabbitRetry => {
-  const { inPlace } = options
+  const { inPlace, otherwise } = options
   const { delays: millis, group } = settings.checkUnsafe({ group: options.group, delays: options.delays })
   const delays = Arr.map(millis, (delay) => Duration.millis(delay))
-  const otherwise = options.otherwise ?? ConsumerPolicy.deadLetter()
   return {
     [TypeId]: TypeId,
     group,
     delays,
-    "~policy": (queueName) => (failure) => {
-      if (failure._tag !== "HandlerFailed") return otherwise
-      const { message } = failure
-      const step = (decodeRetry(message, group)?.step ?? 0) + 1
-      const delay = delays[step - 1]
-      const last = delay === undefined ? otherwise : ConsumerPolicy.postpone({
-        topic: Names.retryQueue(queueName(group, message.topic), step, delay),
-        step,
-        delay
+    "~policy": (queueName) =>
+      retryPolicy({
+        group,
+        delays,
+        inPlace,
+        otherwise,
+        topicName: (topic, step, delay) => Names.retryQueue(queueName(group, topic), step, delay)
       })
-      return inPlace === undefined ? last : ConsumerPolicy.retry(inPlace, last)
-    }
   }
 }
 
