@@ -107,6 +107,19 @@ export const startKafka = async (source: Source, options: Options = {}): Promise
 
 // --- internal ---
 
+/** The settings of a broker that is alone, and whose groups may lose a member within a second. */
+const singleBroker = {
+  "auto.create.topics.enable": "false",
+  "offsets.topic.num.partitions": "5",
+  "offsets.topic.replication.factor": "1",
+  "transaction.state.log.replication.factor": "1",
+  "transaction.state.log.min.isr": "1",
+  "share.coordinator.state.topic.replication.factor": "1",
+  "share.coordinator.state.topic.min.isr": "1",
+  "group.initial.rebalance.delay.ms": "0",
+  "group.min.session.timeout.ms": "1000"
+}
+
 /** Where the jars are, for Java programs of tests; undefined where they were not needed. */
 export const jarsDirectory = (): string | undefined => jarsAreThere() ? join(cacheDirectory(), "libs") : undefined
 
@@ -191,15 +204,7 @@ const startJava = async (options: Options): Promise<KafkaServer> => {
     "inter.broker.listener.name": "PLAINTEXT",
     "log.dirs": join(directory, "data"),
     "num.partitions": "1",
-    "auto.create.topics.enable": "false",
-    "offsets.topic.num.partitions": "5",
-    "offsets.topic.replication.factor": "1",
-    "transaction.state.log.replication.factor": "1",
-    "transaction.state.log.min.isr": "1",
-    "share.coordinator.state.topic.replication.factor": "1",
-    "share.coordinator.state.topic.min.isr": "1",
-    "group.initial.rebalance.delay.ms": "0",
-    "group.min.session.timeout.ms": "1000",
+    ...singleBroker,
     ...options.properties
   }
   const text = Object.entries(config).map(([name, value]) => `${name}=${value}\n`).join("")
@@ -289,15 +294,7 @@ const startDocker = async (properties: Readonly<Record<string, string>>): Promis
     "controller.listener.names": "CONTROLLER",
     "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
     "controller.quorum.voters": "1@localhost:29093",
-    "auto.create.topics.enable": "false",
-    "offsets.topic.num.partitions": "5",
-    "offsets.topic.replication.factor": "1",
-    "transaction.state.log.replication.factor": "1",
-    "transaction.state.log.min.isr": "1",
-    "share.coordinator.state.topic.replication.factor": "1",
-    "share.coordinator.state.topic.min.isr": "1",
-    "group.initial.rebalance.delay.ms": "0",
-    "group.min.session.timeout.ms": "1000",
+    ...singleBroker,
     ...properties
   }
   const docker = (...args: ReadonlyArray<string>) => {
