@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Broker from "./Broker.ts"
+import * as Health from "./Health.ts"
 import { State } from "./internal/memoryBroker/state.ts"
 import { Subscription } from "./internal/memoryBroker/subscription.ts"
 import type * as Message from "./Message.ts"
@@ -121,6 +122,7 @@ export const layer = (
     Effect.gen(function*() {
       const state = new State({ capacity: options?.capacity ?? 10_000, retention: options?.retention ?? 1_000 })
       yield* Effect.addFinalizer(() => Effect.sync(() => state.close()))
+      yield* connected({ system: "memory", component: "publisher", group: undefined, topics: [] })
       return Context.make(Broker.Broker, Broker.Broker.of({ name: "memory", publish: state.publish })).pipe(
         Context.add(
           Subscriber.Subscriber,
@@ -130,7 +132,12 @@ export const layer = (
               Effect.acquireRelease(
                 Subscription.open(state, options),
                 (subscription) => Effect.sync(() => subscription.close())
-              )
+              ).pipe(Effect.tap(connected({
+                system: "memory",
+                component: "subscription",
+                group: options.group,
+                topics: options.topics
+              })))
           })
         ),
         Context.add(
@@ -150,3 +157,8 @@ export const layer = (
       )
     })
   )
+
+// --- internal ---
+
+const connected = (subject: Health.Subject) =>
+  Effect.map(Health.report(subject, () => ({})), ({ set }) => set("connected"))

@@ -4,21 +4,9 @@
  * @stability unstable
  * @since 0.1.0
  */
+import type * as Health from "@event-flow/core/Health"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
-
-/**
- * The state of a subscription in its consumer group:
- *
- * - `"joining"`: it joins its group, for the first time or after a rebalance.
- * - `"stable"`: it is a member of its group.
- * - `"disconnected"`: no broker can be reached, or the group has removed it; it connects again by itself.
- *
- * @stability unstable
- * @category models
- * @since 0.1.0
- */
-export type State = "joining" | "stable" | "disconnected"
 
 /**
  * The progress of a consumer in one partition.
@@ -43,37 +31,34 @@ export interface PartitionHealth {
 }
 
 /**
- * The health of one subscription.
+ * The health of one subscription. It is `"connected"` while it is a member of its
+ * group and the last request to a broker succeeded.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export interface SubscriptionHealth {
+export interface SubscriptionHealth extends Health.Health {
   readonly group: string
-  readonly topics: ReadonlyArray<string>
-  readonly state: State
-  /** Whether it is `stable` and the last request to a broker succeeded. */
-  readonly isConnected: boolean
-  /** Why it is not connected. */
-  readonly detail: string | undefined
   /** The partitions that this consumer has been given. */
   readonly partitions: ReadonlyArray<PartitionHealth>
 }
 
 /**
  * Gives the health of the subscriptions of a `KafkaSubscriber` from memory: asking
- * costs nothing and works without a broker.
+ * costs nothing and works without a broker. `Health` of core has them too, beside
+ * those of other layers.
  *
- * **Example** (A readiness check)
+ * **Example** (How far a consumer is behind)
  *
  * ```ts
  * import { KafkaHealth } from "@event-flow/kafka-layer"
  * import { Effect } from "effect"
  *
- * const isReady = Effect.map(
+ * const lag = Effect.map(
  *   KafkaHealth.KafkaHealth.use((health) => health.subscriptions),
- *   (subscriptions) => subscriptions.every((subscription) => subscription.isConnected)
+ *   (subscriptions) =>
+ *     subscriptions.flatMap(({ partitions }) => partitions).reduce((sum, { lag = 0 }) => sum + lag, 0)
  * )
  * ```
  *

@@ -323,7 +323,7 @@ withOwnServer("faults", () => {
       proxy.resume()
       yield* Fiber.join(publishing)
       yield* tally.reached(sent)
-      yield* eventually("it is back", Effect.map(health.subscriptions, ([it]) => it!.isConnected))
+      yield* eventually("it is back", Effect.map(health.subscriptions, ([it]) => it!.state === "connected"))
       report("network stalled for longer than the session timeout", sent, tally)
     }).pipe(Effect.scoped), 180_000)
 })

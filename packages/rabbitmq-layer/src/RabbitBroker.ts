@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
+import * as Health from "@event-flow/core/Health"
 import type * as Settings from "@event-flow/core/Settings"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -83,7 +84,11 @@ export const layerFromEnv: Layer.Layer<Broker.Broker, Settings.InvalidSetting | 
 
 const make = Effect.fnUntraced(function*(options: RabbitConfig.Publisher) {
   const settings = yield* publisherSettings(options)
-  const connection = yield* Connection.make(settings)
+  const health = yield* Health.report(
+    { system: "rabbitmq", component: "publisher", group: undefined, topics: [] },
+    () => ({})
+  )
+  const connection = yield* Connection.make(settings, health.set)
   const { publish } = yield* Publisher.make(settings, connection, {
     declare: async (channel) => {
       if (settings.declare) await Declare.declareExchange(channel, settings)

@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
+import * as Health from "@event-flow/core/Health"
 import type * as Settings from "@event-flow/core/Settings"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import * as Config from "effect/Config"
@@ -24,6 +25,7 @@ import { reasonOf } from "./internal/reason.ts"
 import { type ConsumerSettings, consumerSettings } from "./internal/settings.ts"
 import * as Declare from "./internal/topology.ts"
 import * as RabbitConfig from "./RabbitConfig.ts"
+import * as RabbitHealth from "./RabbitHealth.ts"
 import * as RabbitRetry from "./RabbitRetry.ts"
 
 /**
@@ -33,11 +35,11 @@ import * as RabbitRetry from "./RabbitRetry.ts"
  * @category services
  * @since 0.1.0
  */
-export type Services = Subscriber.Subscriber | RabbitRetry.RetrySubscriber
+export type Services = Subscriber.Subscriber | RabbitHealth.RabbitHealth | RabbitRetry.RetrySubscriber
 
 /**
- * A `Subscriber` on RabbitMQ, with the `RetrySubscriber` that `RabbitRetry` builds
- * on.
+ * A `Subscriber` on RabbitMQ, its `RabbitHealth`, and the `RetrySubscriber` that
+ * `RabbitRetry` builds on.
  *
  * **Details**
  *
@@ -108,6 +110,7 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
   const connection = yield* Connection.make(settings)
   const dispatcher = (yield* Scheduler.Scheduler).makeDispatcher()
   const open = new Set<Subscription>()
+  const healths = new Set<() => RabbitHealth.SubscriptionHealth>()
   let isClosed = false
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => {
@@ -132,6 +135,15 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
         Effect.suspend(() => isClosed ? Effect.fail(closed) : Effect.succeed(open.add(subscription))),
         () => Effect.andThen(subscription.close, Effect.sync(() => open.delete(subscription)))
       )
+      const health = yield* Health.report(
+        { system: "rabbitmq", component: "subscription", group: options.group, topics: options.topics },
+        () => subscription.health
+      )
+      subscription.onState = health.set
+      yield* Effect.acquireRelease(
+        Effect.sync(() => healths.add(health.current)),
+        () => Effect.sync(() => healths.delete(health.current))
+      )
       yield* subscription.run.pipe(
         Effect.annotateLogs({ package: "@event-flow/rabbitmq-layer", group: options.group }),
         Effect.forkScoped
@@ -144,7 +156,11 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
     name: "rabbitmq",
     subscribe: (options) => retrySubscriber.subscribe({ ...options, retryDelays: [] })
   })
+  const health = RabbitHealth.RabbitHealth.of({
+    subscriptions: Effect.sync(() => Array.from(healths, (current) => current()))
+  })
   return Context.make(Subscriber.Subscriber, subscriber).pipe(
+    Context.add(RabbitHealth.RabbitHealth, health),
     Context.add(RabbitRetry.RetrySubscriber, retrySubscriber)
   )
 })
@@ -162,6 +178,7 @@ const refusalOf = (settings: ConsumerSettings, options: RabbitRetry.SubscribeOpt
 
 class Subscription {
   readonly deliveries: Deliveries
+  onState: (state: Health.State, detail?: string) => void = () => {}
   readonly #settings: ConsumerSettings
   readonly #connection: Connection.Connection
   readonly #options: RabbitRetry.SubscribeOptions
@@ -184,6 +201,12 @@ class Subscription {
     this.#options = options
     this.#closed = closed
     this.deliveries = new Deliveries(options, dispatcher)
+  }
+
+  /** What health says beside the state. */
+  get health(): Pick<RabbitHealth.SubscriptionHealth, "group" | "queues" | "waiting" | "inFlight"> {
+    const { group, topics } = this.#options
+    return { group, queues: topics.map((topic) => this.#settings.queueName(group, topic)), ...this.deliveries.counts }
   }
 
   /** Waits until it consumes for the first time. */
@@ -238,6 +261,7 @@ class Subscription {
       const ended = yield* Effect.result(
         Effect.flatMap(this.#connection.link, (link) => this.#session(link, () => failures = 0))
       )
+      this.onState("disconnected", Result.isSuccess(ended) ? ended.success : ended.failure.detail)
       yield* this.#revoked()
       if (Result.isSuccess(ended)) {
         yield* Effect.logWarning(`The consumer was interrupted, deliveries are taken back: ${ended.success}`)
@@ -294,6 +318,7 @@ class Subscription {
       }
     })
     onOpen()
+    this.onState("connected")
     Deferred.doneUnsafe(this.#ready, Effect.void)
     return yield* Effect.raceFirst(Deferred.await(ended), Deferred.await(link.lost))
   }, Effect.scoped)

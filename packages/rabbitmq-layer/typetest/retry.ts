@@ -11,7 +11,7 @@ import {
   type Settings,
   type Subscriber
 } from "@event-flow/core"
-import { RabbitRetry, RabbitSubscriber, RabbitTopology } from "@event-flow/rabbitmq-layer"
+import { type RabbitHealth, RabbitRetry, RabbitSubscriber, RabbitTopology } from "@event-flow/rabbitmq-layer"
 import { Layer, Schedule } from "effect"
 import { check, type Equals, type ErrorOf, type ProvidedBy, type ServicesOf } from "../../core/typetest/support.ts"
 
@@ -59,7 +59,9 @@ check<Equals<ServicesOf<typeof running>, Needs | RabbitRetry.RetrySubscriber>>()
 // --- what it runs on ---
 
 const layer = RabbitSubscriber.layer({ url: "amqp://localhost" })
-check<Equals<ProvidedBy<typeof layer>, Subscriber.Subscriber | RabbitRetry.RetrySubscriber>>()
+check<
+  Equals<ProvidedBy<typeof layer>, Subscriber.Subscriber | RabbitHealth.RabbitHealth | RabbitRetry.RetrySubscriber>
+>()
 check<Equals<ErrorOf<typeof layer>, Settings.InvalidSetting>>()
 const onRabbit = consumer.pipe(Layer.provide(layer))
 check<Equals<ServicesOf<typeof onRabbit>, Needs>>()

@@ -370,7 +370,7 @@ withServer("retry topics", () => {
         yield* runs.times(3, 1)
         const end = Date.now() + 3_000
         yield* eventually("the session would have timed out", Effect.sync(() => Date.now() > end))
-        assert.strictEqual((yield* health).state, "stable")
+        assert.strictEqual((yield* health).state, "connected")
         assert.isDefined(yield* held(retryTopics[1]!))
         assert.strictEqual(runs.of(1).length, 2)
       }).pipe(Effect.scoped)

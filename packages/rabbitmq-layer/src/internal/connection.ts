@@ -1,4 +1,5 @@
 /** One connection to the server, opened again whenever it is lost. */
+import type * as Health from "@event-flow/core/Health"
 import { type ChannelModel, connect as amqpConnect, type Options } from "amqplib"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -27,9 +28,13 @@ export interface Connection {
   readonly problem: () => string | undefined
 }
 
-export const make: (settings: ConnectionSettings) => Effect.Effect<Connection, never, Scope.Scope> = Effect
-  .fnUntraced(function*(settings: ConnectionSettings) {
-    const state = new State()
+/** `onState` is told whether the server takes what this program sends. */
+export const make: (
+  settings: ConnectionSettings,
+  onState?: (state: Health.State, detail?: string) => void
+) => Effect.Effect<Connection, never, Scope.Scope> = Effect
+  .fnUntraced(function*(settings: ConnectionSettings, onState: OnState = () => {}) {
+    const state = new State(onState)
     yield* supervise(settings, state).pipe(
       Effect.annotateLogs({
         package: "@event-flow/rabbitmq-layer",
@@ -50,20 +55,29 @@ export const backoff = (settings: ConnectionSettings, failures: number): Effect.
 
 // --- internal ---
 
+type OnState = (state: Health.State, detail?: string) => void
+
 class State {
+  readonly onState: OnState
   #link: Link | undefined = undefined
   #waiting = new Set<(result: Effect.Effect<Link, ConnectFailure>) => void>()
   problem: string | undefined = undefined
 
+  constructor(onState: OnState) {
+    this.onState = onState
+  }
+
   opened(link: Link): void {
     this.#link = link
     this.problem = undefined
+    this.onState("connected")
     this.#resume(Effect.succeed(link))
   }
 
   closed(problem: string): void {
     this.#link = undefined
     this.problem = problem
+    this.onState("disconnected", problem)
   }
 
   refused(failure: ConnectFailure): void {
@@ -130,9 +144,11 @@ const session = Effect.fnUntraced(function*(settings: ConnectionSettings, state:
     const notice = yield* Queue.take(notices)
     switch (notice._tag) {
       case "Blocked":
+        state.onState("disconnected", `the server has blocked this connection: ${notice.reason}`)
         yield* Effect.logWarning(`RabbitMQ has blocked this connection, publishes wait: ${notice.reason}`)
         break
       case "Unblocked":
+        state.onState("connected")
         yield* Effect.logInfo("RabbitMQ has unblocked this connection")
         break
       case "Lost":

@@ -128,6 +128,11 @@ export class Deliveries {
     this.#takers.wakeAll()
   }
 
+  /** How many wait to be taken, and how many were taken and are not settled. */
+  get counts(): { readonly waiting: number; readonly inFlight: number } {
+    return { waiting: this.#waiting.length, inFlight: this.#taken }
+  }
+
   readonly take: Effect.Effect<Arr.NonEmptyReadonlyArray<RabbitDelivery>, Subscriber.SubscribeError>
 
   #look(): Effect.Effect<Arr.NonEmptyReadonlyArray<RabbitDelivery>, Subscriber.SubscribeError> | undefined {

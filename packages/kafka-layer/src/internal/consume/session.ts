@@ -7,6 +7,7 @@
  * The client's stream is not used, nor its `commit`: a rebalance leaves messages
  * of lost partitions in the one, and the other can move a group back.
  */
+import type * as Health from "@event-flow/core/Health"
 import type * as Subscriber from "@event-flow/core/Subscriber"
 import { Consumer } from "@platformatic/kafka"
 import type { ConnectionPool, GroupAssignment } from "@platformatic/kafka"
@@ -20,7 +21,6 @@ import * as Metric from "effect/Metric"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import type * as KafkaHealth from "../../KafkaHealth.ts"
 import * as KafkaMetrics from "../../KafkaMetrics.ts"
 import type * as KafkaRetry from "../../KafkaRetry.ts"
 import { baseOptions, call, promise } from "../client.ts"
@@ -47,7 +47,7 @@ export interface Options {
   readonly metrics: boolean
   /** Interrupts the handlers of what was revoked. */
   readonly notifyRevoked: Effect.Effect<void>
-  readonly onState: (state: KafkaHealth.State, detail: string | undefined) => Effect.Effect<void>
+  readonly onState: (state: Health.State, detail: string | undefined) => Effect.Effect<void>
 }
 
 /** Whether trying again is useless. */
@@ -221,7 +221,7 @@ class Session {
       Effect.forkIn(scope)
     )
     yield* Effect.logInfo(`Joined in generation ${membership.generationId}: ${describeAssignments(assignments)}`)
-    yield* this.#options.onState("stable", undefined)
+    yield* this.#options.onState("connected", undefined)
   })
 
   readonly #consume = Effect.fnUntraced({ self: this }, function*(
@@ -259,7 +259,7 @@ class Session {
       clock,
       onReachable: (failure) =>
         failure === undefined
-          ? Effect.andThen(Effect.logInfo("Kafka is reachable again"), onState("stable", undefined))
+          ? Effect.andThen(Effect.logInfo("Kafka is reachable again"), onState("connected", undefined))
           : Effect.andThen(
             Effect.logWarning("Kafka is not reachable, trying again", failure.detail),
             onState("disconnected", failure.detail)
@@ -315,7 +315,7 @@ class Session {
         Effect.andThen(cause === "lost" ? Effect.void : ending.committer.commitNow),
         Effect.andThen(Effect.sync(() => intake.forget())),
         Effect.andThen(Scope.close(ending.scope, Exit.void)),
-        Effect.andThen(cause === "rebalance" ? onState("joining", undefined) : Effect.void),
+        Effect.andThen(cause === "rebalance" ? onState("connecting", undefined) : Effect.void),
         Effect.andThen(
           metrics
             ? Metric.update(

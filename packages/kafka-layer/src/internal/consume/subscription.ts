@@ -1,5 +1,6 @@
 /** A subscription: one session after another, behind one `take`. */
 import * as Broker from "@event-flow/core/Broker"
+import * as Health from "@event-flow/core/Health"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
@@ -33,8 +34,6 @@ export const make: (
     const clock = yield* Clock.Clock
     const joined = yield* Deferred.make<void, Subscriber.SubscribeError>()
     const listeners = new Set<Effect.Effect<void>>()
-    let state: KafkaHealth.State = "joining"
-    let detail: string | undefined
     let lastFailure: KafkaError.Failure | undefined
 
     const fork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
@@ -47,25 +46,24 @@ export const make: (
           intake.wake()
         }))
     })
-    const health = (): KafkaHealth.SubscriptionHealth => ({
-      group: subscribe.group,
-      topics: subscribe.topics,
-      state,
-      isConnected: state === "stable",
-      detail,
-      partitions: intake.partitions.map(({ committed, highWatermark, hold, index, outstanding, topic }) => ({
-        topic,
-        partition: index,
-        committed: Math.max(0, committed),
-        inFlight: outstanding,
-        heldUntil: hold?.until,
-        end: highWatermark,
-        lag: highWatermark === undefined ? undefined : Math.max(0, highWatermark - Math.max(0, committed))
-      }))
-    })
+    const health = yield* Health.report(
+      { system: "kafka", component: "subscription", group: subscribe.group, topics: subscribe.topics },
+      () => ({
+        group: subscribe.group,
+        partitions: intake.partitions.map(({ committed, highWatermark, hold, index, outstanding, topic }) => ({
+          topic,
+          partition: index,
+          committed: Math.max(0, committed),
+          inFlight: outstanding,
+          heldUntil: hold?.until,
+          end: highWatermark,
+          lag: highWatermark === undefined ? undefined : Math.max(0, highWatermark - Math.max(0, committed))
+        }))
+      })
+    )
     yield* Effect.acquireRelease(
-      Effect.sync(() => registry.add(health)),
-      () => Effect.sync(() => registry.delete(health))
+      Effect.sync(() => registry.add(health.current)),
+      () => Effect.sync(() => registry.delete(health.current))
     )
 
     const session = Effect.scoped(Session.run({
@@ -80,9 +78,8 @@ export const make: (
       ),
       onState: (next, why) =>
         Effect.suspend(() => {
-          state = next
-          detail = why
-          return next === "stable" ? Effect.asVoid(Deferred.succeed(joined, undefined)) : Effect.void
+          health.set(next, why)
+          return next === "connected" ? Effect.asVoid(Deferred.succeed(joined, undefined)) : Effect.void
         })
     }))
 
@@ -100,9 +97,8 @@ export const make: (
       lastFailure = failure
       if (Session.isFinal(failure)) return end(failure)
       // After a membership, waits begin short again
-      if (state === "stable") delay = settings.reconnectDelay
-      state = "disconnected"
-      detail = failure.detail
+      if (health.current().state === "connected") delay = settings.reconnectDelay
+      health.set("disconnected", failure.detail)
       const wait = delay
       delay = Math.min(delay * 2, maxReconnectDelay)
       return Effect.logWarning(`Lost the group, joining again in ${wait} ms`, failure.detail).pipe(
