@@ -9,6 +9,8 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     passWithNoTests: true,
+    // A worker keeps its modules from file to file: to load them was most of the time that core's tests took
+    isolate: false,
     sequence: { concurrent: true },
     projects
   }
