@@ -19,6 +19,8 @@ export interface Books {
   readonly moneyOpening: number
   readonly moneyLeft: number
   readonly moneyPaid: number
+  /** How many events the customers' numbers say there are. */
+  readonly announced: number
   /** The sum of the paid orders. */
   readonly paidOrders: number
   /** What the second flow has counted, over all customers and products. */
@@ -28,6 +30,10 @@ export interface Books {
   readonly spentCounted: number
   readonly soldCounted: number
   readonly revenueCounted: number
+  /** The sum of the latest number of each customer that was counted. */
+  readonly latestCounted: number
+  /** How many events were counted after a later one of their customer. */
+  readonly lateCounted: number
   /** How many customers and products have other totals than their orders. */
   readonly customersOff: number
   readonly productsOff: number
@@ -59,13 +65,17 @@ export const read = Effect.gen(function*() {
         FROM shop.lines JOIN shop.orders USING (order_id)
       ),
       customers AS (
-        SELECT coalesce(sum(opening), 0) AS "moneyOpening", coalesce(sum(money), 0) AS "moneyLeft" FROM shop.customers
+        SELECT
+          coalesce(sum(opening), 0) AS "moneyOpening", coalesce(sum(money), 0) AS "moneyLeft",
+          coalesce(sum(announced), 0) AS announced
+        FROM shop.customers
       ),
       payments AS (SELECT coalesce(sum(amount), 0) AS "moneyPaid" FROM shop.payments),
       customers_counted AS (
         SELECT
           coalesce(sum(placed), 0) AS "placedCounted", coalesce(sum(paid), 0) AS "paidCounted",
-          coalesce(sum(cancelled), 0) AS "cancelledCounted", coalesce(sum(spent), 0) AS "spentCounted"
+          coalesce(sum(cancelled), 0) AS "cancelledCounted", coalesce(sum(spent), 0) AS "spentCounted",
+          coalesce(sum(latest), 0) AS "latestCounted", coalesce(sum(late), 0) AS "lateCounted"
         FROM totals.customers
       ),
       products_counted AS (
@@ -120,6 +130,9 @@ export const differences = (books: Books): ReadonlyArray<string> => {
     ],
     ["money opening = left + paid", books.moneyOpening, books.moneyLeft + books.moneyPaid],
     ["money paid = sum of paid orders", books.moneyPaid, books.paidOrders],
+    ["events = placed + paid + cancelled", books.announced, books.orders + books.paid + cancelled],
+    ["events = latest counted", books.announced, books.latestCounted],
+    ["events counted after a later one", 0, books.lateCounted],
     ["orders placed = counted", books.orders, books.placedCounted],
     ["orders paid = counted", books.paid, books.paidCounted],
     ["orders cancelled = counted", cancelled, books.cancelledCounted],
@@ -162,6 +175,7 @@ export const render = (books: Books): string => {
       `${number(books.cancelledCounted)} cancelled, ${money(books.spentCounted)} spent`
     ],
     ["", `${number(books.soldCounted)} units sold for ${money(books.revenueCounted)}`],
+    ["Events", `${number(books.announced)} announced, ${number(books.lateCounted)} counted out of order`],
     ["Outbox", `${number(books.outbox.pending)} to publish, ${number(books.outbox.dead)} dead`]
   ].map(([name, text]) => `${name!.padEnd(12)} ${text}`).join("\n")
 }

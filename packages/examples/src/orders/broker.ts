@@ -4,7 +4,7 @@
 import { Broker, MemoryBroker, Subscriber } from "@event-flow/core"
 import { Config, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 
-export const brokers = ["memory", "kafka"] as const
+export const brokers = ["memory", "kafka", "rabbitmq"] as const
 export type BrokerName = (typeof brokers)[number]
 
 /** The address of a server is not set. */
@@ -41,7 +41,7 @@ const layerMemory = Layer.effectContext(Effect.gen(function*() {
   ).pipe(Context.add(Subscriber.Subscriber, yield* Subscriber.Subscriber))
 })).pipe(Layer.provide(MemoryBroker.layer()))
 
-/** Loaded when it is chosen: to load its client takes longer than to load all the rest. */
+// Each is loaded when it is chosen: to load its client takes longer than to load all the rest
 const layerKafka = Layer.unwrap(
   Effect.andThen(
     required("KAFKA_BOOTSTRAP_SERVERS", "kafka"),
@@ -49,8 +49,18 @@ const layerKafka = Layer.unwrap(
   )
 )
 
+const layerRabbitMq = Layer.unwrap(
+  Effect.andThen(
+    required("RABBITMQ_URL", "rabbitmq"),
+    Effect.map(Effect.promise(() => import("./rabbitmq.ts")), ({ layer }) => layer)
+  )
+)
+
+const layers = { memory: layerMemory, kafka: layerKafka, rabbitmq: layerRabbitMq } as const
+
+type Layers = (typeof layers)[BrokerName]
+
 /** The layer of a broker, by its name. */
-export const layer = {
-  memory: layerMemory,
-  kafka: layerKafka
-} as const
+export const layer = (
+  name: BrokerName
+): Layer.Layer<Broker.Broker | Subscriber.Subscriber, Layer.Error<Layers>, Layer.Services<Layers>> => layers[name]

@@ -9,7 +9,7 @@ import { Migrator, SqlClient, SqlError } from "effect/sql"
 
 const shop = [
   "CREATE SCHEMA shop",
-  // Two shops on one Kafka have topics of their own
+  // Two shops on one broker have topics of their own
   "CREATE TABLE shop.identity (id uuid NOT NULL DEFAULT gen_random_uuid())",
   "INSERT INTO shop.identity DEFAULT VALUES",
   `CREATE TABLE shop.products (
@@ -21,7 +21,8 @@ const shop = [
   `CREATE TABLE shop.customers (
   customer text PRIMARY KEY,
   opening integer NOT NULL,
-  money integer NOT NULL CHECK (money >= 0)
+  money integer NOT NULL CHECK (money >= 0),
+  announced integer NOT NULL DEFAULT 0
 )`,
   `CREATE TABLE shop.orders (
   order_id text PRIMARY KEY,
@@ -51,7 +52,9 @@ const totals = [
   placed integer NOT NULL DEFAULT 0,
   paid integer NOT NULL DEFAULT 0,
   cancelled integer NOT NULL DEFAULT 0,
-  spent integer NOT NULL DEFAULT 0
+  spent integer NOT NULL DEFAULT 0,
+  latest integer NOT NULL,
+  late integer NOT NULL DEFAULT 0
 )`,
   `CREATE TABLE totals.products (
   product text PRIMARY KEY,
@@ -86,6 +89,14 @@ export const orDie = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A,
     effect,
     (error) => SqlError.isSqlError(error) ? Effect.die(error) : Effect.fail(error as Exclude<E, SqlError.SqlError>)
   )
+
+/** Names of topics and groups on a broker that several shops share. */
+export const ownName = SqlClient.SqlClient.use((sql) =>
+  Effect.map(
+    sql<{ id: string }>`SELECT id FROM shop.identity`,
+    ([shop]) => (name: string) => `${name}-${shop!.id}`
+  )
+)
 
 const byProduct = Order.mapInput(Order.String, (line: { readonly product: string }) => line.product)
 

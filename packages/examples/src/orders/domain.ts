@@ -47,20 +47,27 @@ export class OrderFailed extends DomainEvent.Class<OrderFailed>()("OrderFailed",
 export const topic = "orders"
 const route = { topic, key: (event: { readonly customer: string }) => event.customer }
 
+const announcedFields = {
+  ...orderFields,
+  /** The place among the events of the customer: 1, 2, 3 and so on, in the order in which they were committed. */
+  number: Count
+}
+
 export class OrderReceived
-  extends NotificationEvent.Class<OrderReceived>()("OrderReceived", { ...orderFields, lines: Lines }, route)
+  extends NotificationEvent.Class<OrderReceived>()("OrderReceived", { ...announcedFields, lines: Lines }, route)
 {}
 
 export class OrderPaid extends NotificationEvent.Class<OrderPaid>()("OrderPaid", {
-  ...orderFields,
+  ...announcedFields,
   /** Prices and total in cents. */
   lines: Schema.NonEmptyArray(Schema.Struct({ product: Schema.String, quantity: Count, price: Count })),
   total: Count
 }, route) {}
 
-export class OrderCancelled
-  extends NotificationEvent.Class<OrderCancelled>()("OrderCancelled", { ...orderFields, reason: CancelReason }, route)
-{}
+export class OrderCancelled extends NotificationEvent.Class<OrderCancelled>()("OrderCancelled", {
+  ...announcedFields,
+  reason: CancelReason
+}, route) {}
 
 // --- commands: sent twice, they do the same as once ---
 

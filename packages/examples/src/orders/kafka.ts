@@ -4,14 +4,12 @@
  */
 import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
 import { Effect, Layer } from "effect"
-import { SqlClient } from "effect/sql"
 import { layerOwnTopics } from "../ownTopics.ts"
+import { ownName } from "./database.ts"
 import { topic } from "./domain.ts"
 
 export const layer = Layer.unwrap(Effect.gen(function*() {
-  const sql = yield* SqlClient.SqlClient
-  const [shop] = yield* sql<{ id: string }>`SELECT id FROM shop.identity`
-  const own = (name: string) => `${name}-${shop!.id}`
+  const own = yield* ownName
   // Created before anything subscribes or publishes
   const topics = Layer.effectDiscard(
     KafkaTopics.KafkaTopics.use(({ ensure }) =>

@@ -4,11 +4,11 @@
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { Effect, Layer, Logger, References, Schema } from "effect"
+import { Effect, Layer, Logger, Option, References, Schema } from "effect"
 import { CliError, Command, Flag } from "effect/cli"
 import { createRequire } from "node:module"
 import { brokers } from "./broker.ts"
-import { run } from "./run.ts"
+import { roles, run } from "./run.ts"
 
 const { version } = createRequire(import.meta.url)("../../package.json") as { readonly version: string }
 
@@ -35,6 +35,18 @@ const orders = Command.make("orders", {
   stock: count("stock", "Units of each product when it is new", 150),
   money: count("money", "Cents of each customer who is new", 80_000),
   concurrency: count("concurrency", "How many orders are in the making at once", 16),
+  rate: Flag.Finite("rate").pipe(
+    Flag.withDescription("How many orders are placed in a second, at most (default: as many as can be)"),
+    Flag.withSchema(Schema.Finite.check(Schema.isGreaterThan(0))),
+    Flag.optional,
+    Flag.map(Option.getOrUndefined)
+  ),
+  role: Flag.Literals("role", roles).pipe(
+    Flag.withDescription(
+      "Does all of it in this process, or a part: places orders, publishes the outbox, or counts (default: all)"
+    ),
+    Flag.withDefault("all")
+  ),
   broker: Flag.Literals("broker", brokers).pipe(
     Flag.withDescription("What carries notification events (default: memory)"),
     Flag.withDefault("memory")

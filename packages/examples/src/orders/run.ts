@@ -1,9 +1,10 @@
 /**
- * A run: opens the shop, has customers place and pay orders, waits for the totals, and prints the books.
+ * A run: opens the shop, has customers place and pay orders, waits for the totals, and prints the books. All of it in one
+ * process, or each part in processes of its own.
  */
 import { EventConsumer, Mediator } from "@event-flow/core"
 import { OutboxRelay } from "@event-flow/sql-layer"
-import { Array, Console, Effect, Layer, Schedule, Schema } from "effect"
+import { Array, Clock, Console, Effect, Layer, Schedule, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import * as Books from "./books.ts"
 import * as Broker from "./broker.ts"
@@ -12,7 +13,14 @@ import { PayOrder, PlaceOrder } from "./domain.ts"
 import { ShopLive } from "./shop.ts"
 import { TotalsLive } from "./totals.ts"
 
+/**
+ * What a process does: everything; or it places and pays orders, publishes the outbox, or counts. Of each there may be
+ * several.
+ */
+export const roles = ["all", "shop", "relay", "totals"] as const
+
 export interface Options {
+  readonly role: (typeof roles)[number]
   /** How many orders there are at the end; those of earlier runs count. */
   readonly orders: number
   readonly customers: number
@@ -23,6 +31,8 @@ export interface Options {
   readonly money: number
   /** How many customers are served at once. */
   readonly concurrency: number
+  /** How many orders are placed in a second, at most. */
+  readonly rate?: number | undefined
   readonly broker: Broker.BrokerName
 }
 
@@ -35,20 +45,45 @@ export class OutOfBalance extends Schema.TaggedError<OutOfBalance>()("OutOfBalan
   }
 }
 
+/** The broker in memory is in one process. */
+export class NotShared extends Schema.TaggedError<NotShared>()("NotShared", { role: Schema.String }) {
+  override get message() {
+    return `--role ${this.role} needs a broker that other processes reach: --broker kafka or --broker rabbitmq`
+  }
+}
+
 export const run = Effect.fnUntraced(function*(options: Options) {
+  const { broker, concurrency, role } = options
+  if (role !== "all" && broker === "memory") return yield* new NotShared({ role })
   const url = yield* Broker.required("DATABASE_URL", "postgres")
-  // The totals are below the relay: subscribed before it publishes, and closed after it
-  const relay = OutboxRelay.layer().pipe(
-    Layer.provideMerge(TotalsLive),
-    Layer.provide(Broker.layer[options.broker])
-  )
   const database = Database.layer(url, {
     // One for each command, and some for the relay, its listener and the totals
-    maxConnections: options.concurrency + 8
+    maxConnections: concurrency + 8
   })
-  return yield* trade(options).pipe(
-    Effect.provide(ShopLive.pipe(Layer.provideMerge(relay), Layer.provideMerge(database)))
-  )
+  const carried = Layer.provideMerge(Broker.layer(broker), database)
+  // A consumer that has ended counts nothing
+  const counting = EventConsumer.EventConsumer.use(({ join }) => join)
+  const ready = Console.log(`ready role=${role}`)
+  switch (role) {
+    case "all":
+      return yield* Effect.raceFirst(trade(options), counting).pipe(
+        Effect.provide(ShopLive.pipe(
+          Layer.provideMerge(OutboxRelay.layerFromEnv),
+          // Below the relay: subscribed before it publishes, and closed after it
+          Layer.provideMerge(TotalsLive),
+          Layer.provideMerge(carried)
+        ))
+      )
+    case "shop":
+      return yield* Effect.provide(trade(options), Layer.provideMerge(ShopLive, database))
+    case "relay":
+      return yield* Effect.provide(
+        Effect.andThen(ready, Effect.never),
+        Layer.provide(OutboxRelay.layerFromEnv, carried)
+      )
+    case "totals":
+      return yield* Effect.provide(Effect.andThen(ready, counting), Layer.provide(TotalsLive, carried))
+  }
 })
 
 const trade = Effect.fnUntraced(function*(options: Options) {
@@ -60,16 +95,15 @@ const trade = Effect.fnUntraced(function*(options: Options) {
   const progress = Effect.suspend(() => Console.log(`progress settled=${done} orders=${options.orders}`))
 
   yield* progress
-  const consumer = yield* EventConsumer.EventConsumer
-  const books = yield* Effect.forEach(orders, (order) =>
-    Effect.andThen(
-      placeAndPay(order),
-      Effect.suspend(() => ++done % progressEvery === 0 || done === options.orders ? progress : Effect.void)
-    ), { concurrency: options.concurrency, discard: true }).pipe(
-      Effect.andThen(caughtUp),
-      // A consumer that has ended counts nothing
-      Effect.raceFirst(consumer.join)
-    )
+  const inTurn = options.rate === undefined ? Effect.void : pace(options.rate)
+  yield* Effect.forEach(orders, (order) =>
+    inTurn.pipe(
+      Effect.andThen(placeAndPay(order)),
+      Effect.andThen(
+        Effect.suspend(() => ++done % progressEvery === 0 || done === options.orders ? progress : Effect.void)
+      )
+    ), { concurrency: options.concurrency, discard: true })
+  const books = yield* caughtUp
 
   yield* Console.log(`\n${Books.render(books)}\n`)
   const differences = Books.differences(books)
@@ -78,6 +112,15 @@ const trade = Effect.fnUntraced(function*(options: Options) {
 })
 
 const progressEvery = 10
+
+/** An effect that ends at most so many times a second, whoever runs it. */
+const pace = (rate: number): Effect.Effect<void> => {
+  let next = 0
+  return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    next = Math.max(now, next + 1000 / rate)
+    return Effect.sleep(next - now)
+  })
+}
 
 /** A customer. Each command can be sent again, whether or not its transaction was committed: it does nothing twice. */
 const placeAndPay = Effect.fn("placeAndPay")(

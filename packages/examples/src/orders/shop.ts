@@ -26,6 +26,18 @@ import {
   UnknownProduct
 } from "./domain.ts"
 
+/**
+ * The number of the customer's next event. It locks the customer until the transaction ends, so numbers are in the order
+ * of commits. The outbox keeps this order on the way to the broker.
+ */
+const nextNumber = Effect.fnUntraced(function*(customer: string) {
+  const sql = yield* SqlClient.SqlClient
+  const [row] = yield* sql<{ announced: number }>`
+    UPDATE shop.customers SET announced = announced + 1 WHERE customer = ${customer} RETURNING announced
+  `
+  return row!.announced
+})
+
 const PlaceOrderLive = PlaceOrder.toLayer(
   // The services that it asks for while it runs
   [SqlClient.SqlClient],
@@ -52,7 +64,11 @@ const PlaceOrderLive = PlaceOrder.toLayer(
     // The order exists: its events were collected when it was placed
     if (inserted.length === 0) return
     yield* sql`INSERT INTO shop.lines ${sql.insert(rows)}`
-    yield* collectAll([new OrderPlaced({ order, customer, lines }), new OrderReceived({ order, customer, lines })])
+    const number = yield* nextNumber(customer)
+    yield* collectAll([
+      new OrderPlaced({ order, customer, lines }),
+      new OrderReceived({ order, customer, number, lines })
+    ])
   }, orDie)
 )
 
@@ -82,11 +98,13 @@ const PayOrderLive = PayOrder.toLayer(
   Effect.fn("PayOrder")(function*({ order }, { collect }) {
     const sql = yield* SqlClient.SqlClient
     const [found] = yield* sql<{ customer: string; state: "open" | "paid" | "cancelled"; total: number }>`
-      SELECT customer, state, total FROM shop.orders WHERE order_id = ${order} FOR UPDATE
+      SELECT customer, state, total FROM shop.orders WHERE order_id = ${order} FOR NO KEY UPDATE
     `
     if (found === undefined) return yield* new UnknownOrder({ order })
     const { customer, state, total } = found
     if (state !== "open") return state
+    // Every command locks an order, its customer and its products in this sequence: they wait, but never for each other
+    yield* sql`SELECT FROM shop.customers WHERE customer = ${customer} FOR NO KEY UPDATE`
     const lines = (yield* sql`
       SELECT product, quantity, price FROM shop.lines WHERE order_id = ${order} ORDER BY product
     `) as unknown as Array.NonEmptyReadonlyArray<{ product: string; quantity: number; price: number }>
@@ -101,7 +119,7 @@ const PayOrderLive = PayOrder.toLayer(
     }
     yield* sql`INSERT INTO shop.payments ${sql.insert({ order_id: order, customer, amount: total })}`
     yield* sql`UPDATE shop.orders SET state = 'paid' WHERE order_id = ${order}`
-    yield* collect(new OrderPaid({ order, customer, lines, total }))
+    yield* collect(new OrderPaid({ order, customer, number: yield* nextNumber(customer), lines, total }))
     return "paid"
   }, orDie)
 )
@@ -128,7 +146,7 @@ const CancelOrderLive = CancelOrder.toLayer(
   Effect.fn("CancelOrder")(function*({ customer, order, reason }, { collect }) {
     const sql = yield* SqlClient.SqlClient
     yield* sql`UPDATE shop.orders SET state = 'cancelled', reason = ${reason} WHERE order_id = ${order}`
-    yield* collect(new OrderCancelled({ order, customer, reason }))
+    yield* collect(new OrderCancelled({ order, customer, number: yield* nextNumber(customer), reason }))
   }, orDie)
 )
 

@@ -18,14 +18,17 @@ export const totalsGroup = "totals"
 // A typed error: the consumer's policy retries it
 const error = SqlError.SqlError
 
+/** Counts an event of a customer, and whether it came after a later one. */
+const inOrder = `latest = greatest(t.latest, excluded.latest), late = t.late + (excluded.latest < t.latest)::int`
+
 const CountReceived = EventHandler.make("CountReceived", { on: OrderReceived, error })
 
 const CountReceivedLive = CountReceived.toLayer(Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  return Effect.fn("CountReceived")(function*({ customer }) {
+  return Effect.fn("CountReceived")(function*({ customer, number }) {
     yield* sql`
-      INSERT INTO totals.customers AS t (customer, placed) VALUES (${customer}, 1)
-      ON CONFLICT (customer) DO UPDATE SET placed = t.placed + 1
+      INSERT INTO totals.customers AS t (customer, placed, latest) VALUES (${customer}, 1, ${number})
+      ON CONFLICT (customer) DO UPDATE SET placed = t.placed + 1, ${sql.literal(inOrder)}
     `
   })
 }))
@@ -34,10 +37,11 @@ const CountPaid = EventHandler.make("CountPaid", { on: OrderPaid, error })
 
 const CountPaidLive = CountPaid.toLayer(Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  return Effect.fn("CountPaid")(function*({ customer, lines, total }) {
+  return Effect.fn("CountPaid")(function*({ customer, lines, number, total }) {
     yield* sql`
-      INSERT INTO totals.customers AS t (customer, paid, spent) VALUES (${customer}, 1, ${total})
-      ON CONFLICT (customer) DO UPDATE SET paid = t.paid + 1, spent = t.spent + excluded.spent
+      INSERT INTO totals.customers AS t (customer, paid, spent, latest) VALUES (${customer}, 1, ${total}, ${number})
+      ON CONFLICT (customer) DO UPDATE
+      SET paid = t.paid + 1, spent = t.spent + excluded.spent, ${sql.literal(inOrder)}
     `
     yield* Effect.forEach(inLockOrder(lines), ({ price, product, quantity }) =>
       sql`
@@ -51,10 +55,10 @@ const CountCancelled = EventHandler.make("CountCancelled", { on: OrderCancelled,
 
 const CountCancelledLive = CountCancelled.toLayer(Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  return Effect.fn("CountCancelled")(function*({ customer }) {
+  return Effect.fn("CountCancelled")(function*({ customer, number }) {
     yield* sql`
-      INSERT INTO totals.customers AS t (customer, cancelled) VALUES (${customer}, 1)
-      ON CONFLICT (customer) DO UPDATE SET cancelled = t.cancelled + 1
+      INSERT INTO totals.customers AS t (customer, cancelled, latest) VALUES (${customer}, 1, ${number})
+      ON CONFLICT (customer) DO UPDATE SET cancelled = t.cancelled + 1, ${sql.literal(inOrder)}
     `
   })
 }))

@@ -15,6 +15,7 @@ import { start } from "../support.ts"
 
 const postgres = serverTests("postgres")
 const kafka = serverTests("kafka")
+const rabbitmq = serverTests("rabbitmq")
 
 it("orders says how to start a database when nobody has said where it is", async () => {
   const { code, stderr, stdout } = await start("orders/main.ts", [], { DATABASE_URL: "" }).ended
@@ -153,6 +154,7 @@ postgres.withServer("orders", () => {
     stock: 40,
     money: 25_000,
     concurrency: 8,
+    role: "all",
     broker: "memory"
   }
 
@@ -263,16 +265,54 @@ postgres.withServer("orders", () => {
 
   it.live("balances after kills, with the broker in memory", () => killAndFinish([30, 130, 240], {}))
 
+  /** A process for each part; those that count and those that publish go on until they are told to stop. */
+  const inProcessesOfTheirOwn = Effect.fnUntraced(function*(env: Record<string, string>) {
+    const url = yield* freshDatabase
+    const go = (role: string) =>
+      start(
+        "orders/main.ts",
+        ["--role", role, "--orders", String(orders), "--stock", "85", "--broker", env["broker"]!],
+        { ...env, DATABASE_URL: url }
+      )
+    // The first one makes the tables
+    const relay = go("relay")
+    yield* Effect.promise(() => relay.printed(/^ready role=relay$/m))
+    const totals = [go("totals"), go("totals")]
+    yield* Effect.promise(() => Promise.all(totals.map((one) => one.printed(/^ready role=totals$/m))))
+    const { code, stderr, stdout } = yield* Effect.promise(() => go("shop").ended)
+    assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: "" }, stdout)
+    assert.match(stdout, /\nThe books balance\.\n$/)
+    for (const one of [relay, ...totals]) one.kill("SIGTERM")
+    for (const one of [relay, ...totals]) {
+      const { stderr, stdout } = yield* Effect.promise(() => one.ended)
+      assert.deepStrictEqual({ lines: stdout.split("\n").length, stderr }, { lines: 2, stderr: "" })
+    }
+    yield* audit(url, orders)
+  })
+
+  it("orders does not start a part that no other process could reach", async () => {
+    const { code, stderr } = await start("orders/main.ts", ["--role", "relay"]).ended
+    assert.strictEqual(code, 1)
+    assert.include(stderr, "--role relay needs a broker that other processes reach")
+  })
+
   kafka.withServer("over Kafka", () => {
-    it.live("balances after kills", () =>
-      killAndFinish([100, 200], {
-        broker: "kafka",
-        KAFKA_BOOTSTRAP_SERVERS: kafka.address!,
-        // How soon the group takes the killed member for dead
-        KAFKA_SESSION_TIMEOUT: "6 seconds",
-        KAFKA_HEARTBEAT_INTERVAL: "1 second",
-        KAFKA_REVOKE_TIMEOUT: "3 seconds"
-      }))
+    const env = {
+      broker: "kafka",
+      KAFKA_BOOTSTRAP_SERVERS: kafka.address!,
+      // How soon the group takes the killed member for dead
+      KAFKA_SESSION_TIMEOUT: "6 seconds",
+      KAFKA_HEARTBEAT_INTERVAL: "1 second",
+      KAFKA_REVOKE_TIMEOUT: "3 seconds"
+    }
+    it.live("balances after kills", () => killAndFinish([100, 200], env))
+    it.live("balances with a process for each part", () => inProcessesOfTheirOwn(env))
+  })
+
+  rabbitmq.withServer("over RabbitMQ", () => {
+    const env = { broker: "rabbitmq", RABBITMQ_URL: rabbitmq.address! }
+    it.live("balances after kills", () => killAndFinish([100, 200], env))
+    it.live("balances with a process for each part", () => inProcessesOfTheirOwn(env))
   })
 })
 
@@ -312,14 +352,19 @@ const audit = (url: string, placed: number) =>
     })
     assert.sameDeepMembers(productsCounted.map((row) => ({ ...row })), soldOf)
 
-    const customers = yield* sql<{ customer: string; opening: number; money: number }>`SELECT * FROM shop.customers`
+    const customers = yield* sql<{ customer: string; opening: number; money: number; announced: number }>`
+      SELECT * FROM shop.customers
+    `
     const customersCounted = yield* sql`SELECT * FROM totals.customers`
-    const totals = customers.map(({ customer, money, opening }) => {
+    const totals = customers.map(({ announced, customer, money, opening }) => {
       const own = orders.filter((order) => order.customer === customer)
       const spent = sum(own.filter(({ state }) => state === "paid").map(({ total }) => total))
       assert.strictEqual(opening, money + spent, customer)
       const count = (state: string) => own.filter((order) => order.state === state).length
-      return { customer, placed: own.length, paid: count("paid"), cancelled: count("cancelled"), spent }
+      const counts = { placed: own.length, paid: count("paid"), cancelled: count("cancelled") }
+      // Numbered without gaps, and counted in the order of the numbers
+      assert.strictEqual(announced, counts.placed + counts.paid + counts.cancelled, customer)
+      return { customer, ...counts, spent, latest: announced, late: 0 }
     })
     assert.sameDeepMembers(customersCounted.map((row) => ({ ...row })), totals)
 
