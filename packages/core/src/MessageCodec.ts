@@ -7,13 +7,13 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Broker from "./Broker.ts"
 import type * as Correlation from "./Correlation.ts"
+import type * as Ids from "./Ids.ts"
 import * as ClassCodec from "./internal/definition/classCodec.ts"
 import { describeId, describeType } from "./internal/describe.ts"
 import { attribute, type HeaderValue, type Message } from "./Message.ts"
@@ -67,6 +67,8 @@ export interface MessageContext {
   readonly baggage: HeaderValue | undefined
   /** Read when the message is encoded: the time of the event. */
   readonly clock: Clock.Clock
+  /** Makes the id of the message. */
+  readonly ids: Ids.Ids
 }
 
 /**
@@ -216,10 +218,10 @@ class CloudEvent implements Message {
   // text of a time cost more than the rest of a publish
   get attributes(): Readonly<Record<string, string>> {
     if (this.#attributes !== undefined) return this.#attributes
-    const { baggage, correlation, traceparent, tracestate } = this.#context!
+    const { baggage, correlation, ids, traceparent, tracestate } = this.#context!
     const attributes: Record<string, string> = {
       specversion: "1.0",
-      id: SecureRandom.uuidV7Unsafe(),
+      id: ids.next(),
       type: this.#type,
       source: this.#source,
       time: new Date(this.#time).toISOString(),

@@ -5,6 +5,7 @@ import {
   BrokerLayer,
   Command,
   EventFlow,
+  Ids,
   Mediator,
   MemoryBroker,
   Message,
@@ -28,7 +29,7 @@ const encode = (event: NotificationEvent.Any) =>
   Effect.gen(function*() {
     const codec = yield* MessageCodec.MessageCodec
     const clock = yield* Clock.Clock
-    return yield* codec.encode(event, { clock, ...noTrace })
+    return yield* codec.encode(event, { clock, ids: yield* Ids.Ids, ...noTrace })
   })
 
 const decode = (message: Message.Message, ...classes: ReadonlyArray<NotificationEvent.AnyClass>) =>
@@ -87,6 +88,21 @@ describe("attributes", () => {
       assert.strictEqual(second!.attributes["correlationid"], correlationid)
     }))
 
+  it.effect("ids are made by the service of whoever sends, each when it is first read, and once", () =>
+    Effect.gen(function*() {
+      const broker = new RecordingBroker()
+      let made = 0
+      yield* Mediator.send(new Do()).pipe(
+        Effect.provide(flow({ broker: broker.layer, events: [new News({ n: 1 }), new News({ n: 2 })] })),
+        Effect.provideService(Ids.Ids, { next: () => `id-${++made}` })
+      )
+      assert.strictEqual(made, 0)
+      const [first, second] = broker.batches[0]!
+      assert.deepInclude(second!.attributes, { id: "id-1", correlationid: "id-2" })
+      assert.deepInclude(first!.attributes, { id: "id-3", correlationid: "id-2" })
+      assert.deepInclude(second!.attributes, { id: "id-1", correlationid: "id-2" })
+    }))
+
   it.effect("without a key there is no subject; source is the program's", () =>
     Effect.gen(function*() {
       class Keyless extends NotificationEvent.Class<Keyless>()("Keyless", {}, { topic: "t" }) {}
@@ -143,7 +159,7 @@ describe("attributes", () => {
       const clock = yield* Clock.Clock
       const published = (isRead: boolean) =>
         Effect.suspend(() => {
-          const context = { clock, ...noTrace }
+          const context = { clock, ids: { next: () => "id" }, ...noTrace }
           return Effect.map(codec.encode(new News({ n: 1 }), context), (message) => {
             if (isRead) assert.isDefined(message.attributes["id"])
             return { context: new WeakRef(context), message }

@@ -1,6 +1,6 @@
 import { NodeServices } from "@effect/platform-node"
 import { assert, it, vi } from "@effect/vitest"
-import { Broker, EventConsumer, Mediator, MemoryBroker, Message, MessageCodec } from "@event-flow/core"
+import { Broker, EventConsumer, Ids, Mediator, MemoryBroker, Message, MessageCodec } from "@event-flow/core"
 import { Flow, Tracker } from "@event-flow/core/testing"
 import { Cause, Clock, Console, Deferred, Effect, Exit, Fiber, FileSystem, Layer, Stream } from "effect"
 import { TerminalCapabilities } from "effect/cli"
@@ -344,7 +344,8 @@ it.live("the delay board drops duplicates, and dead-letters what it cannot read"
       traceparent: undefined,
       tracestate: undefined,
       baggage: undefined,
-      clock: yield* Clock.Clock
+      clock: yield* Clock.Clock,
+      ids: yield* Ids.Ids
     })
     const garbage = Message.make({
       ...message,

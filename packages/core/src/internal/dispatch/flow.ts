@@ -3,7 +3,7 @@
  * from a fiber: its correlation, how deep it is, and which commands it may send.
  */
 import * as Context from "effect/Context"
-import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Ids from "../../Ids.ts"
 import { attribute } from "../../Message.ts"
 import type { Delivery } from "../../Subscriber.ts"
 import type { GivenServices } from "../definition/givenServices.ts"
@@ -20,7 +20,7 @@ export const CurrentFlow: Context.Reference<Flow | undefined> = Context.Referenc
 /** What a dispatcher provides for each command, by tag; see `route.ts`. */
 export type Routes = ReadonlyMap<string, object>
 
-interface Ids {
+interface FlowIds {
   readonly correlationId: string
   readonly causationId: string | undefined
 }
@@ -38,7 +38,7 @@ interface Origin {
  * It also keeps the two contexts that let handlers share the work of joining
  * contexts. All of it is made when first needed: most flows need little of it.
  */
-export class Flow implements Ids {
+export class Flow implements FlowIds {
   private callerContext: AnyContext
   /** The commands that the handlers of this flow may send. */
   readonly routes: Routes | undefined
@@ -90,7 +90,7 @@ export class Flow implements Ids {
   }
 
   /** The same context, in the same flow under another correlation. */
-  static correlated(context: AnyContext, correlation: Ids): AnyContext {
+  static correlated(context: AnyContext, correlation: FlowIds): AnyContext {
     const parent = Context.get(context, CurrentFlow)
     const { causationId, correlationId } = correlation
     const origin: Origin = { correlationId, causationId, delivery: parent?.delivery }
@@ -124,7 +124,7 @@ export class Flow implements Ids {
 
   get correlationId(): string {
     const root = this.root ?? this
-    return root.origin?.correlationId ?? (root.ownId ??= SecureRandom.uuidV7Unsafe())
+    return root.origin?.correlationId ?? (root.ownId ??= Context.get(root.caller, Ids.Ids).next())
   }
 
   get causationId(): string | undefined {

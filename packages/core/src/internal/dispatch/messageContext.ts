@@ -1,6 +1,7 @@
 /** What a fiber's context says about the messages that are published in it; see `MessageCodec.MessageContext`. */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Ids from "../../Ids.ts"
 import type { HeaderValue } from "../../Message.ts"
 import { attribute } from "../../Message.ts"
 import * as Traceparent from "../telemetry/traceparent.ts"
@@ -27,6 +28,9 @@ export class FiberMessageContext {
   }
   get clock(): Clock.Clock {
     return Context.get(this.#context, Clock.Clock)
+  }
+  get ids(): Ids.Ids {
+    return Context.get(this.#context, Ids.Ids)
   }
   get #outgoing(): Traceparent.Trace {
     const consumed = deliveryOf(this.#context)?.message
