@@ -41,6 +41,7 @@ import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Semaphore from "effect/Semaphore"
 import type * as Broker from "../Broker.ts"
+import type * as FlowObserver from "../FlowObserver.ts"
 import { addObserver } from "../internal/dispatch/observerKeys.ts"
 import * as MemoryBroker from "../MemoryBroker.ts"
 import type * as Subscriber from "../Subscriber.ts"
@@ -143,6 +144,39 @@ export const layerMemoryBroker = (
     Layer.effectContext(Effect.map(MemoryBroker.MemoryBroker, make)),
     MemoryBroker.layer(options)
   )
+
+/**
+ * What an observer has seen so far.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface Recording {
+  /** Give it to the flows to record, with `FlowObserver.layer`. */
+  readonly observer: FlowObserver.FlowObserver
+  /** Everything since the recording was made. */
+  readonly flow: Flow.Flow
+}
+
+/**
+ * Records flows outside of a tracked run, for as long as the recording is kept: of
+ * a program that runs on, or of several that are built apart.
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const makeRecording = (): Recording => {
+  const recorder = new Recorder()
+  recorder.begin()
+  return {
+    observer: recorder,
+    get flow() {
+      return recorder.flow
+    }
+  }
+}
 
 // --- internal ---
 

@@ -1,12 +1,29 @@
 /** What a tracked run records, in one process without a broker. */
 import { assert, describe, it } from "@effect/vitest"
-import { Broker, Command, EventFlow, EventHandler, Mediator, Middleware } from "@event-flow/core"
+import { Broker, Command, EventFlow, EventHandler, FlowObserver, Mediator, Middleware } from "@event-flow/core"
 import { Expect, Flow, RecordingBroker, Tracker } from "@event-flow/core/testing"
 import { Cause, Deferred, Effect, Exit, Fiber, Layer, Schedule, Schema, Stream } from "effect"
 import { adjust } from "../fixtures.ts"
 import { Book, Full, Greet, GreetingSent, Join, main, nothing, Thank, tracked, UserJoined } from "./support.ts"
 
 describe("Tracker, in process", () => {
+  it.effect("a recording has everything since it was made, without a tracked run", () =>
+    Effect.gen(function*() {
+      const recording = Tracker.makeRecording()
+      const app = main().pipe(
+        Layer.provide(FlowObserver.layer(recording.observer)),
+        Layer.provide(RecordingBroker.layer)
+      )
+      for (const userId of ["u", "v"]) {
+        yield* Mediator.send(new Join({ userId })).pipe(Effect.provide(app, { local: true }))
+      }
+      assert.deepStrictEqual(recording.flow.commands.map(({ command }) => command), [
+        new Join({ userId: "u" }),
+        new Join({ userId: "v" })
+      ])
+      assert.strictEqual(recording.flow.messages[1]!.parent!.parent, recording.flow.commands[1])
+    }))
+
   it.effect("records every step in order, with its parent", () =>
     Effect.gen(function*() {
       const { exit, flow } = yield* Tracker.run(Mediator.send(new Join({ userId: "u" })))
