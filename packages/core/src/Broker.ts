@@ -58,6 +58,20 @@ export class Unreachable
 }
 
 /**
+ * The broker is there and did not take the message for now: a queue is full, or
+ * too few replicas of it are there. Some queues of several may have taken it.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class Unavailable
+  extends Schema.TaggedError<Unavailable>("@event-flow/core/Broker/Unavailable")("Unavailable", ReasonFields)
+{
+  readonly isRetryable = true
+}
+
+/**
  * The topic does not exist, or no queue is bound to it.
  *
  * @stability unstable
@@ -173,6 +187,7 @@ export type PublishReason = typeof PublishReason.Type
 export const PublishReason = Schema.Union([
   Timeout,
   Unreachable,
+  Unavailable,
   UnknownTopic,
   MessageTooLarge,
   NotAuthorised,

@@ -72,15 +72,11 @@ export class Line {
   /** Uses a channel until it is closed. What waits goes out at once. */
   attach(channel: ConfirmChannel, { gather, model }: Link, onEnd: (error: Error | undefined) => void): void {
     let problem: Error | undefined
+    const detail = "the server did not take it (basic.nack): a queue is full, or has lost the majority of its replicas"
     channel.on("ack", (confirmation) => this.#confirm(channel, confirmation, (entry) => entry.confirmed()))
     channel.on(
       "nack",
-      (confirmation) =>
-        this.#confirm(
-          channel,
-          confirmation,
-          (entry) => entry.fail(new Broker.Rejected({ detail: "the server refused it" }))
-        )
+      (confirmation) => this.#confirm(channel, confirmation, (entry) => entry.fail(new Broker.Unavailable({ detail })))
     )
     channel.on("return", ({ fields, properties }) => {
       // The types of amqplib have the fields of a delivery here; a return has its reason as well
