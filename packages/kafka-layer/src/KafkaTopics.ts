@@ -13,6 +13,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { baseOptions, promise } from "./internal/client.ts"
 import * as KafkaError from "./internal/errors.ts"
@@ -105,8 +106,8 @@ export class KafkaTopics extends Context.Service<KafkaTopics, {
   /** Says what differs, and changes nothing. */
   readonly check: (specs: ReadonlyArray<TopicSpec>) => Effect.Effect<ReadonlyArray<Difference>, KafkaTopicsError>
   /**
-   * Creates what is missing and says what differs. Topics that exist are never
-   * changed: more partitions would send keys elsewhere and break their order.
+   * Creates what is missing, waits until a broker knows it, and says what differs.
+   * Topics that exist are never changed: more partitions would send keys elsewhere and break their order.
    */
   readonly ensure: (specs: ReadonlyArray<TopicSpec>) => Effect.Effect<Report, KafkaTopicsError>
 }>()("@event-flow/kafka-layer/KafkaTopics") {}
@@ -232,6 +233,14 @@ const make = Effect.fnUntraced(function*(options: KafkaConfig.Connection) {
       Effect.catchIf((failure) => failure.detail.startsWith("TOPIC_ALREADY_EXISTS"), () => Effect.succeed(undefined))
     )
 
+  /** Brokers know a topic some time after the controller has made it; until then to subscribe fails. */
+  const known = (topics: ReadonlyArray<string>): Effect.Effect<void, KafkaError.Failure> =>
+    topics.length === 0 ? Effect.void : promise(() => admin.metadata({ topics: [...topics], forceUpdate: true })).pipe(
+      Effect.retry({ schedule: Schedule.spaced("100 millis"), while: ({ kind }) => kind === "unknownTopic" }),
+      Effect.timeoutOption(settings.requestTimeout),
+      Effect.asVoid
+    )
+
   return KafkaTopics.of({
     check: (specs) =>
       compare(specs).pipe(
@@ -247,11 +256,13 @@ const make = Effect.fnUntraced(function*(options: KafkaConfig.Connection) {
         Effect.mapError((failure) => topicsError(specs, failure))
       ),
     ensure: (specs) =>
-      Effect.flatMap(compare(specs), ({ differences, names }) =>
-        Effect.map(
-          Effect.forEach(missing(specs, names), create),
-          (created) => ({ created: created.filter((topic) => topic !== undefined), differences })
-        )).pipe(Effect.mapError((failure) => topicsError(specs, failure)))
+      Effect.gen(function*() {
+        const { differences, names } = yield* compare(specs)
+        const absent = missing(specs, names)
+        const created = yield* Effect.forEach(absent, create)
+        yield* known(absent.map(({ topic }) => topic))
+        return { created: created.filter((topic) => topic !== undefined), differences }
+      }).pipe(Effect.mapError((failure) => topicsError(specs, failure)))
   })
 })
 
