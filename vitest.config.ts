@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os"
 import { defineConfig } from "vitest/config"
 import projects from "./vitest.workspace.ts"
 
@@ -11,6 +12,8 @@ export default defineConfig({
     passWithNoTests: true,
     // A worker keeps its modules from file to file: to load them was most of the time that core's tests took
     isolate: false,
+    // More than there are processors (vitest would take one fewer): most files wait for servers
+    maxWorkers: availableParallelism() + 2,
     sequence: { concurrent: true },
     projects
   }
