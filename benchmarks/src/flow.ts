@@ -7,7 +7,7 @@ import * as EventHandler from "@event-flow/core/EventHandler"
 import * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { countHandler, depth, fanOut, tally } from "./workload.ts"
+import { countHandler, depth, fanOut, type Seat, tally } from "./workload.ts"
 
 const seat = { meetingId: Schema.String, userId: Schema.String, seat: Schema.Number }
 
@@ -43,36 +43,43 @@ export class JoinNotify extends Command.Class<JoinNotify>()("JoinNotify", {
   emits: [SeatTaken]
 }) {}
 
-export const join = Join.of(Effect.fnUntraced(function*(command) {
+// Of any command that carries the payload: those with middleware have them, too (`production/`)
+
+/** What a handler of a command collects with. */
+interface Collects<E> {
+  readonly collect: (event: E) => Effect.Effect<void>
+}
+
+export const join = Effect.fnUntraced(function*(command: Seat) {
   tally.commands += 1
   return command.seat
-}))
+})
 
-export const joinOne = JoinOne.of(Effect.fnUntraced(function*(command, { collect }) {
+export const joinOne = Effect.fnUntraced(function*(command: Seat, { collect }: Collects<UserJoined>) {
   tally.commands += 1
   yield* collect(new UserJoined({ meetingId: command.meetingId, userId: command.userId, seat: command.seat }))
   return command.seat
-}))
+})
 
-export const joinMany = JoinMany.of(Effect.fnUntraced(function*(command, { collect }) {
+export const joinMany = Effect.fnUntraced(function*(command: Seat, { collect }: Collects<UserJoined>) {
   tally.commands += 1
   for (let i = 0; i < fanOut; i++) {
     yield* collect(new UserJoined({ meetingId: command.meetingId, userId: command.userId, seat: command.seat }))
   }
   return command.seat
-}))
+})
 
-export const joinStep = JoinStep.of(Effect.fnUntraced(function*(command, { collect }) {
+export const joinStep = Effect.fnUntraced(function*(command: Seat, { collect }: Collects<StepTaken>) {
   tally.commands += 1
   yield* collect(new StepTaken({ meetingId: command.meetingId, userId: command.userId, seat: command.seat, depth: 1 }))
   return command.seat
-}))
+})
 
-export const joinNotify = JoinNotify.of(Effect.fnUntraced(function*(command, { collect }) {
+export const joinNotify = Effect.fnUntraced(function*(command: Seat, { collect }: Collects<SeatTaken>) {
   tally.commands += 1
   yield* collect(new SeatTaken({ meetingId: command.meetingId, userId: command.userId, seat: command.seat }))
   return command.seat
-}))
+})
 
 const onJoined = <const Name extends string>(name: Name) => {
   const definition = EventHandler.make(name, { on: UserJoined })

@@ -49,10 +49,12 @@ export interface Tally {
   /** What the broker of W6 got. */
   messages: number
   bytes: number
+  /** Sum of the responses of sends within a unit; see `production/`. */
+  nested: number
 }
 
 /** One for the process: samples never overlap, and what a subject leaves running shows up in the next one's count. */
-export const tally: Tally = { commands: 0, handlers: 0, seats: 0, answers: 0, messages: 0, bytes: 0 }
+export const tally: Tally = { commands: 0, handlers: 0, seats: 0, answers: 0, messages: 0, bytes: 0, nested: 0 }
 
 export const resetTally = (): void => {
   tally.commands = 0
@@ -61,6 +63,7 @@ export const resetTally = (): void => {
   tally.answers = 0
   tally.messages = 0
   tally.bytes = 0
+  tally.nested = 0
 }
 
 /** The body of every handler of an event. */

@@ -38,7 +38,7 @@ const payload = (unit: number) => ({ meetingId, userId, seat: seatOf(unit) })
 const loops: Record<Workload, (units: number) => Effect.Effect<void>> = {
   W1: Effect.fnUntraced(function*(units) {
     for (let unit = 0; unit < units; unit++) {
-      tally.answers += yield* flow.join(new flow.Join(payload(unit)), none)
+      tally.answers += yield* flow.join(new flow.Join(payload(unit)))
     }
   }),
   W2: Effect.fnUntraced(function*(units) {
