@@ -13,6 +13,7 @@ import * as Telemetry from "../../Telemetry.ts"
 import { Observers, type Watching } from "../dispatch/observers.ts"
 import { publishObserved } from "../dispatch/publish.ts"
 import * as Record from "../telemetry/record.ts"
+import { isTracing } from "../telemetry/span.ts"
 import * as Traceparent from "../telemetry/traceparent.ts"
 
 /** Why a message was not handled, as far as that is known. */
@@ -59,7 +60,7 @@ export const makeWatch = Effect.fnUntraced(function*(options: { readonly group: 
   const broker = yield* Broker.Broker
   const observers = Observers.in(yield* Effect.context<never>())
   const { metrics } = yield* Telemetry.Settings
-  const tracing = yield* Effect.withFiber((fiber) => Effect.succeed(Record.isTracing(fiber)))
+  const tracing = yield* Effect.withFiber((fiber) => Effect.succeed(isTracing(fiber)))
   return observers.isEmpty && !metrics && !tracing
     ? new Unwatched(broker)
     : new Watched({ ...options, broker, metrics, observers, tracing })

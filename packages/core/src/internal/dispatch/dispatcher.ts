@@ -12,6 +12,7 @@ import { FlowClosed } from "../../EventFlowError.ts"
 import type { EventProcessor } from "../../EventProcessor.ts"
 import type * as Middleware from "../../Middleware.ts"
 import type { BoundCommand, Definition } from "../definition/commandClass.ts"
+import { GivenServices } from "../definition/givenServices.ts"
 import type { ComposedMiddleware } from "../definition/middlewareList.ts"
 import type { AnyCommand } from "../definition/models.ts"
 import { closedCollector, Collector } from "./collector.ts"
@@ -90,8 +91,8 @@ export class Dispatcher {
   ): AnyEffect {
     const watching = this.watcher.watching(parent, command)
     const watch = this.watcher.watch(fiber, command, watching)
-    if (watch === undefined && route.bound.middleware === undefined && own === undefined) {
-      const how = watching === undefined && settled === undefined
+    if (route.bound.middleware === undefined && own === undefined) {
+      const how = watch === undefined && watching === undefined && settled === undefined
         ? this.plain
         : { entry: this.inFlight, watch, watching, settled }
       return this.run(fiber, parent, route, command, how)
@@ -121,13 +122,14 @@ export class Dispatcher {
       if (how.entry?.enter(dispatch) === false) return this.closed(command)
       const { bound, counts } = route
       counts.started++
-      const flow = dispatch.flow = Flow.startedIn(dispatch.caller, parent, this.routes, how.watching)
+      const caller = how.entry === undefined || how.watch === undefined ? dispatch.caller : how.watch.started(fiber)
+      const flow = dispatch.flow = Flow.startedIn(caller, parent, this.routes, how.watching)
       const emits = bound.definition.emits.length > 0
       const collector = emits ? new Collector(dispatch) : closedCollector
       dispatch.fiber.setContext(flow.handlerContext(bound.services))
-      how.watch?.handlerStarted()
-      const running = runHandler(route, command, collector)
-      const handling = how.watch === undefined ? running : handlerWatched(how.watch, running)
+      const handling = how.watch?.observer === undefined
+        ? runHandler(route, command, collector)
+        : handlerWatched(how.watch, route, command, collector)
       if (!emits) return handling
       return Effect.flatMap(handling, (response) => {
         const events = collector.close()
@@ -143,6 +145,7 @@ export class Dispatcher {
       if (dispatch.flow !== undefined) {
         dispatch.flow.release()
         count(route.counts, exit)
+        if (how.entry !== undefined) how.watch?.ended(exit)
       }
       return undefined
     })
@@ -163,29 +166,29 @@ export class Dispatcher {
     run: (fiber: AnyFiber) => AnyEffect
   ): AnyEffect {
     const sending = new Tracked(fiber)
-    const ownSending = new Tracked(fiber)
+    const ownSending = own === undefined ? undefined : new Tracked(fiber)
+    const caller = fiber.context
     let flow: Flow | undefined = undefined
     const wrapped = Effect.suspend(() => {
-      if (own?.inFlight.enter(ownSending) === false || !this.inFlight.enter(sending)) {
+      if ((ownSending !== undefined && !own!.inFlight.enter(ownSending)) || !this.inFlight.enter(sending)) {
         return this.closed(command)
       }
       const { definition } = route
       // Every command has its fields as properties
       const info = { tag: command._tag, command: command as Middleware.Info["command"], definition }
-      const dispatched = applied(own?.middleware, applied(route.bound.middleware, Effect.withFiber(run), info), info)
-      const inFlow = Effect.updateContext<unknown, unknown, never, never>(
-        dispatched,
-        (context) => {
-          flow = Flow.startedIn(context, currentFlow(fiber), this.routes, watching)
-          return flow.context
-        }
-      )
-      return watch === undefined ? inFlow : watch.dispatched(inFlow)
+      const parent = currentFlow(fiber)
+      flow = Flow.startedIn(watch === undefined ? caller : watch.started(fiber), parent, this.routes, watching)
+      fiber.setContext(flow.context)
+      return applied(own?.middleware, applied(route.bound.middleware, Effect.withFiber(run), info), info)
     })
-    return Effect.onExitPrimitive(wrapped, () => {
+    return Effect.onExitPrimitive(wrapped, (exit) => {
+      fiber.setContext(caller)
       this.inFlight.remove(sending)
-      own?.inFlight.remove(ownSending)
-      flow?.release()
+      if (ownSending !== undefined) own!.inFlight.remove(ownSending)
+      if (flow !== undefined) {
+        flow.release()
+        watch?.ended(exit)
+      }
       return undefined
     })
   }
@@ -193,14 +196,24 @@ export class Dispatcher {
 
 const currentFlow = (fiber: AnyFiber): Flow | undefined => Context.get(fiber.context, CurrentFlow)
 
-const applied = (middleware: ComposedMiddleware | undefined, effect: AnyEffect, info: Middleware.Info): AnyEffect =>
-  middleware === undefined ? effect : Effect.updateContext<unknown, unknown, never, never>(
-    middleware.apply(effect, info),
-    (context) => middleware.services.joinedTo(context)
-  )
+const applied = (middleware: ComposedMiddleware | undefined, effect: AnyEffect, info: Middleware.Info): AnyEffect => {
+  if (middleware === undefined) return effect
+  const { apply, services } = middleware
+  return services === GivenServices.none
+    ? apply(effect, info)
+    : Effect.updateContext<unknown, unknown, never, never>(
+      apply(effect, info),
+      (context) => services.joinedTo(context)
+    )
+}
 
-const handlerWatched = (watch: Watch, handling: AnyEffect): AnyEffect =>
-  Effect.onExit(handling, (exit) => Effect.sync(() => watch.handlerEnded(exit)))
+const handlerWatched = (watch: Watch, route: Dispatched, command: AnyCommand, collector: Collector): AnyEffect => {
+  watch.handlerStarted()
+  return Effect.onExitPrimitive(runHandler(route, command, collector), (exit) => {
+    watch.handlerEnded(exit)
+    return undefined
+  })
+}
 
 const runHandler = ({ bound }: Dispatched, command: AnyCommand, collector: Collector): AnyEffect => {
   try {

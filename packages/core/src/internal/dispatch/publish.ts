@@ -13,6 +13,7 @@ import { classOf } from "../../NotificationEvent.ts"
 import * as Telemetry from "../../Telemetry.ts"
 import { isDone } from "../isDone.ts"
 import * as Record from "../telemetry/record.ts"
+import { isTracing } from "../telemetry/span.ts"
 import { CurrentFlow } from "./flow.ts"
 import { FiberMessageContext } from "./messageContext.ts"
 import { nothing, reporting } from "./reporting.ts"
@@ -58,7 +59,7 @@ export const makePublish = Effect.fnUntraced(function*(broker: Broker.Broker["Se
 
   const publish = (events: Events): Publishing =>
     Effect.withFiber((fiber) => {
-      const tracing = Record.isTracing(fiber)
+      const tracing = isTracing(fiber)
       if (!tracing && !telemetry.metrics) return encodeAndSend(events, fiber.context)
       const topics = new Set(events.map((event) => classOf(event).route.topic))
       return Record.publish(Effect.withFiber((fiber) => encodeAndSend(events, fiber.context)), {
@@ -73,7 +74,7 @@ export const makePublish = Effect.fnUntraced(function*(broker: Broker.Broker["Se
   const inDispatch: EmitterWay["publish"] = (dispatch, events, report, next) => {
     const { fiber, flow } = dispatch
     fiber.setContext(flow.context)
-    const publishing = telemetry.metrics || Record.isTracing(fiber)
+    const publishing = telemetry.metrics || isTracing(fiber)
       ? publish(events)
       : encodeAndSend(events, flow.context)
     return report === undefined

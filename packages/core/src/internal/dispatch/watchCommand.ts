@@ -9,20 +9,57 @@ import type * as FlowObserver from "../../FlowObserver.ts"
 import * as Telemetry from "../../Telemetry.ts"
 import type { AnyCommand } from "../definition/models.ts"
 import * as Record from "../telemetry/record.ts"
-import type { AnyEffect, AnyFiber } from "./dispatch.ts"
+import { isTracing } from "../telemetry/span.ts"
+import type { AnyFiber } from "./dispatch.ts"
 import type { Flow } from "./flow.ts"
 import { CurrentRun } from "./observerKeys.ts"
 import { Observers, type Watching } from "./observers.ts"
 
-/** Watches one dispatch. */
-export interface Watch {
-  /** Around the whole dispatch. */
-  readonly dispatched: (dispatch: AnyEffect) => AnyEffect
+type AnyContext = Context.Context<never>
+
+/** Watches one dispatch: tells an observer, and records its span and its duration. */
+export class Watch {
+  /** Undefined: it is only recorded. */
+  readonly observer: FlowObserver.FlowObserver | undefined
+  readonly #command: AnyCommand
+  readonly #recorded: Record.Recorded
+  /** Stands for the dispatch where an observer is told of it. */
+  readonly #run = {}
+  #record: Record.CommandRecord | undefined = undefined
+
+  constructor(command: AnyCommand, observer: FlowObserver.FlowObserver | undefined, recorded: Record.Recorded) {
+    this.#command = command
+    this.observer = observer
+    this.#recorded = recorded
+  }
+
+  /** The dispatch starts in this fiber; gives the context for what runs in it. */
+  started(fiber: AnyFiber): AnyContext {
+    const { context } = this.#record = new Record.CommandRecord(fiber, this.#command._tag, this.#recorded)
+    if (this.observer === undefined) return context
+    this.observer.commandStarted(this.#run, this.#command, Context.get(fiber.context, CurrentRun))
+    return Context.addUnsafe(context, CurrentRun.key, this.#run)
+  }
+
+  /** The dispatch has ended, in whatever way. */
+  ended(exit: Exit.Exit<unknown, unknown>): void {
+    this.observer?.commandEnded(this.#run, exit)
+    this.#record?.end(exit)
+  }
+
   /** A run of the handler starts. */
-  readonly handlerStarted: () => void
+  handlerStarted(): void {
+    this.observer?.commandHandling(this.#run)
+  }
+
   /** It has ended. */
-  readonly handlerEnded: (exit: Exit.Exit<unknown, unknown>) => void
-  readonly collected: (events: ReadonlyArray<Event.Any>) => void
+  handlerEnded(exit: Exit.Exit<unknown, unknown>): void {
+    this.observer?.commandHandled(this.#run, exit)
+  }
+
+  collected(events: ReadonlyArray<Event.Any>): void {
+    this.observer?.collected(this.#run, events)
+  }
 }
 
 /** How the dispatches of a flow are watched. */
@@ -43,37 +80,11 @@ export const makeWatchCommand: Effect.Effect<WatchCommand> = Effect.gen(function
         ? undefined
         : observers.watching(parent?.watching, () => ({ _tag: "Command", command })),
     watch: (fiber, command, watching) => {
-      const tracing = Record.isTracing(fiber)
+      const tracing = isTracing(fiber)
       const observer = watching?.observer
-      if (!tracing && !metrics && observer === undefined) return undefined
-      const recorded = (effect: AnyEffect): AnyEffect => Record.command(effect, { tag: command._tag, tracing, metrics })
-      return observer === undefined
-        ? { dispatched: recorded, handlerStarted: ignore, handlerEnded: ignore, collected: ignore }
-        : observe(observer, command, Context.get(fiber.context, CurrentRun), recorded)
+      return tracing || metrics || observer !== undefined
+        ? new Watch(command, observer, { tracing, metrics })
+        : undefined
     }
   }
 })
-
-const ignore = (): void => {}
-
-const observe = (
-  observer: FlowObserver.FlowObserver,
-  command: AnyCommand,
-  parent: object | undefined,
-  recorded: (effect: AnyEffect) => AnyEffect
-): Watch => {
-  const run = {}
-  return {
-    dispatched: (dispatch) =>
-      recorded(Effect.onExit(
-        Effect.suspend(() => {
-          observer.commandStarted(run, command, parent)
-          return Effect.provideService(dispatch, CurrentRun, run)
-        }),
-        (exit) => Effect.sync(() => observer.commandEnded(run, exit))
-      )),
-    handlerStarted: () => observer.commandHandling(run),
-    handlerEnded: (exit) => observer.commandHandled(run, exit),
-    collected: (events) => observer.collected(run, events)
-  }
-}

@@ -3,8 +3,10 @@
  * update, so each set of attributes has one handle, made once.
  */
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import { inMessages, inSeconds } from "./units.ts"
 
@@ -16,7 +18,7 @@ type HandleOf<M> = (values: ReadonlyArray<string>) => M
 const handles = <M>(make: (values: ReadonlyArray<string>) => M): HandleOf<M> => {
   const made = new Map<string, M>()
   return (values) => {
-    const key = values.join("\u0000")
+    const key = values.length === 1 ? values[0]! : values.join("\u0000")
     let handle = made.get(key)
     if (handle === undefined) made.set(key, handle = make(values))
     return handle
@@ -49,16 +51,34 @@ export const counters = (
     })
   )
 
-/** Updates the histogram that belongs to the exit with the duration of an effect, in seconds. */
+/** Takes the time of something that starts in this fiber. */
+export class Timer {
+  readonly #fiber: Fiber.Fiber<unknown, unknown>
+  readonly #clock: Clock.Clock
+  readonly #start: bigint
+
+  constructor(fiber: Fiber.Fiber<unknown, unknown>) {
+    this.#fiber = fiber
+    this.#clock = Context.get(fiber.context, Clock.Clock)
+    this.#start = this.#clock.currentTimeNanosUnsafe()
+  }
+
+  /** Updates a histogram with the seconds since the start. */
+  end(histogram: Metric.Histogram<number>): void {
+    const nanos = Number(this.#clock.currentTimeNanosUnsafe() - this.#start)
+    histogram.updateUnsafe(nanos / 1e9, this.#fiber.context)
+  }
+}
+
+/** Updates the histogram that belongs to the exit with the duration of an effect. */
 export const measured = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   histogramOf: (exit: Exit.Exit<A, E>) => Metric.Histogram<number>
 ): Effect.Effect<A, E, R> =>
   Effect.withFiber((fiber) => {
-    const clock = fiber.getRef(Clock.Clock)
-    const start = clock.currentTimeNanosUnsafe()
+    const timer = new Timer(fiber)
     return Effect.onExitPrimitive(effect, (exit) => {
-      histogramOf(exit).updateUnsafe(Number(clock.currentTimeNanosUnsafe() - start) / 1e9, fiber.context)
+      timer.end(histogramOf(exit))
       return undefined
     })
   })

@@ -11,11 +11,10 @@ import type * as Fiber from "effect/Fiber"
 import * as Predicate from "effect/Predicate"
 import type * as Tracer from "effect/Tracer"
 import * as Telemetry from "../../Telemetry.ts"
-import { counters, durations, measured } from "./handles.ts"
+import { counters, durations, measured, Timer } from "./handles.ts"
+import { RunningSpan, spanned } from "./span.ts"
 
-/** Whether spans opened in this fiber reach a tracer. */
-export const isTracing = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
-  fiber.cache.tracer !== undefined && fiber.cache.tracerEnabled
+type AnyFiber = Fiber.Fiber<unknown, unknown>
 
 /** The `error.type` attribute of a failed exit: the tag of the error. */
 export const errorType = (exit: Exit.Failure<unknown, unknown>): string => {
@@ -41,39 +40,42 @@ const commandDurations = durations(Telemetry.commandDuration, ([command, error])
   ...errorAttribute(error)
 }))
 
+/** Records a command from its start to its end: its span and its duration. */
+export class CommandRecord {
+  readonly #tag: string
+  readonly #span: RunningSpan | undefined
+  readonly #timer: Timer | undefined
+  /** The context of the fiber, with the span in it. */
+  readonly context: Context.Context<never>
+
+  /** Starts a command in this fiber. */
+  constructor(fiber: AnyFiber, tag: string, { metrics, tracing }: Recorded) {
+    this.#tag = tag
+    this.#span = tracing
+      ? new RunningSpan(fiber, `Command/${tag}`, "internal", { "event_flow.command": tag })
+      : undefined
+    this.#timer = metrics ? new Timer(fiber) : undefined
+    this.context = this.#span?.context ?? fiber.context
+  }
+
+  end(exit: Exit.Exit<unknown, unknown>): void {
+    this.#timer?.end(commandDurations(withError([this.#tag], exit)))
+    this.#span?.end(exit)
+  }
+}
+
 /** What to record of one piece of work. */
 export interface Recorded {
   readonly tracing: boolean
   readonly metrics: boolean
 }
 
-/** The span of a command and its duration; the plain effect when neither is recorded. */
-export const command = <A, E, R>(
-  effect: Effect.Effect<A, E, R>,
-  options: Recorded & { readonly tag: string }
-): Effect.Effect<A, E, R> => {
-  const { metrics, tag, tracing } = options
-  const values = [tag]
-  const timed = metrics ? measured(effect, (exit) => commandDurations(withError(values, exit))) : effect
-  return tracing
-    ? Effect.withSpan(timed, `Command/${tag}`, {
-      captureStackTrace: false,
-      kind: "internal",
-      attributes: { "event_flow.command": tag }
-    })
-    : timed
-}
-
 /** The span of one run of an event handler. */
 export const handler = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
-  options: { readonly name: string; readonly event: string }
+  { event, name }: { readonly name: string; readonly event: string }
 ): Effect.Effect<A, E, R> =>
-  Effect.withSpan(effect, `EventHandler/${options.name}`, {
-    captureStackTrace: false,
-    kind: "internal",
-    attributes: { "event_flow.handler": options.name, "event_flow.event": options.event }
-  })
+  spanned(effect, `EventHandler/${name}`, "internal", { "event_flow.handler": name, "event_flow.event": event })
 
 const publishAttributes = (system: string, topic: string) => ({
   "messaging.system": system,
@@ -108,10 +110,9 @@ export const publish = <A, E, R>(
     })
     : effect
   return tracing
-    ? Effect.withSpan(timed, `publish ${topic}`, {
-      captureStackTrace: false,
-      kind: "producer",
-      attributes: { ...publishAttributes(system, topic), "messaging.batch.message_count": count }
+    ? spanned(timed, `publish ${topic}`, "producer", {
+      ...publishAttributes(system, topic),
+      "messaging.batch.message_count": count
     })
     : timed
 }

@@ -1,0 +1,98 @@
+/**
+ * Spans in frames that are there anyway. `Effect.withSpan` has some ten steps,
+ * which for a command of a microsecond is several times its own time.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as LogLevel from "effect/LogLevel"
+import * as Option from "effect/Option"
+import * as References from "effect/References"
+import * as Tracer from "effect/Tracer"
+
+type AnyFiber = Fiber.Fiber<unknown, unknown>
+
+/**
+ * Whether a span opened in this fiber would be recorded. In a trace that is not
+ * sampled none is made: its messages carry the span that is there.
+ */
+export const isTracing = (fiber: AnyFiber): boolean =>
+  fiber.cache.tracer !== undefined && fiber.cache.tracerEnabled && fiber.cache.span?.sampled !== false
+
+/** The span that is running, and its times, as `Effect.makeSpan` and `Effect.withSpan` set them. */
+export class RunningSpan {
+  readonly #span: Tracer.Span
+  readonly #clock: Clock.Clock
+  readonly #isTimed: boolean
+  /** The context of the fiber, with the span in it. */
+  readonly context: Context.Context<never>
+
+  /** Starts a span in a fiber that `isTracing`. */
+  constructor(
+    fiber: AnyFiber,
+    name: string,
+    kind: Tracer.SpanKind,
+    attributes: Readonly<Record<string, unknown>>
+  ) {
+    const { cache, context } = fiber
+    this.#clock = Context.get(context, Clock.Clock)
+    this.#isTimed = Context.get(context, References.TracerTimingEnabled)
+    const parent = propagated(cache.span)
+    const level = Context.get(context, Tracer.CurrentTraceLevel)
+    this.#span = cache.tracer!.span({
+      name,
+      parent,
+      annotations: Context.empty(),
+      links: Context.get(context, References.TracerSpanLinks).slice(),
+      startTime: this.#now(),
+      kind,
+      root: false,
+      sampled: !(Option.isSome(parent) && parent.value.sampled === false) &&
+        !LogLevel.isGreaterThan(Context.get(context, Tracer.MinimumTraceLevel), level)
+    })
+    const annotations = Context.get(context, References.TracerSpanAnnotations)
+    for (const key in annotations) this.#span.attribute(key, annotations[key])
+    for (const key in attributes) this.#span.attribute(key, attributes[key])
+    const frame: References.StackFrame = { name, stack: noStack, parent: cache.stackFrame }
+    const framed = Context.addUnsafe<never, never, unknown>(context, References.CurrentStackFrame.key, frame)
+    this.context = Context.addUnsafe<never, never, unknown>(framed, Tracer.ParentSpanKey, this.#span)
+  }
+
+  end(exit: Exit.Exit<unknown, unknown>): void {
+    if (this.#span.status._tag !== "Ended") this.#span.end(this.#now(), exit)
+  }
+
+  #now(): bigint {
+    return this.#isTimed ? this.#clock.currentTimeNanosUnsafe() : 0n
+  }
+}
+
+const noStack = () => undefined
+
+/** The nearest span that is not kept to itself (`Tracer.DisablePropagation`). */
+const propagated = (span: Tracer.AnySpan | undefined): Option.Option<Tracer.AnySpan> => {
+  if (span === undefined) return Option.none()
+  if (!Context.get(span.annotations, Tracer.DisablePropagation)) return Option.some(span)
+  return span._tag === "Span" ? propagated(Option.getOrUndefined(span.parent)) : Option.none()
+}
+
+/** Runs an effect in a span, if the fiber `isTracing`. */
+export const spanned = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  name: string,
+  kind: Tracer.SpanKind,
+  attributes: Readonly<Record<string, unknown>>
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) => {
+    if (!isTracing(fiber)) return effect
+    const { context } = fiber
+    const span = new RunningSpan(fiber, name, kind, attributes)
+    fiber.setContext(span.context)
+    return Effect.onExitPrimitive(effect, (exit) => {
+      fiber.setContext(context)
+      span.end(exit)
+      return undefined
+    })
+  })
