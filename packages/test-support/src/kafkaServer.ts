@@ -2,26 +2,13 @@
  * A real Apache Kafka for tests and developers: one KRaft node on free loopback ports, from Maven
  * Central's jars. It can be stopped, killed and started again on the same ports and data.
  */
-import { spawn, spawnSync } from "node:child_process"
-import type { ChildProcess } from "node:child_process"
+import { spawnSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync
-} from "node:fs"
-import { connect } from "node:net"
-import { homedir, tmpdir } from "node:os"
+import { mkdtempSync } from "node:fs"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { accepts, jarsAreThere, KafkaNode, kafkaVersion, newClusterId } from "./kafkaNode.ts"
 import { freePort, until } from "./process.ts"
-
-export const kafkaVersion = "4.1.0"
 
 /** Where a broker comes from, in the order in which they are tried. */
 export type Source =
@@ -120,69 +107,13 @@ const singleBroker = {
   "group.min.session.timeout.ms": "1000"
 }
 
-/** Where the jars are, for Java programs of tests; undefined where they were not needed. */
-export const jarsDirectory = (): string | undefined => jarsAreThere() ? join(cacheDirectory(), "libs") : undefined
-
-const cacheDirectory = (): string =>
-  join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "event-flow", `kafka-${kafkaVersion}`)
-
-const jarsAreThere = (): boolean => existsSync(join(cacheDirectory(), "libs"))
-
-const pom = `<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion><groupId>local</groupId><artifactId>kafka-libs</artifactId><version>1</version>
-  <dependencies><dependency>
-    <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>${kafkaVersion}</version>
-  </dependency></dependencies>
-</project>
-`
-
-/** Fetches the jars once; a directory appears under its final name only when it is complete. */
-const libraries = (): string => {
-  const libs = join(cacheDirectory(), "libs")
-  if (existsSync(libs)) return libs
-  mkdirSync(cacheDirectory(), { recursive: true })
-  const work = mkdtempSync(join(cacheDirectory(), "fetch-"))
-  try {
-    writeFileSync(join(work, "pom.xml"), pom)
-    const result = spawnSync("mvn", ["-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=libs"], {
-      cwd: work,
-      encoding: "utf8",
-      timeout: 300_000
-    })
-    if (result.status !== 0) throw new Error(`Kafka's jars could not be fetched: ${result.stdout}${result.stderr}`)
-    try {
-      renameSync(join(work, "libs"), libs)
-    } catch (error) {
-      // Another process was faster
-      if (!existsSync(libs)) throw error
-    }
-  } finally {
-    rmSync(work, { recursive: true, force: true })
-  }
-  return libs
-}
-
-const accepts = (port: number): Promise<boolean> =>
-  new Promise((resolve) => {
-    const socket = connect(port, "127.0.0.1")
-    socket.setTimeout(1000)
-    const end = (result: boolean) => {
-      socket.destroy()
-      resolve(result)
-    }
-    socket.once("connect", () => end(true))
-    socket.once("error", () => end(false))
-    socket.once("timeout", () => end(false))
-  })
-
 const startJava = async (options: Options): Promise<KafkaServer> => {
-  const libs = libraries()
-  const directory = mkdtempSync(join(tmpdir(), "event-flow-kafka-"))
+  const node = new KafkaNode(mkdtempSync(join(tmpdir(), "event-flow-kafka-")), "512m")
   const port = await freePort()
   const controllerPort = await freePort()
   const extra: Array<ExtraListener & { readonly port: number }> = []
   for (const listener of options.listeners ?? []) extra.push({ ...listener, port: await freePort() })
-  const config: Record<string, string> = {
+  node.configure({
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.quorum.voters": `1@127.0.0.1:${controllerPort}`,
@@ -202,86 +133,22 @@ const startJava = async (options: Options): Promise<KafkaServer> => {
     ].join(),
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
-    "log.dirs": join(directory, "data"),
     "num.partitions": "1",
     ...singleBroker,
     ...options.properties
-  }
-  const text = Object.entries(config).map(([name, value]) => `${name}=${value}\n`).join("")
-  const configFile = join(directory, "server.properties")
-  writeFileSync(configFile, text)
-  const classPath = join(libs, "*")
-  // A dash at its beginning would be read as an option
-  const id = `k${randomBytes(16).toString("base64url").slice(1)}`
-  const formatting = ["-cp", classPath, "kafka.tools.StorageTool", "format", "-t", id, "-c", configFile]
-  const format = spawnSync("java", [
-    ...formatting,
-    ...(options.scram ?? []).flatMap((user) => ["--add-scram", user])
-  ], { encoding: "utf8" })
-  if (format.status !== 0) throw new Error(`Kafka's storage could not be formatted: ${format.stdout}${format.stderr}`)
-
-  const logFile = join(directory, "server.log")
-  let child: ChildProcess | undefined
-  const ended = (child: ChildProcess): Promise<void> =>
-    child.exitCode !== null || child.signalCode !== null
-      ? Promise.resolve()
-      : new Promise((resolve) => child.once("exit", () => resolve()))
-
-  const start = async () => {
-    const log = openSync(logFile, "a")
-    const started = spawn("java", [
-      "-Xmx512m",
-      "-XX:+UseSerialGC",
-      "-XX:TieredStopAtLevel=1",
-      "-cp",
-      classPath,
-      "kafka.Kafka",
-      configFile
-    ], { stdio: ["ignore", log, log], detached: false })
-    closeSync(log)
-    child = started
-    try {
-      await until("Kafka accepts connections", () => {
-        if (started.exitCode !== null) throw new Error(`Kafka ended with ${started.exitCode}: ${tail(logFile)}`)
-        return accepts(port)
-      })
-    } catch (error) {
-      started.kill("SIGKILL")
-      throw error
-    }
-  }
-  const end = async (signal: NodeJS.Signals) => {
-    const running = child
-    if (running === undefined) return
-    child = undefined
-    running.kill(signal)
-    // An orderly stop that takes too long would hold up everybody
-    const patience = setTimeout(() => running.kill("SIGKILL"), 30_000)
-    await ended(running)
-    clearTimeout(patience)
-  }
-  const onExit = () => {
-    child?.kill("SIGKILL")
-    rmSync(directory, { recursive: true, force: true })
-  }
-  process.once("exit", onExit)
-  await start()
+  })
+  node.format(newClusterId(), ...(options.scram ?? []).flatMap((user) => ["--add-scram", user]))
+  await node.start(port)
   return {
     bootstrapServers: [`127.0.0.1:${port}`],
     ports: Object.fromEntries(extra.map(({ name, port }) => [name, port])),
     isOwned: true,
-    stop: () => end("SIGTERM"),
-    kill: () => end("SIGKILL"),
-    start,
-    dispose: async () => {
-      process.removeListener("exit", onExit)
-      await end("SIGKILL")
-      rmSync(directory, { recursive: true, force: true })
-    }
+    stop: () => node.end("SIGTERM"),
+    kill: () => node.end("SIGKILL"),
+    start: () => node.start(port),
+    dispose: () => node.dispose()
   }
 }
-
-const tail = (file: string): string => existsSync(file) ? readFileSync(file, "utf8").slice(-2000) : "(no log)"
 
 const startDocker = async (properties: Readonly<Record<string, string>>): Promise<KafkaServer> => {
   const port = await freePort()

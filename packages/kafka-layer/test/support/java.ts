@@ -1,5 +1,5 @@
 /** Runs `Interop.java` with Kafka's own client. */
-import { jarsDirectory } from "@event-flow/test-support/kafkaServer"
+import { jarsDirectory } from "@event-flow/test-support/kafkaNode"
 import { spawnSync } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
