@@ -26,13 +26,20 @@ export interface PartitionHealth {
   readonly heldUntil: number | undefined
   /** The end of the partition as of the last fetch; undefined before the first. */
   readonly end: number | undefined
-  /** Messages between the two; undefined before the first fetch. */
+  /** Messages between the two; undefined before the first fetch and while the partition cannot be read. */
   readonly lag: number | undefined
+  /**
+   * Since when no broker has answered for the partition, in milliseconds since 1970. Undefined while one does, and
+   * until `fetchWait` and `requestTimeout` have passed without an answer.
+   */
+  readonly unreadSince: number | undefined
 }
 
 /**
  * The health of one subscription. It is `"connected"` while it is a member of its
- * group and the last request to a broker succeeded.
+ * group, a broker has answered for each of its partitions within `fetchWait` and
+ * `requestTimeout`, and the coordinator within `heartbeatInterval` and
+ * `requestTimeout`. `detail` names what does not answer.
  *
  * @stability unstable
  * @category models

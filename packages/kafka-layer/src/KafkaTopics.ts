@@ -15,6 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import { Answers, watch } from "./internal/answers.ts"
 import { baseOptions, promise } from "./internal/client.ts"
 import * as KafkaError from "./internal/errors.ts"
 import { connectionSettings } from "./internal/settings.ts"
@@ -180,7 +181,11 @@ export const layerFromEnv: Layer.Layer<KafkaTopics, Settings.InvalidSetting | Co
 const make = Effect.fnUntraced(function*(options: KafkaConfig.Connection) {
   const settings = yield* connectionSettings(options)
   const admin = yield* Effect.acquireRelease(
-    Effect.sync(() => new Admin(baseOptions(settings))),
+    Effect.sync(() => {
+      const admin = new Admin(baseOptions(settings))
+      watch(admin.connections, new Answers(), settings)
+      return admin
+    }),
     (admin) => Effect.ignore(Effect.timeoutOption(promise(() => admin.close()), settings.requestTimeout))
   )
 

@@ -1,6 +1,6 @@
 /** What an error of the client means for this layer. */
 import * as Broker from "@event-flow/core/Broker"
-import { protocolErrorsCodesById } from "@platformatic/kafka"
+import { protocolErrorsCodesById, TimeoutError } from "@platformatic/kafka"
 
 /**
  * - `unreachable`: no connection, or it broke.
@@ -173,13 +173,12 @@ const describeLeaf = (leaf: unknown, whole: unknown): Failure => {
   const properties = leaf as Error & { code?: unknown; apiCode?: unknown; apiId?: unknown; closed?: unknown }
   const detail = typeof properties.apiId === "string" ? `${properties.apiId}: ${leaf.message}` : leaf.message
   const make = (kind: Kind): Failure => ({ kind, detail, cause: whole })
+  // Its `code` is that of a broken connection. A connection that was not made in time sent nothing
+  if (leaf instanceof TimeoutError) return make(leaf.message.startsWith("Connection") ? "unreachable" : "timeout")
   if (typeof properties.apiCode === "number") return make(kindOfCode(properties.apiCode))
   switch (properties.code) {
     case "PLT_KFK_AUTHENTICATION":
       return make("unauthorised")
-    case "PLT_KFK_TIMEOUT":
-      // A connection that was not made in time sent nothing
-      return make(leaf.message.startsWith("Connection") ? "unreachable" : "timeout")
     case "PLT_KFK_NETWORK": {
       const inner = leaf.cause === undefined ? undefined : describe(leaf.cause)
       return inner !== undefined && (inner.kind === "unauthorised" || inner.kind === "unreachable")

@@ -6,7 +6,7 @@ import { AssignedPartition } from "../../src/internal/consume/assignedPartition.
 import type { Slot } from "../../src/internal/consume/assignedPartition.ts"
 import { recordOf } from "../support/record.ts"
 
-const setup = (limits = { maxBuffered: 100, maxUncommitted: 100 }) => {
+const setup = (limits = { maxBuffered: 100, maxUncommitted: 100, patience: 10_000 }) => {
   const blocked: Array<string | Slot> = []
   const partition = new AssignedPartition("t", 0, 10, -1, limits, {
     onReturned: () => undefined,
@@ -141,7 +141,7 @@ describe("what was revoked", () => {
 })
 
 it("bounds what is fetched, and how far acknowledgements may run ahead", () => {
-  const { ack, append, partition, take } = setup({ maxBuffered: 3, maxUncommitted: 4 })
+  const { ack, append, partition, take } = setup({ maxBuffered: 3, maxUncommitted: 4, patience: 10_000 })
   for (let offset = 10; offset < 20; offset++) append(offset, `k${offset}`)
   assert.isFalse(partition.hasRoom)
   const deliveries = take()

@@ -18,7 +18,11 @@ const setup = (maxInFlight: number) => {
     scheduler: Context.get(Context.empty(), Scheduler.Scheduler),
     onBlocked: () => undefined
   })
-  const partition = new AssignedPartition("t", 0, 0, -1, { maxBuffered: 1_000, maxUncommitted: 1_000 }, intake.owner)
+  const partition = new AssignedPartition("t", 0, 0, -1, {
+    maxBuffered: 1_000,
+    maxUncommitted: 1_000,
+    patience: 10_000
+  }, intake.owner)
   intake.assign([partition])
   const fetched = (count: number) => {
     for (let i = 0; i < count; i++) {

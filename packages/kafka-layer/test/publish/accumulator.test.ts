@@ -15,7 +15,14 @@ const failure = (kind: Kind): Failure => ({ kind, detail: kind, cause: undefined
 const setup = (options: Partial<KafkaConfig.Publisher> = {}) => {
   const settings = Effect.runSync(publisherSettings({ bootstrapServers: ["h:1"], ...options }))
   const clock = { now: 1_000 }
-  const accumulator = new Accumulator(settings, () => clock.now, () => undefined)
+  const stale = { count: 0 }
+  const accumulator = new Accumulator(settings, {
+    now: () => clock.now,
+    wake: () => undefined,
+    onStale: () => {
+      stale.count++
+    }
+  })
   const results: Array<readonly [string, string]> = []
   const publish = (name: string, ...keys: ReadonlyArray<string | undefined>): Publish | undefined =>
     accumulator.buffer.offer(
@@ -32,7 +39,7 @@ const setup = (options: Partial<KafkaConfig.Publisher> = {}) => {
     for (const topic of accumulator.topicsToLoad()) accumulator.loaded(topic, leaders)
   }
   const identify = (id: bigint) => accumulator.identity = { id, epoch: 0 }
-  return { accumulator, clock, identify, load, publish, results, settings }
+  return { accumulator, clock, identify, load, publish, results, settings, stale }
 }
 
 const idsOf = ({ pendings }: Batch): ReadonlyArray<string> => pendings.map(({ message }) => message.attributes["id"]!)
@@ -70,6 +77,30 @@ describe("what may be sent", () => {
     accumulator.succeeded(again!.batches[0]!)
     assert.deepStrictEqual(results, [["a", "ok"]])
     assert.deepStrictEqual(collected(accumulator.collect()), [[["b0"]]])
+  })
+
+  it("of a partition whose leader fails waits for metadata; other partitions go on", () => {
+    for (const kind of ["stale", "unreachable", "timeout", "unknownTopic"] as const) {
+      const { accumulator, clock, identify, load, publish, stale } = setup()
+      identify(1n)
+      // Their partitions are 0 and 1
+      for (const key of ["key-0", "key-1"]) publish(key, key)
+      load(1, 2)
+      const [first, other] = accumulator.collect()
+      assert.deepStrictEqual([first!.node, other!.node].toSorted(), [1, 2])
+      accumulator.failed(first!.batches[0]!, failure(kind), kind === "timeout")
+      accumulator.requestEnded(first!)
+      accumulator.succeeded(other!.batches[0]!)
+      accumulator.requestEnded(other!)
+      assert.strictEqual(stale.count, 1, kind)
+      clock.now += 5_000
+      const key = idsOf(other!.batches[0]!)[0]!.slice(0, 5)
+      publish(key, key)
+      assert.deepStrictEqual(accumulator.collect().map(({ node }) => node), [other!.node], kind)
+      assert.isUndefined(accumulator.nextWake() === 0 ? 0 : undefined, "nothing to do before metadata come")
+      load(3, 3)
+      assert.deepStrictEqual(accumulator.collect().map(({ node }) => node), [3], kind)
+    }
   })
 
   it("leaves out what was given up while its batch, which never left, waited to go again", () => {
@@ -172,8 +203,70 @@ describe("the buffer", () => {
     clock.now += 30_000
     accumulator.expire()
     assert.deepStrictEqual(results, [["sent", "Timeout"], ["unsent", "Unreachable"], ["outside", "Timeout"]])
-    accumulator.collect()
+    accumulator.expire()
     assert.isTrue(accumulator.buffer.isIdle)
+    assert.deepStrictEqual([...accumulator.topicsToLoad()], [], "nothing waits for metadata")
+  })
+
+  it("says Unreachable of a call only when none of its messages may have arrived", () => {
+    const expire = (answer: (accumulator: Accumulator, batches: ReadonlyArray<Batch>) => void) => {
+      const { accumulator, clock, identify, load, publish, results } = setup()
+      identify(1n)
+      // In partitions 0 and 1
+      publish("both", "key-0", "key-1")
+      load(1, 2)
+      const batches = accumulator.collect().flatMap(({ batches }) => batches)
+      assert.strictEqual(batches.length, 2)
+      answer(accumulator, batches)
+      clock.now += 30_000
+      accumulator.expire()
+      return results.map(([, result]) => result)
+    }
+    const refused = failure("busy")
+    assert.deepStrictEqual(
+      expire((accumulator, [a, b]) => {
+        accumulator.failed(a!, refused, false)
+        accumulator.failed(b!, refused, false)
+      }),
+      ["Unreachable"]
+    )
+    assert.deepStrictEqual(
+      expire((accumulator, [a, b]) => {
+        accumulator.failed(a!, refused, false)
+        accumulator.failed(b!, refused, true)
+      }),
+      ["Timeout"],
+      "one may have arrived"
+    )
+    assert.deepStrictEqual(
+      expire((accumulator, [a, b]) => {
+        accumulator.succeeded(b!)
+        accumulator.failed(a!, refused, false)
+      }),
+      ["Timeout"],
+      "one has arrived"
+    )
+    assert.deepStrictEqual(
+      expire((accumulator, [a]) => accumulator.failed(a!, refused, false)),
+      ["Timeout"],
+      "in flight"
+    )
+  })
+
+  it("does not send again what has expired in a batch that the broker has refused", () => {
+    const { accumulator, clock, identify, load, publish, results } = setup()
+    identify(1n)
+    publish("old", "k")
+    load(1)
+    clock.now += 20_000
+    publish("new", "k")
+    const [request] = accumulator.collect()
+    accumulator.failed(request!.batches[0]!, failure("busy"), false)
+    accumulator.requestEnded(request!)
+    clock.now += 10_000
+    accumulator.expire()
+    assert.deepStrictEqual(results, [["old", "Unreachable"]])
+    assert.deepStrictEqual(collected(accumulator.collect()), [[["new0"]]])
   })
 
   it("refuses calls when it is closed, and fails what is left when it is aborted", () => {

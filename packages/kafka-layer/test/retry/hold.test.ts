@@ -192,7 +192,11 @@ describe("a partition of a retry topic", () => {
       now: () => clock.now,
       onHeld: (until) => held.push(until)
     })
-    const partition = new AssignedPartition("t.g.retry.1", 0, 0, -1, { maxBuffered: 3, maxUncommitted: 100 }, {
+    const partition = new AssignedPartition("t.g.retry.1", 0, 0, -1, {
+      maxBuffered: 3,
+      maxUncommitted: 100,
+      patience: 10_000
+    }, {
       onReturned: () => undefined,
       onBlocked: () => undefined
     }, hold)

@@ -104,6 +104,8 @@ export interface Owner {
 export interface Limits {
   readonly maxBuffered: number
   readonly maxUncommitted: number
+  /** How long a fetch may go without an answer before the partition counts as one that cannot be read. */
+  readonly patience: number
 }
 
 export class AssignedPartition {
@@ -136,6 +138,10 @@ export class AssignedPartition {
   outstanding = 0
   /** No fetch before this time. */
   notBefore = 0
+  /** No fetch before metadata have come: its leader has failed. */
+  awaitsLeader = false
+  /** Since when it should be fetched and no broker has answered for it. */
+  unansweredSince: number | undefined
   failures = 0
   isFetching = false
 
@@ -171,6 +177,18 @@ export class AssignedPartition {
 
   get isRevoked(): boolean {
     return this.#revokeLimit !== undefined
+  }
+
+  /** Whether it should be read, and no broker has answered for it for too long. */
+  isUnanswered(now: number): boolean {
+    return this.unansweredSince !== undefined && now - this.unansweredSince > this.#limits.patience
+  }
+
+  /** Messages between what is committed and its end; undefined where the end is not known. */
+  lag(now: number): number | undefined {
+    return this.highWatermark === undefined || this.isUnanswered(now)
+      ? undefined
+      : Math.max(0, this.highWatermark - Math.max(0, this.committed))
   }
 
   /** Adds a record that was fetched. */

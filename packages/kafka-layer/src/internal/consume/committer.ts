@@ -23,6 +23,7 @@ export const make = (options: {
   readonly intake: Intake
   readonly membership: Offsets.Membership
   readonly metrics: boolean
+  readonly now: () => number
 }): Committer => {
   const { consumer, intake, membership, metrics, settings } = options
   let api: Offsets.CommitApi | undefined
@@ -38,14 +39,15 @@ export const make = (options: {
   const updateLag = Effect.suspend(() =>
     metrics
       ? Effect.forEach(intake.partitions, (partition) => {
-        const { committed, highWatermark, index, topic } = partition
-        if (highWatermark === undefined) return Effect.void
+        const { index, topic } = partition
+        const lag = partition.lag(options.now())
+        if (lag === undefined) return Effect.void
         const gauge = Metric.withAttributes(KafkaMetrics.consumerLag, {
           "messaging.destination.name": topic,
           "messaging.destination.partition.id": String(index),
           "messaging.consumer.group.name": membership.groupId
         })
-        return Metric.update(gauge, Math.max(0, highWatermark - Math.max(0, committed)))
+        return Metric.update(gauge, lag)
       }, { discard: true })
       : Effect.void
   )

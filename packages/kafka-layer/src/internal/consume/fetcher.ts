@@ -10,6 +10,8 @@ import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Scheduler from "effect/Scheduler"
+import type { Answers } from "../answers.ts"
+import { BrokerLog } from "../brokerLog.ts"
 import { call, promise } from "../client.ts"
 import type { ClusterMetadata } from "../client.ts"
 import * as KafkaError from "../errors.ts"
@@ -29,8 +31,7 @@ export interface Options {
   readonly pool: ConnectionPool
   readonly intake: Intake
   readonly clock: Clock.Clock
-  /** Called with the reason when brokers stop answering, and with undefined when they answer again. */
-  readonly onReachable: (failure: KafkaError.Failure | undefined) => Effect.Effect<void>
+  readonly answers: Answers
   readonly onMetadata: (metadata: ClusterMetadata) => Effect.Effect<void>
 }
 
@@ -61,6 +62,9 @@ export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure>
 /** How long a fetch waits for messages while another partition of its broker is full, in milliseconds. */
 const fullWait = 20
 
+/** The longest wait before a partition that failed is tried again, in milliseconds; as for Kafka's own clients. */
+const maxDelay = 1_000
+
 class Fetcher {
   readonly #options: Options
   readonly #fork: (effect: Effect.Effect<void>) => unknown
@@ -72,8 +76,9 @@ class Fetcher {
   #metadata: ClusterMetadata | undefined
   #metadataAt = 0
   #isStale = true
+  #isRefreshing = false
   #unknownSince: number | undefined
-  #isReachable = true
+  readonly #log = new BrokerLog()
 
   constructor(options: Options, fork: (effect: Effect.Effect<void>) => unknown) {
     this.#options = options
@@ -86,9 +91,16 @@ class Fetcher {
     const now = this.#now()
     const expiry = this.#metadataAt + this.#options.settings.metadataMaxAge
     const metadata = this.#metadata
-    if (this.#isStale || metadata === undefined || expiry < now) return this.#refresh
-    const wake = this.#start(metadata, now)
-    return Effect.asVoid(Effect.timeoutOption(this.latch.await, Math.max(1, Math.min(wake, expiry) - now)))
+    if (!this.#isRefreshing && (this.#isStale || metadata === undefined || expiry < now)) {
+      this.#isRefreshing = true
+      // Partitions whose leaders are not in doubt are fetched meanwhile
+      this.#fork(this.#refresh)
+    }
+    const wake = metadata === undefined ? Number.POSITIVE_INFINITY : this.#start(metadata, now)
+    const next = this.#isRefreshing ? wake : Math.min(wake, expiry)
+    return next === Number.POSITIVE_INFINITY
+      ? this.latch.await
+      : Effect.asVoid(Effect.timeoutOption(this.latch.await, Math.max(1, next - now)))
   })
 
   #now(): number {
@@ -102,7 +114,7 @@ class Fetcher {
     const full = new Set<number>()
     let wake = Number.POSITIVE_INFINITY
     for (const partition of intake.partitions) {
-      if (partition.isFetching || partition.isRevoked) continue
+      if (partition.isFetching || partition.isRevoked || partition.awaitsLeader) continue
       if (partition.notBefore > now) {
         wake = Math.min(wake, partition.notBefore)
         continue
@@ -110,6 +122,7 @@ class Fetcher {
       const info = metadata.topics.get(partition.topic)?.partitions[partition.index]
       if (info === undefined || info.leader < 0) {
         this.#isStale = true
+        partition.unansweredSince ??= now
         wake = Math.min(wake, this.#delay(partition))
         continue
       }
@@ -126,7 +139,10 @@ class Fetcher {
     }
     for (const [node, partitions] of byNode) {
       this.#busy.add(node)
-      for (const partition of partitions) partition.isFetching = true
+      for (const partition of partitions) {
+        partition.isFetching = true
+        partition.unansweredSince ??= now
+      }
       // A partition that gets room meanwhile must not wait until the others have messages
       const maxWait = full.has(node) ? Math.min(fullWait, settings.fetchWait) : settings.fetchWait
       this.#fork(this.#fetch(node, partitions, maxWait, metadata))
@@ -162,16 +178,15 @@ class Fetcher {
           if (this.isOver) return Effect.void
           const failures = this.#settle(partitions, metadata, response)
           intake.wake()
-          const note = this.#note(undefined)
+          const note = this.#log.note(node, undefined)
           return failures.length === 0 ? note : Effect.andThen(note, Effect.all(failures, { discard: true }))
         },
         onFailure: (failure) => {
           if (this.isOver) return Effect.void
           if (failure.kind !== "session") {
-            this.#isStale = true
-            for (const partition of partitions) this.#delay(partition)
+            for (const partition of partitions) this.#leaderFailed(partition)
           }
-          return this.#note(failure)
+          return this.#log.note(node, failure)
         }
       }),
       Effect.ensuring(Effect.sync(() => {
@@ -189,6 +204,8 @@ class Fetcher {
     response: FetchResponse
   ): ReadonlyArray<Effect.Effect<void>> {
     const failures: Array<Effect.Effect<void>> = []
+    // What has not changed is not in the answer
+    const answered = new Set(partitions)
     const names = new Map(Array.from(metadata.topics, ([name, { id }]) => [id, name]))
     for (const topic of response.responses) {
       const name = names.get(topic.topicId)
@@ -196,13 +213,16 @@ class Fetcher {
         const partition = partitions.find((p) => p.topic === name && p.index === answer.partitionIndex)
         if (partition === undefined || partition.isRevoked) continue
         if (answer.errorCode === 0) {
-          partition.failures = 0
           appendFetched(partition, answer)
         } else {
-          this.#delay(partition)
+          answered.delete(partition)
           failures.push(this.#partitionFailed(partition, answer.errorCode))
         }
       }
+    }
+    for (const partition of answered) {
+      partition.failures = 0
+      partition.unansweredSince = undefined
     }
     return failures
   }
@@ -212,6 +232,7 @@ class Fetcher {
     const { hold, index, topic } = partition
     // A message that waits for a retry must not be skipped
     const startFrom = hold === undefined ? settings.startFrom : "earliest"
+    this.#delay(partition)
     switch (KafkaError.kindOfCode(code)) {
       case "outOfRange":
         return Effect.matchEffect(Offsets.edge(consumer, topic, [index], startFrom), {
@@ -229,22 +250,36 @@ class Fetcher {
           this.#fail({ kind: "unauthorised", detail: `topic "${topic}" may not be read`, cause: undefined })
         )
       default:
-        return Effect.sync(() => {
-          this.#isStale = true
-        })
+        this.#leaderFailed(partition)
+        return Effect.void
     }
   }
 
+  /** Another broker may lead it. */
+  #leaderFailed(partition: AssignedPartition): void {
+    this.#delay(partition)
+    partition.awaitsLeader = true
+    this.#isStale = true
+    this.#options.answers.doubtMetadata()
+  }
+
   readonly #refresh: Effect.Effect<void> = Effect.suspend(() =>
-    promise(() => this.#options.consumer.metadata({ topics: [...this.#options.topics], forceUpdate: true }))
+    promise(() => this.#options.consumer.metadata({ topics: [...this.#options.topics], forceUpdate: true, retries: 0 }))
   ).pipe(
     Effect.matchEffect({
       onSuccess: (metadata) => {
+        for (const partition of this.#options.intake.partitions) {
+          partition.awaitsLeader = false
+          if (leaderOf(metadata, partition) === leaderOf(this.#metadata, partition)) continue
+          // The failures were those of another broker
+          partition.notBefore = 0
+          partition.failures = 0
+        }
         this.#metadata = metadata
         this.#metadataAt = this.#now()
         this.#isStale = false
         this.#unknownSince = undefined
-        return this.#options.onMetadata(metadata)
+        return Effect.andThen(this.#log.note(undefined, undefined), this.#options.onMetadata(metadata))
       },
       onFailure: (failure) => {
         if (failure.kind === "unauthorised") this.#fail(failure)
@@ -252,28 +287,28 @@ class Fetcher {
           this.#unknownSince ??= this.#now()
           if (this.#now() - this.#unknownSince > unknownTopicPatience) this.#fail(failure)
         }
-        return Effect.andThen(this.#note(failure), Effect.sleep(this.#options.settings.reconnectDelay))
+        return Effect.andThen(this.#log.note(undefined, failure), Effect.sleep(this.#options.settings.reconnectDelay))
       }
-    })
+    }),
+    Effect.ensuring(Effect.sync(() => {
+      this.#isRefreshing = false
+      this.latch.openUnsafe()
+    }))
   )
 
   #delay(partition: AssignedPartition): number {
     partition.failures++
     const delay = this.#options.settings.reconnectDelay * 2 ** Math.min(partition.failures - 1, 5)
-    return partition.notBefore = this.#now() + Math.min(5_000, delay)
-  }
-
-  #note(failure: KafkaError.Failure | undefined): Effect.Effect<void> {
-    const isReachable = failure === undefined || failure.kind !== "unreachable" && failure.kind !== "timeout"
-    if (isReachable === this.#isReachable) return Effect.void
-    this.#isReachable = isReachable
-    return this.#options.onReachable(isReachable ? undefined : failure)
+    return partition.notBefore = this.#now() + Math.min(maxDelay, delay)
   }
 
   #fail(failure: KafkaError.Failure): void {
     Deferred.doneUnsafe(this.failed, Exit.fail(failure))
   }
 }
+
+const leaderOf = (metadata: ClusterMetadata | undefined, { index, topic }: AssignedPartition): number | undefined =>
+  metadata?.topics.get(topic)?.partitions[index]?.leader
 
 const fetchTopics = (
   partitions: ReadonlyArray<AssignedPartition>,

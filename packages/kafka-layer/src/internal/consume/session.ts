@@ -9,8 +9,7 @@
  */
 import type * as Health from "@event-flow/core/Health"
 import type * as Subscriber from "@event-flow/core/Subscriber"
-import { Consumer } from "@platformatic/kafka"
-import type { ConnectionPool, GroupAssignment } from "@platformatic/kafka"
+import type { ConnectionPool, Consumer, GroupAssignment } from "@platformatic/kafka"
 import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -23,6 +22,8 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as KafkaMetrics from "../../KafkaMetrics.ts"
 import type * as KafkaRetry from "../../KafkaRetry.ts"
+import { watch } from "../answers.ts"
+import type { Answers } from "../answers.ts"
 import { baseOptions, call, promise } from "../client.ts"
 import type { ClusterMetadata } from "../client.ts"
 import * as KafkaError from "../errors.ts"
@@ -34,6 +35,7 @@ import { assignPartitions } from "./assignor.ts"
 import * as Committer from "./committer.ts"
 import { FetchConnections } from "./fetchConnections.ts"
 import * as Fetcher from "./fetcher.ts"
+import { GroupConsumer } from "./groupConsumer.ts"
 import type { Intake } from "./intake.ts"
 import * as Offsets from "./offsets.ts"
 
@@ -45,9 +47,20 @@ export interface Options {
   readonly intake: Intake
   readonly clock: Clock.Clock
   readonly metrics: boolean
+  /** What the sessions of a subscription have in common. */
+  readonly memory: Memory
   /** Interrupts the handlers of what was revoked. */
   readonly notifyRevoked: Effect.Effect<void>
   readonly onState: (state: Health.State, detail: string | undefined) => Effect.Effect<void>
+}
+
+export interface Memory {
+  readonly answers: Answers
+  /**
+   * As whom the group knows the subscription: under another name it would wait for itself, for as long as the group
+   * waits for a member that does not answer.
+   */
+  memberId: string | undefined
 }
 
 /** Whether trying again is useless. */
@@ -57,12 +70,12 @@ export const isFinal = (failure: KafkaError.Failure): boolean =>
 /** Runs a session; ends by failing. Closing the scope commits what is done and leaves the group. */
 export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure, Scope.Scope> = Effect.fnUntraced(
   function*(options) {
-    const { settings, subscribe } = options
+    const { memory, settings, subscribe } = options
     const fork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
     const asPromise = yield* FiberSet.runtimePromise(yield* FiberSet.make<Buffer>())<never>()
     const consumer: Consumer = yield* Effect.acquireRelease(
-      Effect.sync(() =>
-        new Consumer({
+      Effect.sync(() => {
+        const consumer = new GroupConsumer({
           ...baseOptions(settings),
           groupId: subscribe.group,
           // A JoinGroup request is answered when the last member has joined
@@ -77,16 +90,19 @@ export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure,
           // The client awaits this before each JoinGroup: here partitions are given up
           protocolsMetadata: (_protocols, _topics, metadata) => asPromise(session.beforeJoin(metadata))
         })
-      ),
+        watch(consumer.connections, memory.answers, settings)
+        consumer.memberId = memory.memberId ?? null
+        return consumer
+      }),
       (consumer) => close(consumer, settings.drainTimeout)
     )
     const pool = yield* Effect.acquireRelease(
-      Effect.sync(() =>
-        new FetchConnections(settings.clientId, {
-          ...baseOptions(settings),
-          requestTimeout: settings.requestTimeout + settings.fetchWait
-        })
-      ),
+      Effect.sync(() => {
+        const requestTimeout = settings.requestTimeout + settings.fetchWait
+        const pool = new FetchConnections(settings.clientId, { ...baseOptions(settings), requestTimeout })
+        watch(pool, memory.answers, { connectTimeout: settings.connectTimeout, requestTimeout })
+        return pool
+      }),
       (pool) => Effect.sync(() => destroy(pool))
     )
     const session = new Session(options, consumer, pool, fork)
@@ -132,6 +148,10 @@ class Session {
   /** Since when the client is joining; undefined while it is a member. */
   #joiningSince: number | undefined
   #memberSince = 0
+  /** Since when the offsets of the group are asked for. */
+  #startingSince: number | undefined
+  /** Whether its brokers answer in time. */
+  #isHealthy = true
   /** The partitions of each topic when the group was joined last. */
   #partitions = ""
 
@@ -172,6 +192,7 @@ class Session {
 
   joined(membership: Offsets.Membership, assignments: ReadonlyArray<GroupAssignment>): void {
     this.#joiningSince = undefined
+    this.#options.memory.memberId = membership.memberId
     this.#memberSince = this.#now()
     this.#fork(this.#turn.withPermit(Effect.suspend(() => {
       const isOutdated = this.#isEnded || this.#joiningSince !== undefined ||
@@ -191,18 +212,49 @@ class Session {
     const { rebalanceTimeout, requestTimeout, sessionTimeout } = this.#options.settings
     const check = Effect.suspend(() => {
       const now = this.#now()
-      const heard = Math.max(this.#memberSince, this.#consumer.lastHeartbeat?.getTime() ?? 0)
+      const heard = this.#heardAt
       const detail = this.#joiningSince === undefined
         ? now - heard > sessionTimeout ? `no heartbeat was answered for ${now - heard} ms` : undefined
         : now - this.#joiningSince > rebalanceTimeout + requestTimeout
         ? `joining has taken ${now - this.#joiningSince} ms`
         : undefined
-      if (detail === undefined) return Effect.void
+      if (detail === undefined) return this.#noteHealth(now)
       this.#isLost = true
       return Effect.fail<KafkaError.Failure>({ kind: "timeout", detail, cause: undefined })
     })
     return Effect.forever(Effect.andThen(Effect.sleep(Math.min(1_000, sessionTimeout / 4)), check))
   })
+
+  /** A broker that is away for a moment is no news: each may take its time to answer. */
+  #noteHealth(now: number): Effect.Effect<void> {
+    const trouble = this.#generation === undefined ? undefined : this.#trouble(now)
+    const isHealthy = trouble === undefined
+    if (isHealthy === this.#isHealthy) return Effect.void
+    this.#isHealthy = isHealthy
+    const { onState } = this.#options
+    return isHealthy
+      ? Effect.andThen(Effect.logInfo("The brokers answer for every partition again"), onState("connected", undefined))
+      : Effect.andThen(Effect.logWarning("Not all brokers answer", trouble), onState("disconnected", trouble))
+  }
+
+  #trouble(now: number): string | undefined {
+    const { intake, settings: { fetchWait, heartbeatInterval, requestTimeout } } = this.#options
+    const silent = intake.partitions.filter((partition) => partition.isUnanswered(now))
+    if (silent.length > 0) {
+      return `no broker answers for ${silent.map(({ index, topic }) => `${topic}/${index}`).join(", ")}`
+    }
+    if (this.#startingSince !== undefined && now - this.#startingSince > fetchWait + requestTimeout) {
+      return "the offsets of the group cannot be read"
+    }
+    return now - this.#heardAt > heartbeatInterval + requestTimeout
+      ? "the coordinator of the group does not answer: nothing is committed"
+      : undefined
+  }
+
+  /** When the coordinator answered last. */
+  get #heardAt(): number {
+    return Math.max(this.#memberSince, this.#consumer.lastHeartbeat?.getTime() ?? 0)
+  }
 
   #now(): number {
     return this.#options.clock.currentTimeMillisUnsafe()
@@ -214,8 +266,16 @@ class Session {
   ) {
     const { intake, metrics, settings } = this.#options
     const scope = yield* Scope.make()
-    const committer = Committer.make({ settings, consumer: this.#consumer, intake, membership, metrics })
+    const committer = Committer.make({
+      settings,
+      consumer: this.#consumer,
+      intake,
+      membership,
+      metrics,
+      now: () => this.#now()
+    })
     this.#generation = { scope, committer }
+    this.#isHealthy = true
     yield* this.#consume(committer, assignments).pipe(
       Effect.catch((failure) => Effect.sync(() => this.lose(failure))),
       Effect.forkIn(scope)
@@ -228,7 +288,8 @@ class Session {
     committer: Committer.Committer,
     assignments: ReadonlyArray<GroupAssignment>
   ) {
-    const { clock, intake, onState, settings, subscribe } = this.#options
+    const { clock, intake, memory, settings, subscribe } = this.#options
+    this.#startingSince = this.#now()
     const starts = yield* Offsets.starts(
       this.#consumer,
       assignments,
@@ -242,8 +303,10 @@ class Session {
     )
     const limits = {
       maxBuffered: settings.maxBufferedPerPartition,
-      maxUncommitted: settings.maxUncommittedPerPartition
+      maxUncommitted: settings.maxUncommittedPerPartition,
+      patience: settings.fetchWait + settings.requestTimeout
     }
+    this.#startingSince = undefined
     intake.assign(assignments.flatMap(({ partitions, topic }) =>
       partitions.map((index) => {
         const { committed, position } = starts.get(`${topic}/${index}`)!
@@ -257,13 +320,7 @@ class Session {
       pool: this.#pool,
       intake,
       clock,
-      onReachable: (failure) =>
-        failure === undefined
-          ? Effect.andThen(Effect.logInfo("Kafka is reachable again"), onState("connected", undefined))
-          : Effect.andThen(
-            Effect.logWarning("Kafka is not reachable, trying again", failure.detail),
-            onState("disconnected", failure.detail)
-          ),
+      answers: memory.answers,
       onMetadata: (metadata) => this.#onMetadata(metadata)
     })
     return yield* Effect.raceFirst(fetching, committer.keepCommitting)

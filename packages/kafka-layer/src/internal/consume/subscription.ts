@@ -10,6 +10,7 @@ import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import type * as KafkaHealth from "../../KafkaHealth.ts"
 import type * as KafkaRetry from "../../KafkaRetry.ts"
+import { Answers } from "../answers.ts"
 import * as KafkaError from "../errors.ts"
 import type { ConsumerSettings } from "../settings.ts"
 import { Intake } from "./intake.ts"
@@ -50,15 +51,19 @@ export const make: (
       { system: "kafka", component: "subscription", group: subscribe.group, topics: subscribe.topics },
       () => ({
         group: subscribe.group,
-        partitions: intake.partitions.map(({ committed, highWatermark, hold, index, outstanding, topic }) => ({
-          topic,
-          partition: index,
-          committed: Math.max(0, committed),
-          inFlight: outstanding,
-          heldUntil: hold?.until,
-          end: highWatermark,
-          lag: highWatermark === undefined ? undefined : Math.max(0, highWatermark - Math.max(0, committed))
-        }))
+        partitions: intake.partitions.map((partition) => {
+          const now = clock.currentTimeMillisUnsafe()
+          return {
+            topic: partition.topic,
+            partition: partition.index,
+            committed: Math.max(0, partition.committed),
+            inFlight: partition.outstanding,
+            heldUntil: partition.hold?.until,
+            end: partition.highWatermark,
+            lag: partition.lag(now),
+            unreadSince: partition.isUnanswered(now) ? partition.unansweredSince : undefined
+          }
+        })
       })
     )
     yield* Effect.acquireRelease(
@@ -66,6 +71,7 @@ export const make: (
       () => Effect.sync(() => registry.delete(health.current))
     )
 
+    const memory: Session.Memory = { answers: new Answers(), memberId: undefined }
     const session = Effect.scoped(Session.run({
       settings,
       subscribe,
@@ -73,6 +79,7 @@ export const make: (
       intake,
       clock,
       metrics,
+      memory,
       notifyRevoked: Effect.suspend(() =>
         Effect.forEach([...listeners], (listener) => listener, { concurrency: "unbounded", discard: true })
       ),

@@ -18,11 +18,20 @@ export interface Request {
   messages: number
 }
 
+export interface Options {
+  readonly now: () => number
+  /** Called when there may be something to do. */
+  readonly wake: () => void
+  /** Called when metadata have proved wrong. */
+  readonly onStale: () => void
+}
+
 export class Accumulator implements Producer {
   readonly settings: PublisherSettings
   readonly buffer: PublishBuffer
   readonly #now: () => number
   readonly #wake: () => void
+  readonly onStale: () => void
   readonly #topics = new Map<string, Topic>()
   /** Partitions with something to send, or in flight. */
   readonly #active = new Set<PartitionQueue>()
@@ -32,10 +41,11 @@ export class Accumulator implements Producer {
   /** The latest failure that concerned no topic in particular. */
   failure: KafkaError.Failure | undefined
 
-  constructor(settings: PublisherSettings, now: () => number, wake: () => void) {
+  constructor(settings: PublisherSettings, { now, onStale, wake }: Options) {
     this.settings = settings
     this.#now = now
     this.#wake = wake
+    this.onStale = onStale
     this.buffer = new PublishBuffer({
       settings,
       now,
@@ -52,7 +62,10 @@ export class Accumulator implements Producer {
   /** Fails calls whose time is over, and lets others in. */
   expire(): void {
     this.buffer.expire()
-    for (const partition of this.#active) partition.dropSettled()
+    for (const partition of this.#active) {
+      partition.dropSettled()
+      this.#rest(partition)
+    }
     for (const topic of this.#topics.values()) topic.dropSettled()
     this.buffer.admitWaiting()
   }
@@ -104,10 +117,11 @@ export class Accumulator implements Producer {
     const open = new Map<number, Request>()
     const now = this.#now()
     for (const partition of this.#active) {
-      if (partition.inFlight !== undefined || partition.notBefore > now || partition.topic.isStale) continue
+      if (partition.inFlight !== undefined || partition.notBefore > now || partition.awaitsLeader) continue
       const node = partition.topic.leaderOf(partition.index)
       if (node < 0) {
         // The partition has no leader yet: ask again in a moment
+        partition.awaitsLeader = true
         partition.topic.isStale = true
         partition.topic.notBefore = now + this.settings.retryDelay
         this.#wake()
@@ -177,9 +191,12 @@ export class Accumulator implements Producer {
 
   #whyExpired(publish: Publish): Broker.PublishReason {
     const after = `not acknowledged within ${this.settings.publishTimeout} ms`
-    const batch = this.#batchOf(publish)
-    const failure = batch?.failure ?? this.#topics.get(publish.messages[0]!.topic)?.failure ?? this.failure
-    const isUnsent = batch === undefined || !batch.isUncertain && batch.partition.inFlight !== batch
+    const batches = this.#batchesOf(publish)
+    const failure = batches.find(({ failure }) => failure !== undefined)?.failure ??
+      this.#topics.get(publish.messages[0]!.topic)?.failure ?? this.failure
+    // Said of all its messages
+    const isUnsent = publish.remaining === publish.messages.length &&
+      batches.every((batch) => !batch.isUncertain && batch.partition.inFlight !== batch)
     return isUnsent && failure !== undefined && KafkaError.isRetryable(failure.kind)
       ? new Broker.Unreachable({ detail: `${after}: ${failure.detail}`, cause: failure.cause })
       : new Broker.Timeout({
@@ -188,12 +205,13 @@ export class Accumulator implements Producer {
       })
   }
 
-  #batchOf(publish: Publish): Batch | undefined {
+  #batchesOf(publish: Publish): ReadonlyArray<Batch> {
+    const batches: Array<Batch> = []
     for (const partition of this.#active) {
       for (const batch of [partition.inFlight, partition.retry]) {
-        if (batch?.pendings.some((pending) => pending.publish === publish)) return batch
+        if (batch?.pendings.some((pending) => pending.publish === publish)) batches.push(batch)
       }
     }
-    return undefined
+    return batches
   }
 }

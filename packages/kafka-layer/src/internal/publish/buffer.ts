@@ -111,7 +111,11 @@ export class PublishBuffer {
   /** Fails what is left. */
   abort(): void {
     for (const publish of this.#calls) {
-      this.#settle(publish, publish.messages[0]!, new Broker.Closed({ detail: "the layer closed before it was sent" }))
+      this.#settle(
+        publish,
+        publish.messages[0]!,
+        new Broker.Closed({ detail: "the layer closed before it was acknowledged" })
+      )
     }
   }
 

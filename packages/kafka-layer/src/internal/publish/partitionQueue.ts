@@ -51,6 +51,8 @@ export interface Producer {
   readonly buffer: PublishBuffer
   /** Undefined while there is none to publish under. */
   identity: ProducerIdentity | undefined
+  /** Called when metadata have proved wrong. */
+  readonly onStale: () => void
 }
 
 /** How many attempts a batch has when the broker does not know its sequence numbers. */
@@ -65,6 +67,8 @@ export class PartitionQueue {
   retry: Batch | undefined
   /** No attempt before this time. */
   notBefore = 0
+  /** No attempt before its topic's metadata have come: its leader has failed. Other partitions go on. */
+  awaitsLeader = false
   #identity: ProducerIdentity | undefined
   #sequence = 0
   /** How many messages a batch may have: halved when the broker finds one too large, to find the culprit. */
@@ -85,13 +89,15 @@ export class PartitionQueue {
     MutableList.append(this.#waiting, pending)
   }
 
+  /** Drops messages whose calls are over, also of a batch that waits to go again. */
   dropSettled(): void {
+    if (this.retry !== undefined && !isAlive(this.retry)) this.#takeRetry()
     this.#producer.buffer.dropSettled(this.#waiting)
   }
 
   /** When to look for something to send; undefined: not before something happens. */
   get nextAttempt(): number | undefined {
-    if (this.inFlight !== undefined) return undefined
+    if (this.inFlight !== undefined || this.awaitsLeader) return undefined
     if (this.retry !== undefined) return this.notBefore
     const { linger } = this.#producer.settings
     const head = peek(this.#waiting)
@@ -117,7 +123,12 @@ export class PartitionQueue {
     batch.isUncertain ||= isUncertain
     const { kind } = failure
     if (kind === "duplicate") return this.succeeded(batch)
-    if (kind === "stale" || kind === "unreachable" || kind === "unknownTopic") this.topic.isStale = true
+    // A leader that does not answer may have been replaced as well
+    if (kind === "stale" || kind === "unreachable" || kind === "timeout" || kind === "unknownTopic") {
+      this.awaitsLeader = true
+      this.topic.isStale = true
+      this.#producer.onStale()
+    }
     if (kind === "producerState" && batch.attempts < maxProducerStates) {
       this.#forget(batch)
       return this.#requeue(batch)

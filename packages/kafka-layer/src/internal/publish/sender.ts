@@ -9,6 +9,8 @@ import * as Metric from "effect/Metric"
 import * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import * as KafkaMetrics from "../../KafkaMetrics.ts"
+import { Answers, watch } from "../answers.ts"
+import { BrokerLog } from "../brokerLog.ts"
 import { baseOptions, call, promise } from "../client.ts"
 import * as KafkaError from "../errors.ts"
 import { onceATurn } from "../onceATurn.ts"
@@ -29,26 +31,30 @@ export const make: (
   const latch = Latch.makeUnsafe(false)
   // Messages that are published in one turn share requests
   const wake = onceATurn(yield* Scheduler.Scheduler, () => latch.openUnsafe())
-  const accumulator = new Accumulator(settings, () => clock.currentTimeMillisUnsafe(), wake)
+  const answers = new Answers()
+  const accumulator = new Accumulator(settings, {
+    now: () => clock.currentTimeMillisUnsafe(),
+    wake,
+    onStale: () => answers.doubtMetadata()
+  })
   const client = yield* Effect.acquireRelease(
-    Effect.sync(() => new Producer(baseOptions(settings))),
+    Effect.sync(() => {
+      const client = new Producer(baseOptions(settings))
+      watch(client.connections, answers, settings)
+      return client
+    }),
     (client) => Effect.ignore(Effect.timeoutOption(promise(() => client.close()), settings.requestTimeout))
   )
   const run = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
   let brokers: ReadonlyMap<number, BrokerAddress> = new Map()
   let api: ProduceApi | undefined
-  let isReachable = true
+  const log = new BrokerLog()
 
-  const noteReachable = (failure: KafkaError.Failure | undefined): Effect.Effect<void> =>
+  const note = (node: number | undefined, failure: KafkaError.Failure | undefined): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (failure === undefined) accumulator.failure = undefined
-      const reachable = failure === undefined || failure.kind !== "unreachable" && failure.kind !== "timeout"
-      if (failure !== undefined && !reachable) accumulator.failure = failure
-      if (reachable === isReachable) return Effect.void
-      isReachable = reachable
-      return reachable
-        ? Effect.logInfo("Kafka is reachable again")
-        : Effect.logWarning("Kafka is not reachable, trying again", failure?.detail)
+      else if (BrokerLog.isSilence(failure)) accumulator.failure = failure
+      return log.note(node, failure)
     })
 
   const load = (topic: Topic): Effect.Effect<void> =>
@@ -66,11 +72,11 @@ export const make: (
           const partitions = metadata.topics.get(topic.name)?.partitions ?? []
           if (partitions.length > 0) accumulator.loaded(topic, partitions.map((partition) => partition.leader))
           else accumulator.loadFailed(topic, unknownTopic(topic))
-          return noteReachable(undefined)
+          return note(undefined, undefined)
         },
         onFailure: (failure) => {
           accumulator.loadFailed(topic, failure)
-          return noteReachable(failure)
+          return note(undefined, failure)
         }
       })
     )
@@ -105,7 +111,7 @@ export const make: (
         Effect.matchEffect(produceOn(connection, api, settings, request), {
           onSuccess: (response) => {
             settle(accumulator, request, response)
-            return ended(undefined)
+            return ended(request, undefined)
           },
           // The request may have arrived
           onFailure: (failure) => failed(request, failure, true)
@@ -115,11 +121,11 @@ export const make: (
 
   const failed = (request: Request, failure: KafkaError.Failure, isUncertain: boolean): Effect.Effect<void> => {
     for (const batch of request.batches) accumulator.failed(batch, failure, isUncertain)
-    return ended(failure)
+    return ended(request, failure)
   }
 
-  const ended = (failure: KafkaError.Failure | undefined): Effect.Effect<void> => {
-    const noted = noteReachable(failure)
+  const ended = (request: Request, failure: KafkaError.Failure | undefined): Effect.Effect<void> => {
+    const noted = note(request.node, failure)
     if (!metrics) return noted
     const counter = failure === undefined
       ? KafkaMetrics.produceRequests
@@ -133,9 +139,9 @@ export const make: (
     Effect.matchEffect({
       onSuccess: ({ producerEpoch, producerId }) => {
         accumulator.identity = { id: producerId, epoch: producerEpoch }
-        return noteReachable(undefined)
+        return note(undefined, undefined)
       },
-      onFailure: (failure) => Effect.andThen(noteReachable(failure), Effect.sleep(settings.retryDelay))
+      onFailure: (failure) => Effect.andThen(note(undefined, failure), Effect.sleep(settings.retryDelay))
     })
   )
 

@@ -77,6 +77,7 @@ export class Topic implements Owner {
     this.#loadedAt = now
     this.#leaders = leaders
     const lost = this.#partitions.splice(leaders.length)
+    for (const partition of this.#partitions) partition.awaitsLeader = false
     for (let i = this.#partitions.length; i < leaders.length; i++) {
       this.#partitions.push(new PartitionQueue(this, i, this.#producer))
     }
