@@ -212,19 +212,24 @@ const providers: Record<Workload, () => Array<Type>> = {
 
 const contexts: Array<{ readonly close: () => Promise<void> }> = []
 
-const command = (unit: number): JoinMeeting => new JoinMeeting(meetingId, userId, seatOf(unit))
+export const command = (unit: number): JoinMeeting => new JoinMeeting(meetingId, userId, seatOf(unit))
 
-const setup = async (workload: Workload): Promise<Run> => {
+/** The bus of an application with the handlers of a workload. */
+export const busOf = async (workload: Workload, options: CqrsModuleOptions): Promise<CommandBus> => {
   class AppModule {}
   Module({})(AppModule)
   const module: DynamicModule = {
     module: AppModule,
-    imports: [CqrsModule.forRoot(workload === "W6" ? toBroker : {})],
+    imports: [CqrsModule.forRoot(options)],
     providers: providers[workload]()
   }
   const context = await NestFactory.createApplicationContext(module, { logger: ["error"] })
   contexts.push(context)
-  const bus = context.get(CommandBus)
+  return context.get(CommandBus)
+}
+
+const setup = async (workload: Workload): Promise<Run> => {
+  const bus = await busOf(workload, workload === "W6" ? toBroker : {})
   if (workload === "W4") {
     return async (units) => {
       for (let unit = 0; unit < units; unit++) {
