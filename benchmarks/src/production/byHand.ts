@@ -108,7 +108,8 @@ const bodyOf = (workload: Workload, { metrics, middleware, tracing }: Configurat
   const publish = (event: flow.SeatTaken): Effect.Effect<void> => {
     let effect: Effect.Effect<void> = Effect.sync(() => countMessage(encode(event)))
     if (workload === "W6-read") {
-      effect = Effect.sync(() => {
+      effect = Effect.withFiber((fiber) => {
+        const { span } = fiber.cache
         // As a broker's record has them
         const attributes = {
           specversion: "1.0",
@@ -116,9 +117,11 @@ const bodyOf = (workload: Workload, { metrics, middleware, tracing }: Configurat
           type: "SeatTaken.v1",
           source: "/event-flow",
           time: new Date().toISOString(),
-          datacontenttype: "application/json"
+          datacontenttype: "application/json",
+          traceparent: span && `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
         }
         if (attributes.id !== undefined) countMessage(encode(event))
+        return Effect.void
       })
     }
     if (metrics) effect = Effect.andThen(Metric.update(sent, 1), timed(effect, operations))

@@ -124,13 +124,15 @@ export const setup = async (workload: Workload, configuration: Configuration): P
   const isPublishing = workload === "W6" || workload === "W6-read"
   const publish = async (event: Seat): Promise<void> => {
     if (workload === "W6-read") {
+      const span = trace.getActiveSpan()?.spanContext()
       const envelope = {
         specversion: "1.0",
         id: crypto.randomUUID(),
         type: "SeatTaken.v1",
         source: "/event-flow",
         time: new Date().toISOString(),
-        datacontenttype: "application/json"
+        datacontenttype: "application/json",
+        traceparent: span && `00-${span.traceId}-${span.spanId}-0${span.traceFlags}`
       }
       if (envelope.id === undefined) return
     }

@@ -24,22 +24,24 @@ export const outgoing = (context: Context.Context<never>, received: Trace = none
   const own = propagated(Context.getOrUndefined(context as Context.Context<Tracer.ParentSpan>, Tracer.ParentSpan))
   const parent = parse(received.traceparent)
   if (own === undefined) return parent === undefined ? none : received
-  const isOfTrace = own.traceId === parent?.traceId
-  const isSeen = own._tag === "ExternalSpan" || context.mapUnsafe.has(Tracer.TracerKey)
+  const { span, traceparent } = own
+  const isOfTrace = span.traceId === parent?.traceId
+  const isSeen = span._tag === "ExternalSpan" || Context.getOrUndefined(context, Tracer.Tracer) !== undefined
   if (parent !== undefined && !isOfTrace && !isSeen) return received
-  return { traceparent: toText(own), tracestate: isOfTrace ? received.tracestate : undefined }
+  return { traceparent, tracestate: isOfTrace ? received.tracestate : undefined }
 }
 
 /** The nearest span that may show in messages, if its ids can. */
-const propagated = (span: Tracer.AnySpan | undefined): Tracer.AnySpan | undefined => {
+const propagated = (
+  span: Tracer.AnySpan | undefined
+): { readonly span: Tracer.AnySpan; readonly traceparent: string } | undefined => {
   if (span === undefined) return undefined
   if (Context.get(span.annotations, Tracer.DisablePropagation)) {
     return span._tag === "Span" ? propagated(Option.getOrUndefined(span.parent)) : undefined
   }
-  return parse(toText(span)) === undefined ? undefined : span
+  const traceparent = `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
+  return pattern.test(traceparent) ? { span, traceparent } : undefined
 }
-
-const toText = (span: Tracer.AnySpan): string => `00-${span.traceId}-${span.spanId}-${span.sampled ? "01" : "00"}`
 
 // Version ff is invalid; only versions above 00 may have more behind the flags
 const pattern = /^(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?![^-])/
