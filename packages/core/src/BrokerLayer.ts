@@ -11,7 +11,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import * as ConsumerPolicy from "./ConsumerPolicy.ts"
-import type { HeaderValue, Message } from "./Message.ts"
+import { type Headers, type HeaderValue, headerValues, type Message } from "./Message.ts"
 
 /**
  * Fibers that wait for something to change; each looks again when it is woken.
@@ -111,6 +111,35 @@ export const assertWhole = (message: Message): void => {
 }
 
 /**
+ * An empty record for names of other programs, such as headers. It inherits
+ * nothing, so that `__proto__` and `constructor` are names like any other.
+ *
+ * @stability unstable
+ * @category headers
+ * @since 0.1.0
+ */
+export const emptyRecord = <A>(): Record<string, A> => new Bare() as Record<string, A>
+
+/**
+ * Adds a header to a record of headers. A name that is there already gets one
+ * more value.
+ *
+ * @stability unstable
+ * @category headers
+ * @since 0.1.0
+ */
+export const addHeader = (
+  headers: Record<string, Headers[string]>,
+  name: string,
+  value: HeaderValue
+): void => {
+  const before = headers[name]
+  // A list here was made below, of values that came one by one
+  if (Array.isArray(before)) before.push(value)
+  else headers[name] = before === undefined ? value : [before as HeaderValue, value]
+}
+
+/**
  * Splits transport headers into CloudEvents attributes and the rest. A header
  * with one of the prefixes is an attribute, without its prefix; `content-type`
  * is `datacontenttype`.
@@ -119,7 +148,8 @@ export const assertWhole = (message: Message): void => {
  *
  * The prefix is `ce_` in the Kafka protocol binding, `cloudEvents:` or
  * `cloudEvents_` in the AMQP protocol binding (CloudEvents 1.0). Header names
- * are compared case-insensitively, as both bindings require.
+ * are compared case-insensitively, as both bindings require. Of an attribute
+ * that comes more than once, the last one counts.
  *
  * @stability unstable
  * @category headers
@@ -129,33 +159,36 @@ export const fromHeaders = (
   headers: Iterable<readonly [string, HeaderValue]>,
   prefixes: ReadonlyArray<string>
 ): Pick<Message, "attributes" | "headers"> => {
-  const attributes: Record<string, string> = {}
-  const rest: Record<string, HeaderValue> = {}
+  const attributes = emptyRecord<string>()
+  const rest = emptyRecord<Headers[string]>()
   for (const [name, value] of headers) {
     const lower = name.toLowerCase()
     const prefix = prefixes.find((prefix) => lower.startsWith(prefix.toLowerCase()))
     const attribute = lower === "content-type" ? "datacontenttype" : prefix && lower.slice(prefix.length)
     const text = attribute === undefined ? undefined : headerText(value)
-    if (attribute === undefined || text === undefined) rest[name] = value
+    if (attribute === undefined || text === undefined) addHeader(rest, name, value)
     else attributes[attribute] = text
   }
   return { attributes, headers: rest }
 }
 
 /**
- * Joins attributes and headers into transport headers. It is the inverse of
- * `fromHeaders`.
+ * Joins attributes and headers into transport headers, in their order. It is the
+ * inverse of `fromHeaders`.
  *
  * @stability unstable
  * @category headers
  * @since 0.1.0
  */
-export const toHeaders = (message: Message, prefix: string): Record<string, HeaderValue> => {
+export const toHeaders = (message: Message, prefix: string): Array<readonly [string, HeaderValue]> => {
   assertWhole(message)
-  const headers: Record<string, HeaderValue> = { ...message.headers }
+  const headers: Array<readonly [string, HeaderValue]> = []
   const attributes = message.attributes
   for (const name in attributes) {
-    headers[name === "datacontenttype" ? "content-type" : prefix + name] = attributes[name]!
+    headers.push([name === "datacontenttype" ? "content-type" : prefix + name, attributes[name]!])
+  }
+  for (const name in message.headers) {
+    for (const value of headerValues(message, name)) headers.push([name, value])
   }
   return headers
 }
@@ -211,7 +244,7 @@ export const retryHeaderPrefix = "event-flow-retry-"
  */
 export const encodeRetry = (retry: RetryHeaders): Readonly<Record<string, string>> => {
   const { origin, ...fields } = retry
-  const headers: Record<string, string> = {}
+  const headers = emptyRecord<string>()
   for (const [name, value] of Object.entries({ ...origin, ...fields })) {
     headers[retryHeaderPrefix + name] = String(value)
   }
@@ -227,16 +260,15 @@ export const encodeRetry = (retry: RetryHeaders): Readonly<Record<string, string
  * @since 0.1.0
  */
 export const decodeRetry = (message: Message, group: string): RetryHeaders | undefined => {
-  const headers = message.headers
   const text = (name: string): string | undefined => {
-    const value = headers[retryHeaderPrefix + name]
+    const value = headerValues(message, retryHeaderPrefix + name).at(-1)
     return typeof value === "string" ? value : undefined
   }
   const topic = text("topic")
   const step = wholeNumber(text("step"))
   if (text("group") !== group || topic === undefined || step === undefined || step < 1) return undefined
-  const origin: Record<string, string> = {}
-  for (const header in headers) {
+  const origin = emptyRecord<string>()
+  for (const header in message.headers) {
     const name = header.startsWith(retryHeaderPrefix) ? header.slice(retryHeaderPrefix.length) : undefined
     const value = name === undefined || retryFields.has(name) ? undefined : text(name)
     if (value !== undefined) origin[name!] = value
@@ -291,11 +323,16 @@ export const retryPolicy = (options: {
 
 // --- internal ---
 
+/** Its objects have names of their own and no others, and are as quick as any: one made by `Object.create(null)` is not. */
+const Bare = function() {} as unknown as new() => object
+Bare.prototype = Object.create(null)
+
 const decoder = new TextDecoder("utf-8", { fatal: true })
 
-/** Undefined: the bytes are not UTF-8. */
+/** Undefined: there is no value, or its bytes are not UTF-8. */
 const headerText = (value: HeaderValue): string | undefined => {
   if (typeof value === "string") return value
+  if (value === null) return undefined
   try {
     return decoder.decode(value)
   } catch {

@@ -8,14 +8,24 @@
  */
 
 /**
- * A header value. A message of another program may carry bytes that are not
- * text. They are kept unchanged.
+ * One value of a header. A message of another program may carry bytes that are
+ * not text, or no value at all (null). They are kept unchanged.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export type HeaderValue = string | Uint8Array
+export type HeaderValue = string | Uint8Array | null
+
+/**
+ * The headers of a message by name. A name that occurs more than once has a list
+ * of its values, in their order; a list of one value is that value.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Headers = Readonly<Record<string, HeaderValue | ReadonlyArray<HeaderValue>>>
 
 /**
  * A message on its way to or from a broker.
@@ -40,7 +50,7 @@ export interface Message {
    */
   readonly attributes: Readonly<Record<string, string>>
   /** Everything else: headers that are not CloudEvents attributes. */
-  readonly headers: Readonly<Record<string, HeaderValue>>
+  readonly headers: Headers
   readonly body: Uint8Array
   /**
    * For authors of broker layers: reads one of `attributes` by its name, without
@@ -69,6 +79,19 @@ export const attribute = (message: Message, name: string): string | undefined =>
   message.readAttribute === undefined ? message.attributes[name] : message.readAttribute(name)
 
 /**
+ * The values of one header, in their order; none if the message does not have it.
+ *
+ * @stability unstable
+ * @category getters
+ * @since 0.1.0
+ */
+export const headerValues = (message: Message, name: string): ReadonlyArray<HeaderValue> => {
+  // Names of other programs: "constructor" may be one, and is in every plain object
+  const header = Object.hasOwn(message.headers, name) ? message.headers[name] : undefined
+  return header === undefined ? [] : isList(header) ? header : [header]
+}
+
+/**
  * Makes a message from its parts.
  *
  * @stability unstable
@@ -79,7 +102,7 @@ export const make = (options: {
   readonly topic: string
   readonly key?: string | Uint8Array | undefined
   readonly attributes?: Readonly<Record<string, string>> | undefined
-  readonly headers?: Readonly<Record<string, HeaderValue>> | undefined
+  readonly headers?: Headers | undefined
   readonly body: Uint8Array
 }): Message => ({
   topic: options.topic,
@@ -126,3 +149,8 @@ export const keyString = (message: Message): string | undefined => {
   if (key === undefined || typeof key === "string") return key
   return `0x${Array.from(key, (byte) => byte.toString(16).padStart(2, "0")).join("")}`
 }
+
+// --- internal ---
+
+// `Array.isArray` does not take a read-only array out of a union
+const isList = (header: Headers[string]): header is ReadonlyArray<HeaderValue> => Array.isArray(header)

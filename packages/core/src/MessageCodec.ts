@@ -16,7 +16,7 @@ import type * as Correlation from "./Correlation.ts"
 import type * as Ids from "./Ids.ts"
 import * as ClassCodec from "./internal/definition/classCodec.ts"
 import { describeId, describeType } from "./internal/describe.ts"
-import { attribute, type HeaderValue, type Message } from "./Message.ts"
+import { attribute, type Headers, type Message } from "./Message.ts"
 import * as NotificationEvent from "./NotificationEvent.ts"
 
 /**
@@ -64,7 +64,7 @@ export interface MessageContext {
   /** The trace state of the consumed message, where `traceparent` is of the same trace. */
   readonly tracestate: string | undefined
   /** The `baggage` header of the consumed message (W3C Baggage). */
-  readonly baggage: HeaderValue | undefined
+  readonly baggage: Headers[string] | undefined
   /** Read when the message is encoded: the time of the event. */
   readonly clock: Clock.Clock
   /** Makes the id of the message. */

@@ -183,7 +183,7 @@ withServer("the CloudEvents AMQP binding", () => {
         datacontenttype: "text/plain"
       })
       assert.strictEqual(first!.message.key, "k")
-      assert.deepStrictEqual(first!.message.headers, { count: "3", list: "[1,\"a\"]", yes: "true" })
+      assert.deepStrictEqual(first!.message.headers, { count: "3", list: ["1", "a"], yes: "true" })
       assert.strictEqual(second!.message.attributes["id"], "e-2")
     }).pipe(Effect.scoped, Effect.provide(layers())))
 })

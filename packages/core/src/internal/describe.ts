@@ -6,10 +6,19 @@ import * as Formatter from "effect/Formatter"
 import { attribute, type Message } from "../Message.ts"
 
 /** The id of a message, `"(no id)"` if it has none. */
-export const describeId = (message: Message): string => attribute(message, "id") ?? "(no id)"
+export const describeId = (message: Message): string => readableAttribute(message, "id") || "(no id)"
 
 /** The type of a message, `"(no type)"` if it has none. */
-export const describeType = (message: Message): string => attribute(message, "type") ?? "(no type)"
+export const describeType = (message: Message): string => readableAttribute(message, "type") || "(no type)"
+
+/** An attribute. Undefined as well where the layer of the broker fails to read it: that is no reason to end a consumer. */
+export const readableAttribute = (message: Message, name: string): string | undefined => {
+  try {
+    return attribute(message, name)
+  } catch {
+    return undefined
+  }
+}
 
 /** A command or event: its tag and its fields. */
 export const describeValue = (value: { readonly _tag: string }): string => {

@@ -1,4 +1,5 @@
 /** A record as a message. Attributes and headers are read on demand. */
+import { addHeader, emptyRecord } from "@event-flow/core/BrokerLayer"
 import type * as Message from "@event-flow/core/Message"
 import { HeaderWalker } from "./consume/recordReader.ts"
 import type { FetchedRecord } from "./consume/recordReader.ts"
@@ -88,18 +89,19 @@ const headerName = (buffer: Buffer, start: number, end: number): HeaderName => {
 
 /** The same as `BrokerLayer.fromHeaders` with the prefix of the Kafka binding, on buffers. */
 const parse = (record: FetchedRecord): Pick<Message.Message, "attributes" | "headers"> => {
-  const attributes: Record<string, string> = {}
-  const headers: Record<string, Message.HeaderValue> = {}
+  const attributes = emptyRecord<string>()
+  const headers = emptyRecord<Message.Headers[string]>()
   const { buffer } = record
   const header = new HeaderWalker(record)
   while (header.next()) {
     const { attribute, name } = headerName(buffer, header.nameStart, header.nameEnd)
     const { valueEnd, valueStart } = header
-    const content = valueEnd < 0 ? "" : textAt(buffer, valueStart, valueEnd)
-    if (attribute !== undefined && content !== undefined) attributes[attribute] = content
-    else headers[name] = content ?? buffer.subarray(valueStart, valueEnd)
+    const content = valueEnd < 0 ? null : textAt(buffer, valueStart, valueEnd)
+    if (attribute !== undefined && typeof content === "string") attributes[attribute] = content
+    else addHeader(headers, name, content === undefined ? buffer.subarray(valueStart, valueEnd) : content)
   }
-  return { attributes, headers }
+  // Of a record that cannot be read nothing is known for sure: without a type it follows the consumer's policy
+  return { attributes: header.isBroken ? emptyRecord() : attributes, headers }
 }
 
 /** One attribute as `parse` finds it, without reading the other headers: the last one whose value is text. */
@@ -111,9 +113,9 @@ const findAttribute = (record: FetchedRecord, name: string): string | undefined 
   while (header.next()) {
     const { nameEnd, nameStart, valueEnd, valueStart } = header
     if (nameEnd - nameStart !== wanted.length || !isHeader(buffer, nameStart, wanted)) continue
-    found = valueEnd < 0 ? "" : textAt(buffer, valueStart, valueEnd) ?? found
+    if (valueEnd >= 0) found = textAt(buffer, valueStart, valueEnd) ?? found
   }
-  return found
+  return header.isBroken ? undefined : found
 }
 
 /** Whether this is the name of the header, in upper or lower case. */

@@ -48,8 +48,8 @@ const plainBatches = (batches: ReadonlyArray<RecordBatch | RecordsBatch>) =>
 const theirs = (bytes: Buffer) => plainBatches(readRecordsBatches(Reader.from(bytes)))
 
 /** Bytes as text where they are, as the binding has it. */
-const textOr = (bytes: Uint8Array | null): string | Uint8Array => {
-  if (bytes === null) return ""
+const textOr = (bytes: Uint8Array | null): string | Uint8Array | null => {
+  if (bytes === null) return null
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes)
   } catch {
@@ -181,8 +181,10 @@ describe("a record's message", () => {
         for (const [i, record] of read[0]!.records.entries()) {
           const { headers, key, value } = expected[0]!.records[i]!
           const reference = {
-            ...BrokerLayer.fromHeaders(headers.map(([name, value]) => [String(textOr(name)), textOr(value)]), ["ce_"]),
-            key: key === null ? undefined : textOr(key),
+            ...BrokerLayer.fromHeaders(headers.map(([name, value]) => [String(textOr(name) ?? ""), textOr(value)]), [
+              "ce_"
+            ]),
+            key: textOr(key) ?? undefined,
             body: value ?? new Uint8Array(0)
           }
           const names = [...Object.keys(reference.attributes), "id", "type", "correlationid", "", "datacontenttype"]
@@ -220,10 +222,52 @@ describe("a record's message", () => {
     }
     assert.strictEqual(of(Buffer.from("1"), Buffer.from("2")), "2")
     assert.strictEqual(of(Buffer.from("1"), Buffer.from([0xff])), "1")
-    assert.strictEqual(of(Buffer.from("1"), null), "")
+    assert.strictEqual(of(Buffer.from("1"), null), "1")
     assert.strictEqual(of(Buffer.from("ü".repeat(200))), "ü".repeat(200))
     assert.isUndefined(of(Buffer.from([0xff])))
     assert.isUndefined(of())
+  })
+})
+
+describe("a record whose headers lead out of it", () => {
+  const Damage = Schema.Array(Schema.Tuple([
+    Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 60 })),
+    Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 255 }))
+  ])).check(Schema.isMinLength(1), Schema.isMaxLength(4))
+
+  it.effect.prop(
+    "is read as far as that goes, says the same in every way, and never throws",
+    [Damage],
+    ([damage]) =>
+      Effect.sync(() => {
+        const headers = ["ce_type", "ce_id", "x"].map((name): Header => [Buffer.from(name), Buffer.from("value")])
+        // Another record behind it, of which nothing may show
+        const next = { key: null, value: null, headers: [[Buffer.from("ce_secret"), Buffer.from("s")]] as const }
+        const bytes = foreignBatch([{ key: null, value: null, headers }, next])
+        const record = readBatches(bytes)[0]!.records[0]!
+        for (const [i, byte] of damage) {
+          if (record.headersStart + i < record.end) bytes[record.headersStart + i] = byte
+        }
+        const read = () => new KafkaMessage("t", record)
+        const { attributes, headers: rest } = read()
+        for (const name of ["type", "id", "secret"]) {
+          assert.strictEqual(Message.attribute(read(), name), attributes[name], name)
+        }
+        assert.notProperty(rest, "ce_secret")
+        for (const name of Object.keys(rest)) assert.isNotEmpty(Message.headerValues(read(), name))
+      }),
+    { arbitrary: { runs: 2_000 } }
+  )
+
+  it("has no attributes, so that it follows the policy", () => {
+    const bytes = foreignBatch([{ key: null, value: null, headers: [[Buffer.from("ce_type"), Buffer.from("T.v1")]] }])
+    const record = readBatches(bytes)[0]!.records[0]!
+    assert.strictEqual(new KafkaMessage("t", record).attributes["type"], "T.v1")
+    // The length of the value
+    bytes[record.end - 5] = 60
+    const message = new KafkaMessage("t", record)
+    assert.isUndefined(Message.attribute(message, "type"))
+    assert.deepStrictEqual(Object.keys(message.attributes), [])
   })
 })
 

@@ -9,6 +9,7 @@ import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { ask, ConnectFailure, detailOf } from "./amqpError.ts"
+import { readUnreadable } from "./frames.ts"
 import type { ConnectionSettings } from "./settings.ts"
 import { destroy, gathering } from "./socket.ts"
 
@@ -187,6 +188,7 @@ const connect = (
       clientProperties: { connection_name: settings.connectionName }
     }).then(
       (model) => {
+        readUnreadable(model)
         onOpen(model)
         if (isAbandoned) destroy(model)
         else resume(Effect.succeed(model))

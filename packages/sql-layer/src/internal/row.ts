@@ -1,5 +1,5 @@
 /** A message as a row of the outbox, and back. */
-import { assertWhole } from "@event-flow/core/BrokerLayer"
+import { assertWhole, emptyRecord } from "@event-flow/core/BrokerLayer"
 import * as Message from "@event-flow/core/Message"
 import { isStorable, keyText, slotOf } from "./slot.ts"
 
@@ -23,12 +23,12 @@ export interface PendingRow {
   readonly key: string | null
   readonly key_bytes: Uint8Array | null
   readonly attributes: Record<string, string>
-  readonly headers: Record<string, StoredHeader> | null
+  readonly headers: Record<string, StoredHeader | ReadonlyArray<StoredHeader>> | null
   readonly body: Uint8Array
   readonly attempts: number
 }
 
-type StoredHeader = string | { readonly base64: string }
+type StoredHeader = string | { readonly base64: string } | null
 
 export const toRow = (message: Message.Message): NewRow => {
   assertWhole(message)
@@ -59,7 +59,7 @@ export const toMessage = (row: PendingRow): Message.Message =>
   Message.make({
     topic: row.topic,
     key: row.key_bytes === null ? row.key ?? undefined : fromKeyBytes(row.key_bytes),
-    attributes: row.attributes,
+    attributes: Object.assign(emptyRecord<string>(), row.attributes),
     headers: row.headers === null ? undefined : fromHeaders(row.headers),
     body: row.body
   })
@@ -80,21 +80,27 @@ const fromKeyBytes = (bytes: Uint8Array): string | Uint8Array => {
   return bytes[0] === textMark ? Buffer.from(rest).toString("utf16le") : rest
 }
 
-const toHeaders = (headers: Message.Message["headers"]): string | null => {
-  let stored: Record<string, StoredHeader> | undefined
+const toHeaders = (headers: Message.Headers): string | null => {
+  let stored: Record<string, unknown> | undefined
   for (const name in headers) {
-    const value = headers[name]!
-    stored ??= {}
-    stored[name] = typeof value === "string" ? value : { base64: Buffer.from(value).toString("base64") }
+    const header = headers[name]!
+    stored ??= emptyRecord()
+    stored[name] = Array.isArray(header) ? header.map(toStored) : toStored(header as Message.HeaderValue)
   }
   return stored === undefined ? null : JSON.stringify(stored)
 }
 
-const fromHeaders = (stored: Record<string, StoredHeader>): Record<string, Message.HeaderValue> => {
-  const headers: Record<string, Message.HeaderValue> = {}
+const toStored = (value: Message.HeaderValue): StoredHeader =>
+  value instanceof Uint8Array ? { base64: Buffer.from(value).toString("base64") } : value
+
+const fromHeaders = (stored: NonNullable<PendingRow["headers"]>): Message.Headers => {
+  const headers = emptyRecord<Message.Headers[string]>()
   for (const name in stored) {
-    const value = stored[name]!
-    headers[name] = typeof value === "string" ? value : new Uint8Array(Buffer.from(value.base64, "base64"))
+    const header = stored[name]!
+    headers[name] = Array.isArray(header) ? header.map(fromStored) : fromStored(header as StoredHeader)
   }
   return headers
 }
+
+const fromStored = (stored: StoredHeader): Message.HeaderValue =>
+  stored === null || typeof stored === "string" ? stored : new Uint8Array(Buffer.from(stored.base64, "base64"))

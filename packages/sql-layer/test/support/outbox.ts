@@ -19,14 +19,14 @@ export const put = (...messages: Arr.NonEmptyReadonlyArray<Message.Message>) =>
 
 export const over = (options?: Outbox.Options) => Outbox.layer(options).pipe(Layer.provideMerge(database()))
 
-export const bytesOrText = (value: string | Uint8Array | undefined) =>
-  typeof value === "string" || value === undefined ? value : [...value]
+export const bytesOrText = (value: string | Uint8Array | null | undefined) =>
+  typeof value === "string" || value === undefined || value === null ? value : [...value]
 
 /** For comparisons: bytes as arrays, whatever class they are of. */
 export const plain = (message: Message.Message) => ({
   topic: message.topic,
   key: bytesOrText(message.key),
   attributes: { ...message.attributes },
-  headers: Object.fromEntries(Object.entries(message.headers).map(([name, value]) => [name, bytesOrText(value)])),
+  headers: Object.keys(message.headers).map((name) => [name, Message.headerValues(message, name).map(bytesOrText)]),
   body: [...message.body]
 })

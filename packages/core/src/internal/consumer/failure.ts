@@ -5,10 +5,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
+import type * as Broker from "../../Broker.ts"
 import type * as ConsumerPolicy from "../../ConsumerPolicy.ts"
 import type * as Message from "../../Message.ts"
 import { describe, describeId } from "../describe.ts"
-import { toDeadLetter, toPostponed } from "./aside.ts"
+import { toDeadLetter, toPostponed, withoutForeign } from "./aside.ts"
 import { causeOf, kindOf, underlying } from "./reasons.ts"
 import type { Watch } from "./watch.ts"
 import type { DeliveryWorker } from "./worker.ts"
@@ -60,7 +61,10 @@ const logBug = (failure: ConsumerPolicy.Failure): Effect.Effect<void> => {
 }
 
 const makeConclude = <E>({ group, stopped, watch }: Options<E>) => {
-  /** Retried for as long as that may help: the message stays unacknowledged meanwhile. */
+  /**
+   * Retried for as long as that may help: the message stays unacknowledged meanwhile. What the broker refuses is
+   * published without the headers that it came with, which may be more than fits into one more message.
+   */
   const publishAside = (
     worker: DeliveryWorker,
     what: "dead letter" | "retry",
@@ -72,9 +76,12 @@ const makeConclude = <E>({ group, stopped, watch }: Options<E>) => {
         schedule: asideBackoff,
         while: (error) => error._tag === "PublishError" && error.isRetryable
       }),
-      Effect.mapError((error) =>
-        stopped(worker.delivery.message, `its ${what} cannot be published: ${error.message}`, error)
-      )
+      Effect.catch((error) => {
+        const bare = isRefused(error) ? withoutForeign(aside) : undefined
+        return bare === undefined
+          ? Effect.fail(stopped(worker.delivery.message, `its ${what} cannot be published: ${error.message}`, error))
+          : publishAside(worker, what, bare)
+      })
     )
 
   return Effect.fnUntraced(function*(
@@ -120,5 +127,10 @@ const makeConclude = <E>({ group, stopped, watch }: Options<E>) => {
     }
   })
 }
+
+/** The broker may take another message. */
+const isRefused = (error: Broker.BrokerNotFound | Broker.PublishError): boolean =>
+  error._tag === "PublishError" &&
+  (error.reason._tag === "MessageTooLarge" || error.reason._tag === "Rejected" || error.reason._tag === "EncodeFailed")
 
 const asideBackoff = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("30 seconds")])

@@ -10,6 +10,7 @@ import type * as Message from "../../Message.ts"
 import type * as NotificationEvent from "../../NotificationEvent.ts"
 import type { Delivery } from "../../Subscriber.ts"
 import * as Telemetry from "../../Telemetry.ts"
+import { readableAttribute } from "../describe.ts"
 import { Observers, type Watching } from "../dispatch/observers.ts"
 import { publishObserved } from "../dispatch/publish.ts"
 import * as Record from "../telemetry/record.ts"
@@ -111,8 +112,8 @@ class Watched implements Watch {
     const { message } = work.delivery
     work.watching = observers.watching(undefined, () => ({ _tag: "Delivery", message, group }))
     if (!metrics && !tracing && work.watching?.observer === undefined) return work.start()
-    const { attributes, topic } = message
-    const { id, traceparent } = attributes
+    const { topic } = message
+    const traceparent = readableAttribute(message, "traceparent")
     const handling = Effect.catchCause(
       Effect.suspend(() => work.start()),
       (cause) => work.recover(work.delivery, cause)
@@ -121,7 +122,7 @@ class Watched implements Watch {
       system,
       topic,
       group,
-      messageId: id,
+      messageId: readableAttribute(message, "id"),
       parent: tracing && traceparent !== undefined ? Traceparent.toSpan(traceparent) : undefined,
       tracing,
       metrics,

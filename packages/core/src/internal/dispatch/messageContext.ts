@@ -2,7 +2,7 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Ids from "../../Ids.ts"
-import type { HeaderValue } from "../../Message.ts"
+import type { Headers } from "../../Message.ts"
 import { attribute } from "../../Message.ts"
 import * as Traceparent from "../telemetry/traceparent.ts"
 import { CurrentFlow, deliveryOf, type Flow } from "./flow.ts"
@@ -23,7 +23,7 @@ export class FiberMessageContext {
   get tracestate(): string | undefined {
     return this.#outgoing.tracestate
   }
-  get baggage(): HeaderValue | undefined {
+  get baggage(): Headers[string] | undefined {
     return deliveryOf(this.#context)?.message.headers["baggage"]
   }
   get clock(): Clock.Clock {

@@ -7,6 +7,7 @@ import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Scope from "effect/Scope"
 import * as Broker from "../../Broker.ts"
+import { emptyRecord } from "../../BrokerLayer.ts"
 import * as Message from "../../Message.ts"
 import * as Subscriber from "../../Subscriber.ts"
 import type { Features } from "./features.ts"
@@ -28,8 +29,22 @@ const decoder = new TextDecoder()
 
 export const textOf = (message: Message.Message): string => decoder.decode(message.body)
 
-export const bytesOf = (value: Message.HeaderValue | undefined): ReadonlyArray<number> | undefined =>
-  value === undefined ? undefined : Array.from(typeof value === "string" ? encoder.encode(value) : value)
+/** A layer may give text as bytes, and the other way round. */
+export const bytesOf = (value: Message.HeaderValue | undefined): ReadonlyArray<number> | undefined | null =>
+  value === undefined || value === null
+    ? value
+    : Array.from(typeof value === "string" ? encoder.encode(value) : value)
+
+/** The values of a header as bytes. */
+export const headerBytes = (message: Message.Message, name: string) => Message.headerValues(message, name).map(bytesOf)
+
+/** Headers of a foreign message: of one name twice, without a value, and with names that objects have for themselves. */
+export const oddHeaders: Message.Headers = Object.assign(emptyRecord<Message.Headers[string]>(), {
+  twice: ["1", new Uint8Array([0xff]), null, "1"],
+  nothing: null,
+  constructor: "a name like any other",
+  toString: new Uint8Array([0xff])
+}, JSON.parse("{\"__proto__\":\"a name as well\"}"))
 
 export const numbers = (count: number, from = 1): ReadonlyArray<string> =>
   Array.from({ length: count }, (_, i) => String(from + i))

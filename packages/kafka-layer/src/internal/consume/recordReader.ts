@@ -78,6 +78,8 @@ export class HeaderWalker {
   nameEnd = 0
   valueStart = 0
   valueEnd = 0
+  /** A header leads out of the record: it is the end of what can be read. */
+  isBroken = false
 
   constructor({ buffer, end, headersStart }: FetchedRecord) {
     this.#cursor = new Cursor(buffer, headersStart)
@@ -87,15 +89,15 @@ export class HeaderWalker {
 
   next(): boolean {
     const cursor = this.#cursor
-    // A wrong count must not lead out of the record
-    if (this.#left-- <= 0 || cursor.position >= this.#end) return false
+    if (this.#left-- <= 0 || this.isBroken) return false
     const nameLength = cursor.varInt()
     this.nameStart = cursor.position
     this.nameEnd = nameLength < 0 ? -1 : cursor.position += nameLength
     const valueLength = cursor.varInt()
     this.valueStart = cursor.position
     this.valueEnd = valueLength < 0 ? -1 : cursor.position += valueLength
-    return true
+    this.isBroken = cursor.position > this.#end
+    return !this.isBroken
   }
 }
 

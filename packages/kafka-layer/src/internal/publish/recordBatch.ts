@@ -143,8 +143,14 @@ const encodeHeaders = (message: Message.Message): Uint8Array => {
     count++
   }
   for (const name in headers) {
-    position = writeHeader(position, name, headers[name]!)
-    count++
+    const header = headers[name]!
+    if (!Array.isArray(header)) {
+      position = writeHeader(position, name, header as Message.HeaderValue)
+      count++
+      continue
+    }
+    for (const value of header) position = writeHeader(position, name, value)
+    count += header.length
   }
   const start = 3 - varIntSize(count)
   writeVarInt(scratch, start, count)
@@ -154,15 +160,13 @@ const encodeHeaders = (message: Message.Message): Uint8Array => {
 }
 
 const writeHeader = (start: number, name: string, value: Message.HeaderValue): number => {
-  const valueLength = typeof value === "string" ? Buffer.byteLength(value) : value.length
+  const valueLength = value === null ? 0 : typeof value === "string" ? Buffer.byteLength(value) : value.length
   reserve(start, name.length * 3 + valueLength + 10)
   let position = writeVarInt(scratch, start, Buffer.byteLength(name))
   position += scratch.write(name, position)
-  position = writeVarInt(scratch, position, valueLength)
-  if (typeof value === "string") {
-    scratch.write(value, position)
-  } else {
-    scratch.set(value, position)
-  }
+  // A length of -1: there is no value
+  position = writeVarInt(scratch, position, value === null ? -1 : valueLength)
+  if (typeof value === "string") scratch.write(value, position)
+  else if (value !== null) scratch.set(value, position)
   return position + valueLength
 }

@@ -1,6 +1,6 @@
 /** Holds the messages of a retry topic back until they are due. */
 import { decodeRetry, retryHeaderPrefix } from "@event-flow/core/BrokerLayer"
-import type * as Message from "@event-flow/core/Message"
+import { headerValues, type Message } from "@event-flow/core/Message"
 import type { FetchedRecord } from "../consume/recordReader.ts"
 import { KafkaMessage } from "../message.ts"
 
@@ -33,7 +33,7 @@ export class Hold {
 
   /** Whether a record belongs to another group that shares the topic. */
   isOfOthers(record: FetchedRecord): boolean {
-    const group = new KafkaMessage(this.#options.source, record).headers[retryHeaderPrefix + "group"]
+    const group = headerValues(new KafkaMessage(this.#options.source, record), retryHeaderPrefix + "group").at(-1)
     return group !== undefined && group !== this.#options.group
   }
 
@@ -64,7 +64,7 @@ export class Hold {
   restore(
     record: FetchedRecord,
     place: Readonly<Record<string, string>>
-  ): { readonly message: Message.Message; readonly origin: Readonly<Record<string, string>> } {
+  ): { readonly message: Message; readonly origin: Readonly<Record<string, string>> } {
     const { group, source } = this.#options
     const message = new KafkaMessage(source, record)
     const postponed = decodeRetry(message, group)

@@ -10,6 +10,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Broker from "../../../Broker.ts"
+import { emptyRecord } from "../../../BrokerLayer.ts"
 import * as ConsumerPolicy from "../../../ConsumerPolicy.ts"
 import * as EventConsumer from "../../../EventConsumer.ts"
 import * as EventHandler from "../../../EventHandler.ts"
@@ -22,8 +23,10 @@ import {
   checkOrderPerKey,
   checkSame,
   type Definition,
+  headerBytes,
   keyOf,
   numbers,
+  oddHeaders,
   sorted,
   type Test,
   toMessage
@@ -88,7 +91,10 @@ export const consumer: ReadonlyArray<Definition> = [
         topic: flow.topic,
         key: "ключ",
         attributes: { specversion: "1.0", id: SecureRandom.uuidV7Unsafe(), type: "SuiteUnknown.v1", source: "/suite" },
-        headers: { plain: "text", binary: new Uint8Array([0xff, 0x00, 0xfe]) },
+        headers: Object.assign(emptyRecord<Message.Headers[string]>(), oddHeaders, {
+          plain: "text",
+          binary: new Uint8Array([0xff, 0x00, 0xfe])
+        }),
         body: new Uint8Array([0xff, 0x00, 0x01])
       })
       yield* publish([poison])
@@ -96,12 +102,12 @@ export const consumer: ReadonlyArray<Definition> = [
       checkSame(message.key, poison.key, "key")
       checkSame(Object.entries(message.attributes).sort(), Object.entries(poison.attributes).sort(), "attributes")
       checkSame(Array.from(message.body), Array.from(poison.body), "body")
-      for (const name of ["plain", "binary"]) {
-        checkSame(bytesOf(message.headers[name]), bytesOf(poison.headers[name]), `header ${name}`)
+      for (const name of Object.keys(poison.headers)) {
+        checkSame(headerBytes(message, name), headerBytes(poison, name), `header ${name}`)
       }
       const expected = { reason: "Undecodable", topic: flow.topic, group: bench.group(), attempts: "1" }
       for (const [name, value] of Object.entries(expected)) {
-        checkSame(bytesOf(message.headers[`dead-letter-${name}`]), bytesOf(value), `header dead-letter-${name}`)
+        checkSame(headerBytes(message, `dead-letter-${name}`), [bytesOf(value)], `header dead-letter-${name}`)
       }
       yield* ack
     })

@@ -3,8 +3,21 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Broker from "../../../Broker.ts"
+import { emptyRecord } from "../../../BrokerLayer.ts"
 import * as Message from "../../../Message.ts"
-import { bytesOf, checkSame, type Definition, encoder, keyOf, numbers, Reader, textOf, toMessage } from "../kit.ts"
+import {
+  bytesOf,
+  checkSame,
+  type Definition,
+  encoder,
+  headerBytes,
+  keyOf,
+  numbers,
+  oddHeaders,
+  Reader,
+  textOf,
+  toMessage
+} from "../kit.ts"
 
 export const publishing: ReadonlyArray<Definition> = [
   {
@@ -41,13 +54,13 @@ export const publishing: ReadonlyArray<Definition> = [
         traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         customextension: "42"
       }
-      const headers = {
+      const headers = Object.assign(emptyRecord<Message.Headers[string]>(), oddHeaders, {
         plain: "text",
         "X-Mixed-Case": "kept",
         unicode: "naïve 🛫",
         empty: "",
         binary: new Uint8Array([0xff, 0x00, 0xfe, 0x80])
-      }
+      })
       const bodies = [
         encoder.encode("{\"title\":\"šŧŕąñģė 🛬\"}"),
         new Uint8Array(0),
@@ -67,8 +80,9 @@ export const publishing: ReadonlyArray<Definition> = [
             Object.entries(attributes).sort(),
             "attributes"
           )
-          for (const [name, value] of Object.entries(headers)) {
-            checkSame(bytesOf(message.headers[name]), bytesOf(value), `header ${name}`)
+          checkSame(Object.keys(message.headers).sort(), Object.keys(headers).sort(), "names of headers")
+          for (const name of Object.keys(headers)) {
+            checkSame(headerBytes(message, name), headerBytes(sent, name), `header ${name}`)
           }
           yield* delivery.ack
         }
