@@ -35,7 +35,7 @@ export class DecodeError extends Schema.TaggedError<DecodeError>("@event-flow/co
     /**
      * - `"NoType"`: no `type` attribute: no CloudEvent, or one in structured mode.
      * - `"UnknownType"`: no event of this tag is known to the consumer.
-     * - `"UnknownVersion"`: newer than this program, or older with no `upcast`.
+     * - `"UnknownVersion"`: newer than this program, older with no `upcast`, or no version at all.
      * - `"InvalidBody"`: the body is not the JSON that the event's schema describes.
      */
     reason: Schema.Literals(["NoType", "UnknownType", "UnknownVersion", "InvalidBody"]),
@@ -322,14 +322,22 @@ const decodeCurrent = (message: Message, codec: ClassCodec.ClassCodec): ReturnTy
 
 const typePattern = /^(.+)\.v([1-9][0-9]*)$/
 
+/** Whether a type is that of an event, with a version that is none of ours: "Order", "Order.v0", "Order.V1", "Order.1.2". */
+const isVersionOf = (tag: string, type: string): boolean =>
+  type.startsWith(tag) && /^(\.[vV]?-?[0-9].*)?$/s.test(type.slice(tag.length))
+
 /** Decodes what is of no known type in its current version. */
 const decodeOlder: MessageCodec["decode"] = (message, known) => {
   const type = attribute(message, "type")
-  if (type === undefined) return decodeFailed(message, "NoType", "it has no CloudEvents type attribute")
+  // It must not be empty (CloudEvents 1.0)
+  if (type === undefined || type === "") return decodeFailed(message, "NoType", "it has no CloudEvents type attribute")
   const match = typePattern.exec(type)
   const definition = match === null ? undefined : known.get(match[1]!)
   if (match === null || definition === undefined) {
-    return decodeFailed(message, "UnknownType", `known are ${Array.from(known.values(), typeOf).join(", ")}`)
+    const ofKnown = Array.from(known.keys()).find((tag) => isVersionOf(tag, type))
+    return ofKnown === undefined
+      ? decodeFailed(message, "UnknownType", `known are ${Array.from(known.values(), typeOf).join(", ")}`)
+      : decodeFailed(message, "UnknownVersion", `a type of "${ofKnown}" ends in its version: "${ofKnown}.v1"`)
   }
   const version = Number(match[2])
   const current = definition.route.version

@@ -406,10 +406,30 @@ describe("versions", () => {
       assert.isTrue(Exit.hasDies(yield* Effect.exit(decode(make("Broken.v1", "{}"), Broken))))
     }))
 
+  it.effect("a version of a known event that is none of ours", () =>
+    Effect.gen(function*() {
+      for (
+        const type of [
+          "News",
+          "News.v0",
+          "News.v01",
+          "News.v-1",
+          "News.v1 ",
+          "News.V1",
+          "News.1",
+          "News.v1.1",
+          "News.v2"
+        ]
+      ) {
+        assert.strictEqual(yield* reason(make(type, "{\"n\":1}"), News, Announced), "UnknownVersion", type)
+      }
+    }))
+
   it.effect("types that nobody knows", () =>
     Effect.gen(function*() {
       assert.strictEqual(yield* reason(make(undefined, "{}"), News), "NoType")
-      for (const type of ["Other.v1", "News", "News.v0", "News.v01", "News.v-1", "News.v1 ", ".v1", "", "news.v1"]) {
+      assert.strictEqual(yield* reason(make("", "{}"), News), "NoType")
+      for (const type of ["Other.v1", ".v1", "news.v1", "Newsletter", "News.letter.v1", "News.vip", "New", "News."]) {
         assert.strictEqual(yield* reason(make(type, "{\"n\":1}"), News), "UnknownType", type)
       }
       const error = yield* Effect.flip(decode(make("Other.v1", "{}"), News, Announced))

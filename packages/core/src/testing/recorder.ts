@@ -136,7 +136,7 @@ export class Recorder implements FlowObserver.FlowObserver {
         this.#messages.set(message, step)
         const id = message.attributes["id"]
         // What is put aside keeps the id of the message that it was
-        if (id !== undefined && event !== undefined) this.#messagesById.set(id, step)
+        if (id && event !== undefined) this.#messagesById.set(id, step)
         steps.push(step)
         return step
       })
@@ -161,7 +161,7 @@ export class Recorder implements FlowObserver.FlowObserver {
         event: undefined,
         attempts: 0,
         outcome: undefined,
-        parent: id === undefined ? undefined : this.#messagesById.get(id),
+        parent: !id ? undefined : this.#messagesById.get(id),
         children: []
       }
       this.#runs.set(run, step)

@@ -119,7 +119,7 @@ describe("the default policy", () => {
   const undecodable: ReadonlyArray<readonly [MessageCodec.DecodeError["reason"], string, Message.Message]> = [
     ["NoType", "without a type", Message.make({ ...order(1), attributes: { id: "1" } })],
     ["UnknownType", "of a type that nobody handles", order(1, { attributes: { type: "Other.v1" } })],
-    ["UnknownType", "of a type without a version", order(1, { attributes: { type: "Ordered" } })],
+    ["UnknownVersion", "of a type without a version", order(1, { attributes: { type: "Ordered" } })],
     ["UnknownVersion", "of a newer version", order(1, { attributes: { type: "Ordered.v2" } })],
     ["InvalidBody", "with a body that is no text", order(1, { body: new Uint8Array([0xff]) })],
     ["InvalidBody", "with an empty body", order(1, { body: new Uint8Array(0) })],

@@ -55,9 +55,10 @@ describe("duplicates", () => {
       let handled = 0
       const { deliver, logger } = yield* deduping(Inbox.layerMemory(), () => Effect.sync(() => void handled++))
       const foreign = Message.make({ ...order(1), attributes: { type: "Ordered.v1" } })
-      yield* deliver(foreign, foreign)
+      const withEmptyId = Message.copy(foreign, { attributes: { type: "Ordered.v1", id: "" } })
+      yield* deliver(foreign, foreign, withEmptyId, withEmptyId)
       yield* settled
-      assert.strictEqual(handled, 2)
+      assert.strictEqual(handled, 4)
       assert.deepStrictEqual(logger.entries, [
         `Warn A message of topic "orders" has no id: duplicates of such messages are not dropped`
       ])

@@ -18,6 +18,7 @@ describe("a policy of one's own", () => {
     Effect.gen(function*() {
       const other = (id: number, type: string) => order(id, { attributes: { type } })
       const messages = [other(1, "Other.v1"), other(2, "com.example.other"), other(3, "Ordered.v9"), order(4)]
+      const otherVersions = ["Ordered", "Ordered.v0", "Ordered.V1", "Ordered.v1.1"].map((type, i) => other(5 + i, type))
       const own = yield* setup(
         { policy: ConsumerPolicy.ignoreUnknownTypes(() => ConsumerPolicy.deadLetter("own")) },
         () => Effect.die("bug")
@@ -32,10 +33,13 @@ describe("a policy of one's own", () => {
       assert.isFalse(own.logger.entries.some((entry) => /message [12]/.test(entry)))
 
       const byDefault = yield* setup({ policy: ConsumerPolicy.ignoreUnknownTypes() }, () => Effect.void)
-      yield* byDefault.deliver(...messages)
+      yield* byDefault.deliver(...messages, ...otherVersions)
       yield* settled
-      assert.deepStrictEqual(byDefault.log, ["ack 1", "ack 2", "ack 3", "ack 4"])
-      assert.deepStrictEqual(byDefault.broker.batches.flat().map(({ attributes }) => attributes["id"]), ["3"])
+      assert.strictEqual(byDefault.log.length, 8)
+      assert.deepStrictEqual(
+        byDefault.broker.batches.flat().map(({ attributes }) => attributes["id"]),
+        ["3", "5", "6", "7", "8"]
+      )
     }))
 
   it.effect("stops: the message stays unacknowledged, what is behind it is not handled, and whoever joins is told", () =>

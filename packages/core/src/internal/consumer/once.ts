@@ -15,7 +15,8 @@ export const makeOnce = (inbox: Inbox["Service"], group: string): Once => {
   let isIdMissed = false
   return (message, handling) => {
     const { id, source } = message.attributes
-    if (id !== undefined) {
+    // An id must not be empty (CloudEvents 1.0)
+    if (id !== undefined && id !== "") {
       // A source is a URI reference, which has no blank: the first one ends it
       return Effect.map(inbox.once(group, `${source ?? ""} ${id}`, handling), Option.isSome)
     }

@@ -183,11 +183,12 @@ class Consumed implements Origin {
   }
 
   get correlationId(): string | undefined {
-    return attribute(this.delivery.message, "correlationid") ?? this.causationId
+    return attribute(this.delivery.message, "correlationid") || this.causationId
   }
 
   get causationId(): string | undefined {
-    return attribute(this.delivery.message, "id")
+    // An id must not be empty (CloudEvents 1.0)
+    return attribute(this.delivery.message, "id") || undefined
   }
 }
 
