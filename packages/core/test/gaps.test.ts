@@ -221,3 +221,42 @@ it.effect("F12: in parallel too, messages of one key are published in the order 
       assert.deepStrictEqual(published.map(({ n }) => n), [1, 3, 5])
     }).pipe(Effect.provide(layer), Effect.provideService(References.MinimumLogLevel, "None"))
   }))
+
+it.effect("F12: in parallel, publishes that share no key run side by side", () =>
+  Effect.gen(function*() {
+    class Keyed extends NotificationEvent.Class<Keyed>()("Keyed", { n: Schema.Int }, {
+      topic: "keyed",
+      key: ({ n }) => n === 5 ? undefined : String(n % 2)
+    }) {}
+    class Mixed extends Command.Class<Mixed>()("Mixed", { emits: [Done, Keyed] }) {}
+    class Mixing extends EventFlow.make("Mixing", { commands: [Mixed], handlers: [OnDone] }) {}
+    let running = 0
+    let most = 0
+    const layer = Mixing.layer({ concurrency: "unbounded" }).pipe(
+      Layer.provide([
+        // Each publish is apart from the next one
+        Mixed.toLayer((_, { collectAll }) =>
+          collectAll([1, 2, 3, 4, 5].flatMap((n) => [new Keyed({ n }), new Done({ n })]))
+        ),
+        OnDone.toLayer(() => Effect.void),
+        Layer.succeed(Broker.Broker)({
+          name: "slow",
+          publish: () =>
+            Effect.acquireUseRelease(
+              Effect.sync(() => {
+                most = Math.max(most, ++running)
+              }),
+              () => Effect.sleep("1 second"),
+              () => Effect.sync(() => running--)
+            )
+        })
+      ])
+    )
+    yield* Effect.gen(function*() {
+      const fiber = yield* Effect.forkChild(Mediator.send(new Mixed()), { startImmediately: true })
+      // 1, 2 and 5 at once, then 3 and 4
+      yield* adjust("2 seconds")
+      assert.isDefined(fiber.pollUnsafe())
+      assert.strictEqual(most, 3)
+    }).pipe(Effect.provide(layer))
+  }))

@@ -29,6 +29,8 @@ export interface Work {
 export interface Node {
   readonly id: number
   readonly kind: "domain" | "notification"
+  /** Of a notification: publishes that share a key follow each other. */
+  readonly key: string | undefined
   /** One for each handler, or the publish. */
   readonly work: readonly [Work, Work]
   readonly followUps: readonly [Array<Node>, Array<Node>]
@@ -50,6 +52,7 @@ export const grow = (
     const node: Node = {
       id,
       kind: spec.kind,
+      key: [undefined, "one", "other"][spec.rank % 3],
       work: [
         { name: `${id}a`, millis: millis(0), outcome: spec.first },
         { name: `${id}b`, millis: millis(1), outcome: spec.second }
@@ -115,6 +118,15 @@ const stages = (item: Item): ReadonlyArray<{ readonly work: Work; readonly follo
     ? [{ work: publishing(item), followUps: [] }]
     : item[0].work.map((work, i) => ({ work, followUps: item[0].followUps[i]! }))
 
+/** A publish that runs or waits for others. */
+interface Publish {
+  readonly item: Item
+  readonly waitsFor: Set<Publish>
+}
+
+const shareKey = (one: Item, other: Item): boolean =>
+  one.some(({ key }) => key !== undefined && other.some((node) => node.key === key))
+
 /**
  * A queue and `concurrency` places. Sequential processing differs in one point: the next level is put together from
  * all follow-ups of the last one, so notifications of different parents are adjacent.
@@ -123,18 +135,19 @@ export const model = (roots: ReadonlyArray<Node>, config: Config, interruptAt = 
   const trace: Array<string> = []
   const failures: Array<string> = []
   const defects: Array<string> = []
-  const queue = items(roots)
+  const queue: Array<Item | Publish> = items(roots)
   let level: Array<Node> = []
   let now = 0
   interface Place {
-    item: Item
+    readonly item: Item
+    readonly publish: Publish | undefined
     stage: number
     endsAt: number
     readonly followUps: Array<Node>
   }
   const places: Array<Place> = []
-  // Publishing takes one place at a time; what comes meanwhile waits without one, in order
-  const waiting: Array<Item> = []
+  // What waits for earlier ones takes no place
+  let publishes: Array<Publish> = []
   const begin = (place: Place): void => {
     const { work } = stages(place.item)[place.stage]!
     trace.push(`${work.name} starts@${now}`)
@@ -151,12 +164,15 @@ export const model = (roots: ReadonlyArray<Node>, config: Config, interruptAt = 
       level = []
     }
     while (places.length < config.concurrency && queue.length > 0) {
-      const item = queue.shift()!
-      if (item[0].kind === "notification" && places.some((place) => place.item[0].kind === "notification")) {
-        waiting.push(item)
-        continue
+      const next = queue.shift()!
+      const item = "item" in next ? next.item : next
+      let publish = "item" in next ? next : undefined
+      if (publish === undefined && item[0].kind === "notification") {
+        publish = { item, waitsFor: new Set(publishes.filter((other) => shareKey(other.item, item))) }
+        publishes.push(publish)
+        if (publish.waitsFor.size > 0) continue
       }
-      const place: Place = { item, stage: 0, endsAt: 0, followUps: [] }
+      const place: Place = { item, publish, stage: 0, endsAt: 0, followUps: [] }
       places.push(place)
       begin(place)
     }
@@ -178,12 +194,13 @@ export const model = (roots: ReadonlyArray<Node>, config: Config, interruptAt = 
       }
     }
     if (++next.stage < stages(next.item).length) begin(next)
-    else if (next.item[0].kind === "notification" && waiting.length > 0) {
-      next.item = waiting.shift()!
-      next.stage = 0
-      begin(next)
-    } else {
+    else {
       places.splice(places.indexOf(next), 1)
+      const { publish } = next
+      if (publish !== undefined) {
+        publishes = publishes.filter((other) => other !== publish)
+        queue.push(...publishes.filter(({ waitsFor }) => waitsFor.delete(publish) && waitsFor.size === 0))
+      }
       if (config.concurrency === 1) level.push(...next.followUps)
       else queue.push(...items(next.followUps))
     }

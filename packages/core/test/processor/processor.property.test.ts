@@ -12,6 +12,7 @@ import {
   type EventFlowError,
   EventHandler,
   Mediator,
+  type Message,
   NotificationEvent
 } from "@event-flow/core"
 import { Cause, Clock, Effect, Exit, Fiber, Layer, Schema } from "effect"
@@ -32,12 +33,17 @@ import {
 // --- the processor ---
 
 class Domain extends DomainEvent.Class<Domain>()("Domain", { id: Schema.Int }) {}
-class Notification extends NotificationEvent.Class<Notification>()("Notification", { id: Schema.Int }, {
+class Notification extends NotificationEvent.Class<Notification>()("Notification", {
+  id: Schema.Int,
+  key: Schema.UndefinedOr(Schema.String)
+}, {
   topic: "notifications",
-  key: ({ id }) => String(id)
+  key: ({ key }) => key
 }) {}
 
-const toEvent = ({ id, kind }: Node) => kind === "domain" ? new Domain({ id }) : new Notification({ id })
+const toEvent = ({ id, key, kind }: Node) => kind === "domain" ? new Domain({ id }) : new Notification({ id, key })
+
+const idOf = ({ body }: Message.Message): number => JSON.parse(new TextDecoder().decode(body!)).id
 
 const emits = [Domain, Notification] as const
 const First = EventHandler.make("First", { on: Domain, emits, error: Boom })
@@ -98,7 +104,7 @@ const run = Effect.fnUntraced(function*(
   const broker = Layer.succeed(Broker.Broker)({
     name: "model",
     publish: (messages) => {
-      const work = publishing(messages.map(({ key }) => nodes[Number(key)]!))
+      const work = publishing(messages.map((message) => nodes[idOf(message)]!))
       return Effect.mapError(
         perform(work),
         ({ id }) =>

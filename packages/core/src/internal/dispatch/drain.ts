@@ -14,6 +14,7 @@ import { type Dispatch, inDispatch } from "./dispatch.ts"
 import { failFast, type Failures } from "./failures.ts"
 import type { Flow } from "./flow.ts"
 import { runPool } from "./pool.ts"
+import { type Batch, PublishOrder, Turn } from "./publishOrder.ts"
 import { nothing, reporting } from "./reporting.ts"
 import { type EmitterWay, emitterWays, type Handles, type Report } from "./ways.ts"
 
@@ -44,8 +45,6 @@ export const makeDrain = (emitter: Emitter, options: Options) => {
 
 /** What is emitted at once: a domain event, or adjacent notification events (F12). */
 type Item = Event.Any | Batch
-
-type Batch = Arr.NonEmptyReadonlyArray<NotificationEvent.Any>
 
 /** The item that starts at `index`. */
 const itemAt = (events: ReadonlyArray<Event.Any>, index: number): Item => {
@@ -175,7 +174,8 @@ class SequentialDrain<A, E> {
 }
 
 interface Work {
-  readonly item: Item
+  /** What to emit; a turn is a publish that has waited for its own. */
+  readonly item: Item | Turn
   /** The flow of the handlers of its level: one deeper than its events. */
   readonly flow: Flow
 }
@@ -201,18 +201,13 @@ const drainParallel = (
       return levels[depth % 4] = start.atDepth(depth)
     }
 
-    // One publish at a time, in the order in which their turns came: publishing
-    // side by side would reorder the messages of a key. What waits takes no place
-    let isPublishing = false
-    const waiting: Array<Batch> = []
-
-    const publishAll = (batch: Batch): Effect.Effect<void, EventFailure> =>
-      Effect.flatMap(emitItem(emitter, batch, report), () => {
-        const next = waiting.shift()
-        if (next !== undefined) return publishAll(next)
-        isPublishing = false
-        return Effect.void
-      })
+    const order = new PublishOrder()
+    // What waits for its turn takes no place: whoever it waits for leads to it
+    const publish = (turn: Turn, flow: Flow): Effect.Effect<ReadonlyArray<Work>, EventFailure> =>
+      turn.waitsFor > 0 ? noWork : Effect.map(
+        emitItem(emitter, turn.batch, report),
+        () => order.done(turn).map((item) => ({ item, flow }))
+      )
 
     const emit = (event: Event.Any, flow: Flow): Effect.Effect<ReadonlyArray<Event.Any>, EventFailure> =>
       way === undefined
@@ -239,17 +234,12 @@ const drainParallel = (
       runPool<Work, EventFailure>({
         concurrency,
         initial,
-        run: ({ flow, item }) => {
-          if (isBatch(item)) {
-            if (isPublishing) {
-              waiting.push(item)
-              return noWork
-            }
-            isPublishing = true
-            return Effect.andThen(publishAll(item), noWork)
-          }
-          return Effect.flatMap(emit(item, flow), (followUps) => toWork(followUps, flow.depth))
-        }
+        run: ({ flow, item }) =>
+          item instanceof Turn
+            ? publish(item, flow)
+            : isBatch(item)
+            ? publish(order.enter(item), flow)
+            : Effect.flatMap(emit(item, flow), (followUps) => toWork(followUps, flow.depth))
       }))
     return Effect.onExitPrimitive(drained, () => {
       for (const level of levels) level?.release()
