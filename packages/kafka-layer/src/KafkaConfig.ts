@@ -106,8 +106,21 @@ const publishingFields = {
 }
 
 const consumingFields = {
-  /** Where a group without a committed offset begins. `"earliest"` skips nothing. Default: "earliest". */
+  /**
+   * Where a group begins that is new to a topic. `"earliest"` skips nothing. Where it
+   * begins is committed at once. A partition that is added later, and a topic that is
+   * created again, begin at their first message in any case. Default: "earliest".
+   */
   startFrom: Settings.withDefault(Schema.Literals(["earliest", "latest"]), "earliest"),
+  /**
+   * Where a group goes on when the offset at which it continues is no longer there, as
+   * when retention deleted messages before it handled them. `"nearest"`: at the first
+   * message; where the log was cut off below the offset, at the end of what is left of
+   * it, and at the first message if that is not known. `"earliest"`: at the first
+   * message. `"latest"`: at the end. `"fail"`: the subscription ends with `Rejected`.
+   * All but `"fail"` are logged at level Error. Default: "nearest".
+   */
+  outOfRange: Settings.withDefault(Schema.Literals(["nearest", "earliest", "latest", "fail"]), "nearest"),
   /** A consumer without a heartbeat for so long counts as dead. Default: 30 seconds. */
   sessionTimeout: Settings.withDefault(Settings.duration(), "30 seconds"),
   /** The time between two heartbeats. Shorter than `sessionTimeout`. Default: 3 seconds. */

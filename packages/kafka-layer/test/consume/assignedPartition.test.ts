@@ -4,11 +4,11 @@ import type { Subscriber } from "@event-flow/core"
 import { Effect } from "effect"
 import { AssignedPartition } from "../../src/internal/consume/assignedPartition.ts"
 import type { Slot } from "../../src/internal/consume/assignedPartition.ts"
-import { recordOf } from "../support/record.ts"
+import { recordOf, startAt } from "../support/record.ts"
 
 const setup = (limits = { maxBuffered: 100, maxUncommitted: 100, patience: 10_000 }) => {
   const blocked: Array<string | Slot> = []
-  const partition = new AssignedPartition("t", 0, 10, -1, limits, {
+  const partition = new AssignedPartition("t", 0, startAt(10), limits, {
     onReturned: () => undefined,
     onBlocked: (_partition, lane) => blocked.push(lane)
   })
@@ -151,4 +151,40 @@ it("bounds what is fetched, and how far acknowledgements may run ahead", () => {
   assert.deepStrictEqual(take(), [])
   ack(deliveries[0]!)
   assert.strictEqual(take().length, 4)
+})
+
+describe("going on at another offset", () => {
+  it("further on, keeps what was fetched", () => {
+    const { append, offsets, partition, take } = setup()
+    append(10, "a")
+    partition.moveTo(50)
+    append(50, "a")
+    assert.deepStrictEqual(offsets(take()), [10, 50])
+    assert.strictEqual(partition.donePosition, 10)
+  })
+
+  it("further back, reads the log anew: what runs may end, and nothing of it is committed or delivered again", () => {
+    const { ack, append, nack, offsets, partition, releaseAll, take } = setup()
+    for (const offset of [10, 11, 12, 13]) append(offset, "a")
+    append(14, "b")
+    const [first, second, third] = take(3)
+    nack(third!)
+    partition.moveTo(2)
+    assert.strictEqual(partition.donePosition, 2)
+    append(2, "a")
+    // Neither what was fetched nor what waited for its redelivery
+    releaseAll()
+    const again = take()
+    assert.deepStrictEqual(offsets(again), [2])
+    nack(again[0]!)
+    // It does not get into the way of its lane
+    nack(first!)
+    ack(second!)
+    releaseAll()
+    const last = take()
+    assert.deepStrictEqual(offsets(last), [2])
+    assert.strictEqual(partition.donePosition, 2)
+    ack(last[0]!)
+    assert.deepStrictEqual([partition.donePosition, partition.outstanding], [3, 0])
+  })
 })

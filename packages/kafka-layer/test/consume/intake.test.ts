@@ -4,7 +4,7 @@ import type { Subscriber } from "@event-flow/core"
 import { Context, Effect, Fiber, Scheduler } from "effect"
 import { AssignedPartition } from "../../src/internal/consume/assignedPartition.ts"
 import { Intake } from "../../src/internal/consume/intake.ts"
-import { recordOf } from "../support/record.ts"
+import { recordOf, startAt } from "../support/record.ts"
 
 /** Lets turns of the event loop pass until it is so, or gives up. */
 const turnsUntil = (isSo: () => boolean) =>
@@ -18,7 +18,7 @@ const setup = (maxInFlight: number) => {
     scheduler: Context.get(Context.empty(), Scheduler.Scheduler),
     onBlocked: () => undefined
   })
-  const partition = new AssignedPartition("t", 0, 0, -1, {
+  const partition = new AssignedPartition("t", 0, startAt(0), {
     maxBuffered: 1_000,
     maxUncommitted: 1_000,
     patience: 10_000

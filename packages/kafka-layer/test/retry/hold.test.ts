@@ -16,7 +16,7 @@ import { TestClock } from "effect/testing"
 import { AssignedPartition } from "../../src/internal/consume/assignedPartition.ts"
 import { Alarm } from "../../src/internal/retry/alarm.ts"
 import { Hold } from "../../src/internal/retry/hold.ts"
-import { recordOf } from "../support/record.ts"
+import { recordOf, startAt } from "../support/record.ts"
 
 const postponed = (fields: Partial<BrokerLayer.RetryHeaders> = {}): BrokerLayer.RetryHeaders => ({
   group: "g",
@@ -192,7 +192,7 @@ describe("a partition of a retry topic", () => {
       now: () => clock.now,
       onHeld: (until) => held.push(until)
     })
-    const partition = new AssignedPartition("t.g.retry.1", 0, 0, -1, {
+    const partition = new AssignedPartition("t.g.retry.1", 0, startAt(0), {
       maxBuffered: 3,
       maxUncommitted: 100,
       patience: 10_000

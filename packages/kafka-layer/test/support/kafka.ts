@@ -6,7 +6,7 @@ import type { KafkaConfig, KafkaHealth } from "@event-flow/kafka-layer"
 import { type Background, watched } from "@event-flow/test-support/background"
 import { unique } from "@event-flow/test-support/effects"
 import { serverTests } from "@event-flow/test-support/sharedServer"
-import { Admin } from "@platformatic/kafka"
+import { Admin, Consumer, offsetCommitV9 } from "@platformatic/kafka"
 import { Effect, References } from "effect"
 import type { Layer, Scope } from "effect"
 import { consuming } from "./consumer.ts"
@@ -71,3 +71,37 @@ export const subscriber = (options: Partial<KafkaConfig.Consumer> = {}): Layer.L
   Subscriber.Subscriber | KafkaHealth.KafkaHealth,
   Settings.InvalidSetting
 > => KafkaSubscriber.layer({ bootstrapServers: servers, ...consuming, ...options })
+
+/** Commits for a group without members, as a program would that knows nothing of this layer. */
+export const commitOffset = (
+  group: string,
+  topic: string,
+  commit: { readonly offset: number; readonly metadata?: string; readonly leaderEpoch?: number }
+): Effect.Effect<void> =>
+  Effect.promise(async () => {
+    const consumer = new Consumer({ clientId: "test", bootstrapBrokers: [...servers], groupId: group, retries: 5 })
+    try {
+      const coordinator = await consumer.findGroupCoordinator()
+      const { brokers } = await consumer.metadata({ topics: [] })
+      const connection = await consumer.connections.get(brokers.get(coordinator)!)
+      await offsetCommitV9.api.async(connection, group, -1, "", null, [{
+        name: topic,
+        partitions: [{
+          partitionIndex: 0,
+          committedOffset: BigInt(commit.offset),
+          committedLeaderEpoch: commit.leaderEpoch ?? -1,
+          committedMetadata: commit.metadata ?? null
+        }]
+      }])
+    } finally {
+      await consumer.close()
+    }
+  })
+
+/** The metadata of what the group has committed, by partition. */
+export const committedMetadata = (group: string, topic: string) =>
+  withAdmin(servers, async (admin) => {
+    const groups = await admin.listConsumerGroupOffsets({ groups: [group] })
+    const partitions = groups[0]?.topics.find((candidate) => candidate.name === topic)?.partitions ?? []
+    return new Map(partitions.map((partition) => [partition.partitionIndex, partition.metadata ?? ""]))
+  })

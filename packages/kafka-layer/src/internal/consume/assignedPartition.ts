@@ -22,6 +22,8 @@ export class Slot {
   record: FetchedRecord | undefined
   attempt = 0
   isDone = false
+  /** Its place in the log is gone: it is not delivered again. */
+  isGone = false
   /** The delivery that counts; acknowledgements of earlier ones are ignored. */
   current: Delivery | undefined = undefined
 
@@ -108,10 +110,24 @@ export interface Limits {
   readonly patience: number
 }
 
+/** Where a partition begins for the group. */
+export interface Start {
+  readonly position: number
+  /** What the group has committed of this topic; -1 for nothing. */
+  readonly committed: number
+  /** The leader's epoch when the group read up to here; -1 where it is unknown. */
+  readonly epoch: number
+  readonly topicId: string
+  /** Goes with each commit. */
+  readonly commitMetadata: string
+}
+
 export class AssignedPartition {
   readonly topic: string
+  readonly topicId: string
   readonly index: number
   readonly lanePrefix: string
+  readonly commitMetadata: string
   /** For a retry topic: messages that were fetched wait until they are due. */
   readonly hold: Hold | undefined
   readonly #owner: Owner
@@ -130,6 +146,10 @@ export class AssignedPartition {
   /** The offset to fetch next. */
   position: number
   leaderEpoch = -1
+  /** The leader's epoch when records up to the position were read. */
+  readEpoch: number
+  /** The topic was deleted and created again: nothing more of it is fetched or committed under this assignment. */
+  isReplaced = false
   /** The end of the partition as of the last fetch. */
   highWatermark: number | undefined
   /** What the group has committed. */
@@ -148,8 +168,7 @@ export class AssignedPartition {
   constructor(
     topic: string,
     index: number,
-    position: number,
-    committed: number,
+    start: Start,
     limits: Limits,
     owner: Owner,
     hold?: Hold
@@ -158,8 +177,11 @@ export class AssignedPartition {
     this.topic = topic
     this.index = index
     this.lanePrefix = `${topic}/${index}/`
-    this.position = position
-    this.committed = committed
+    this.position = start.position
+    this.committed = start.committed
+    this.readEpoch = start.epoch
+    this.topicId = start.topicId
+    this.commitMetadata = start.commitMetadata
     this.#limits = limits
     this.#owner = owner
   }
@@ -197,6 +219,24 @@ export class AssignedPartition {
     MutableList.append(this.#buffered, new Slot(this, offset, record))
   }
 
+  /**
+   * Goes on at an offset that exists. Where that is further back, the log is not the
+   * one that was read: everything from there on is read again, and handlers that run
+   * may end, but what they handle has no place in the log any more.
+   */
+  moveTo(position: number): void {
+    if (position < this.position) {
+      for (const slot of MutableList.toArray(this.#window)) slot.isGone = true
+      MutableList.clear(this.#buffered)
+      MutableList.clear(this.#window)
+      MutableList.clear(this.#again)
+      this.#blocked.clear()
+      this.hold?.clear()
+      this.#highestDone = -1
+    }
+    this.position = position
+  }
+
   /** Takes up to `max` deliveries; gives back how many there were. */
   take(max: number, into: Array<Subscriber.Delivery>): number {
     if (this.#revokeLimit !== undefined) return 0
@@ -228,7 +268,7 @@ export class AssignedPartition {
   giveBack(slot: Slot, delivery: Delivery): void {
     if (slot.current !== delivery || this.#isGone) return
     this.#recall(slot)
-    if (this.#revokeLimit !== undefined) return
+    if (this.#revokeLimit !== undefined || slot.isGone) return
     const waiting = [slot]
     const lane = slot.lane
     if (lane !== undefined) {

@@ -57,8 +57,9 @@ export const make = (options: {
     const commits: Array<Offsets.Commit> = []
     for (const partition of intake.partitions) {
       const offset = partition.donePosition
-      // The start of a partition without a committed offset need not be committed
-      if (offset > Math.max(0, partition.committed)) commits.push({ partition, offset })
+      // The first position, too: a group that comes back finds its place, not the end of the log. It may be lower than
+      // what is committed, where the log is not the one that was read.
+      if (offset !== partition.committed && !partition.isReplaced) commits.push({ partition, offset })
     }
     if (commits.length === 0) return updateLag
     return Effect.flatMap(getApi, (api) => Offsets.commit(consumer, api, membership, commits)).pipe(

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
+import * as Result from "effect/Result"
 import * as Scheduler from "effect/Scheduler"
 import type { Answers } from "../answers.ts"
 import { BrokerLog } from "../brokerLog.ts"
@@ -119,7 +120,10 @@ class Fetcher {
         wake = Math.min(wake, partition.notBefore)
         continue
       }
-      const info = metadata.topics.get(partition.topic)?.partitions[partition.index]
+      const topic = metadata.topics.get(partition.topic)
+      // Its position says nothing about another topic of this name
+      if (topic !== undefined && topic.id !== partition.topicId) continue
+      const info = topic?.partitions[partition.index]
       if (info === undefined || info.leader < 0) {
         this.#isStale = true
         partition.unansweredSince ??= now
@@ -213,6 +217,7 @@ class Fetcher {
         const partition = partitions.find((p) => p.topic === name && p.index === answer.partitionIndex)
         if (partition === undefined || partition.isRevoked) continue
         if (answer.errorCode === 0) {
+          partition.readEpoch = partition.leaderEpoch
           appendFetched(partition, answer)
         } else {
           answered.delete(partition)
@@ -228,26 +233,13 @@ class Fetcher {
   }
 
   #partitionFailed(partition: AssignedPartition, code: number): Effect.Effect<void> {
-    const { consumer, settings } = this.#options
-    const { hold, index, topic } = partition
-    // A message that waits for a retry must not be skipped
-    const startFrom = hold === undefined ? settings.startFrom : "earliest"
     this.#delay(partition)
     switch (KafkaError.kindOfCode(code)) {
       case "outOfRange":
-        return Effect.matchEffect(Offsets.edge(consumer, topic, [index], startFrom), {
-          onSuccess: (edges) => {
-            const from = partition.position
-            partition.position = edges.get(index)!
-            return Effect.logError(
-              `Partition ${topic}/${index} no longer has offset ${from}: going on from ${partition.position}`
-            )
-          },
-          onFailure: (failure) => Effect.logWarning(`Could not look up offsets of ${topic}/${index}`, failure.detail)
-        })
+        return this.#outOfRange(partition)
       case "unauthorised":
         return Effect.sync(() =>
-          this.#fail({ kind: "unauthorised", detail: `topic "${topic}" may not be read`, cause: undefined })
+          this.#fail({ kind: "unauthorised", detail: `topic "${partition.topic}" may not be read`, cause: undefined })
         )
       default:
         this.#leaderFailed(partition)
@@ -262,6 +254,40 @@ class Fetcher {
     this.#isStale = true
     this.#options.answers.doubtMetadata()
   }
+
+  /** Goes on at an offset that exists. */
+  readonly #outOfRange = Effect.fnUntraced({ self: this }, function*(partition: AssignedPartition) {
+    const { consumer, settings } = this.#options
+    const { hold, index, position, topic } = partition
+    const offsets = Effect.gen({ self: this }, function*() {
+      const first = (yield* Offsets.edge(consumer, topic, [index], "earliest")).get(index)!
+      const end = (yield* Offsets.edge(consumer, topic, [index], "latest")).get(index)!
+      const common = position > end ? yield* Offsets.commonEnd(consumer, this.#metadata!, partition) : undefined
+      return { first, end, common }
+    })
+    const found = yield* Effect.result(offsets)
+    if (Result.isFailure(found)) {
+      return yield* Effect.logWarning(`Could not look up offsets of ${topic}/${index}`, found.failure.detail)
+    }
+    const { common, end, first } = found.success
+    if (partition.isRevoked || position >= first && position <= end) return
+    const what = position < first
+      ? `Partition ${topic}/${index} begins at ${first}: offsets ${position} to ${first - 1} were deleted before ` +
+        "this group handled them"
+      : `Partition ${topic}/${index} ends at ${end}, before offset ${position} at which this group continues: its log ` +
+        "was cut off or made anew"
+    // A message that waits for a retry must not be skipped
+    const outOfRange = hold === undefined ? settings.outOfRange : "nearest"
+    if (outOfRange === "fail") return this.#fail({ kind: "outOfRange", detail: what, cause: undefined })
+    partition.moveTo(
+      outOfRange === "latest"
+        ? end
+        : outOfRange === "earliest"
+        ? first
+        : Math.max(first, Math.min(common ?? first, end))
+    )
+    yield* Effect.logError(`${what}. Going on from ${partition.position}`)
+  })
 
   readonly #refresh: Effect.Effect<void> = Effect.suspend(() =>
     promise(() => this.#options.consumer.metadata({ topics: [...this.#options.topics], forceUpdate: true, retries: 0 }))

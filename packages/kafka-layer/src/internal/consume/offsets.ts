@@ -1,11 +1,19 @@
 /** Offsets of a group: reading them, and committing them under the generation in which messages were handled. */
-import { offsetCommitV8, offsetCommitV9 } from "@platformatic/kafka"
+import {
+  offsetCommitV8,
+  offsetCommitV9,
+  offsetFetchV7,
+  offsetFetchV8,
+  offsetFetchV9,
+  offsetForLeaderEpochV4
+} from "@platformatic/kafka"
 import type { Consumer } from "@platformatic/kafka"
 import * as Effect from "effect/Effect"
 import { call, promise } from "../client.ts"
-import type { Connection } from "../client.ts"
+import type { ClusterMetadata, Connection } from "../client.ts"
 import type * as KafkaError from "../errors.ts"
-import type { AssignedPartition } from "./assignedPartition.ts"
+import type { AssignedPartition, Start } from "./assignedPartition.ts"
+import * as TopicHistory from "./topicHistory.ts"
 
 /** A membership in one generation of a group. */
 export interface Membership {
@@ -19,47 +27,69 @@ export interface Assignment {
   readonly partitions: ReadonlyArray<number>
 }
 
-/** Where a partition begins for the group; `committed` is -1 when it never committed there. */
-export interface Start {
-  readonly position: number
-  readonly committed: number
-}
-
+/** Where the group begins with each assigned partition, by topic and partition: `orders/3`. */
 export const starts = Effect.fnUntraced(function*(
   consumer: Consumer,
-  assignments: ReadonlyArray<Assignment>,
-  startFrom: (topic: string) => "earliest" | "latest"
+  { assignments, groupId, histories, startFrom, topics }: {
+    readonly groupId: string
+    /** Those that this member consumes when it is given partitions of them. */
+    readonly topics: ReadonlyArray<string>
+    readonly assignments: ReadonlyArray<Assignment>
+    /** Are brought up to date, for all topics: the partitions of another member may come to this one. */
+    readonly histories: TopicHistory.TopicHistories
+    /** For a group that is new to the topic. */
+    readonly startFrom: (topic: string) => Edge
+  }
 ) {
   const result = new Map<string, Start>()
-  const wanted = assignments.filter(({ partitions }) => partitions.length > 0)
-  if (wanted.length === 0) return result
-  const committed = yield* promise(() =>
-    consumer.listCommittedOffsets({
-      topics: wanted.map(({ partitions, topic }) => ({ topic, partitions: [...partitions] }))
-    })
-  )
-  for (const { partitions, topic } of wanted) {
-    const fresh = partitions.filter((partition) => (committed.get(topic)?.[partition] ?? -1n) < 0n)
-    const fallback = fresh.length === 0 ? undefined : yield* edge(consumer, topic, fresh, startFrom(topic))
-    for (const partition of partitions) {
-      const offset = Number(committed.get(topic)?.[partition] ?? -1n)
-      result.set(
-        `${topic}/${partition}`,
-        offset >= 0
-          ? { position: offset, committed: offset }
-          : { position: fallback!.get(partition)!, committed: -1 }
+  const metadata = yield* promise(() => consumer.metadata({ topics: [...topics] }))
+  const committed = yield* committedOffsets(consumer, groupId, metadata)
+  for (const [topic, info] of metadata.topics) {
+    const commits = committed.get(topic) ?? new Map<number, Committed>()
+    const known = [histories.get(topic), ...Array.from(commits.values(), ({ history }) => history)].filter((history) =>
+      history !== undefined
+    )
+    const history = TopicHistory.merge(info, known)
+    histories.set(topic, history)
+    if (known.some(({ topicId }) => topicId !== info.id)) {
+      yield* Effect.logWarning(
+        `Topic "${topic}" was deleted and created again: the group begins at the first message of the new one`
       )
+    }
+    const commitMetadata = TopicHistory.encode(history, metadata.id)
+    const fresh = { earliest: [] as Array<number>, latest: [] as Array<number> }
+    for (const partition of assignments.find((assignment) => assignment.topic === topic)?.partitions ?? []) {
+      const commit = commits.get(partition)
+      if (commit === undefined || commit.history !== undefined && commit.history.topicId !== info.id) {
+        fresh[partition >= history.began ? "earliest" : startFrom(topic)].push(partition)
+      } else {
+        result.set(`${topic}/${partition}`, {
+          position: commit.offset,
+          committed: commit.offset,
+          epoch: commit.history === undefined ? -1 : commit.leaderEpoch,
+          topicId: info.id,
+          commitMetadata
+        })
+      }
+    }
+    for (const which of ["earliest", "latest"] as const) {
+      if (fresh[which].length === 0) continue
+      for (const [partition, position] of yield* edge(consumer, topic, fresh[which], which)) {
+        result.set(`${topic}/${partition}`, { position, committed: -1, epoch: -1, topicId: info.id, commitMetadata })
+      }
     }
   }
   return result
 })
+
+export type Edge = "earliest" | "latest"
 
 /** The first or the next offset of partitions. */
 export const edge = (
   consumer: Consumer,
   topic: string,
   partitions: ReadonlyArray<number>,
-  which: "earliest" | "latest"
+  which: Edge
 ): Effect.Effect<ReadonlyMap<number, number>, KafkaError.Failure> =>
   Effect.map(
     promise(() =>
@@ -71,6 +101,26 @@ export const edge = (
     ),
     (offsets) => new Map(partitions.map((partition) => [partition, Number(offsets.get(topic)?.[partition] ?? 0n)]))
   )
+
+/**
+ * The end of what a partition's log has in common with the one that was read in an
+ * earlier leader's epoch; undefined where the leader does not know that epoch.
+ */
+export const commonEnd = Effect.fnUntraced(function*(
+  consumer: Consumer,
+  metadata: ClusterMetadata,
+  { index, readEpoch, topic }: AssignedPartition
+) {
+  const leader = metadata.brokers.get(metadata.topics.get(topic)?.partitions[index]?.leader ?? -1)
+  if (leader === undefined || readEpoch < 0 || (yield* maxVersion(consumer, "OffsetForLeaderEpoch")) < 4) {
+    return undefined
+  }
+  const connection = yield* call<Connection>((callback) => consumer.connections.get(leader, callback))
+  const partitions = [{ partitionIndex: index, currentLeaderEpoch: -1, leaderEpoch: readEpoch }]
+  const answer = yield* promise(() => offsetForLeaderEpochV4.api.async(connection, -1, [{ name: topic, partitions }]))
+  const end = Number(answer.topics[0]?.partitions[0]?.endOffset ?? -1n)
+  return end < 0 ? undefined : end
+})
 
 export interface Commit {
   readonly partition: AssignedPartition
@@ -88,17 +138,7 @@ export const commit = Effect.fnUntraced(function*(
   membership: Membership,
   commits: ReadonlyArray<Commit>
 ) {
-  const coordinator = yield* promise(() => consumer.findGroupCoordinator())
-  const metadata = yield* promise(() => consumer.metadata({ topics: [] }))
-  const address = metadata.brokers.get(coordinator)
-  if (address === undefined) {
-    return yield* Effect.fail<KafkaError.Failure>({
-      kind: "stale",
-      detail: "the coordinator is unknown",
-      cause: undefined
-    })
-  }
-  const connection = yield* call<Connection>((callback) => consumer.connections.get(address, callback))
+  const connection = yield* coordinator(consumer)
   const topics = new Map<string, Parameters<typeof offsetCommitV9.createRequest>[4][number]>()
   for (const { offset, partition } of commits) {
     let topic = topics.get(partition.topic)
@@ -106,8 +146,8 @@ export const commit = Effect.fnUntraced(function*(
     topic.partitions.push({
       partitionIndex: partition.index,
       committedOffset: BigInt(offset),
-      committedLeaderEpoch: partition.leaderEpoch,
-      committedMetadata: null
+      committedLeaderEpoch: partition.readEpoch,
+      committedMetadata: partition.commitMetadata
     })
   }
   const { generationId, groupId, memberId } = membership
@@ -118,13 +158,78 @@ export type CommitApi = typeof offsetCommitV9.api
 
 /** The version of the commit request that the broker knows. */
 export const commitApi = (consumer: Consumer): Effect.Effect<CommitApi, KafkaError.Failure> =>
-  Effect.flatMap(promise(() => consumer.listApis()), (apis) => {
-    const maxVersion = apis.find(({ name }) => name === "OffsetCommit")?.maxVersion ?? 0
-    if (maxVersion >= 9) return Effect.succeed(offsetCommitV9.api)
-    if (maxVersion === 8) return Effect.succeed(offsetCommitV8.api as CommitApi)
-    return Effect.fail<KafkaError.Failure>({
-      kind: "other",
-      detail: "the broker is older than Kafka 2.8",
+  Effect.flatMap(maxVersion(consumer, "OffsetCommit"), (version) => {
+    if (version >= 9) return Effect.succeed(offsetCommitV9.api)
+    if (version === 8) return Effect.succeed(offsetCommitV8.api as CommitApi)
+    return Effect.fail(tooOld)
+  })
+
+// --- internal ---
+
+interface Committed {
+  readonly offset: number
+  readonly leaderEpoch: number
+  readonly history: TopicHistory.TopicHistory | undefined
+}
+
+/**
+ * What the group has committed of all partitions of topics. The raw request and not
+ * `Consumer#listCommittedOffsets`, which leaves the metadata out, and names the
+ * member: a group that has members of the new protocol refuses that of one of the
+ * classic protocol.
+ */
+const committedOffsets = Effect.fnUntraced(function*(
+  consumer: Consumer,
+  groupId: string,
+  metadata: ClusterMetadata
+) {
+  const version = yield* maxVersion(consumer, "OffsetFetch")
+  if (version < 7) return yield* Effect.fail(tooOld)
+  const connection = yield* coordinator(consumer)
+  const topics = Array.from(metadata.topics, ([name, { partitionsCount }]) => ({
+    name,
+    partitionIndexes: Array.from({ length: partitionsCount }, (_, i) => i)
+  }))
+  const groups = [{ groupId, memberId: null, memberEpoch: -1, topics }]
+  // Offsets that an open transaction is about to change are waited for
+  const requireStable = true
+  const answered = yield* promise(async () => {
+    if (version === 7) return (await offsetFetchV7.api.async(connection, groups, requireStable)).topics
+    const { api } = version === 8 ? offsetFetchV8 : offsetFetchV9
+    return (await api.async(connection, groups, requireStable)).groups.flatMap(({ topics }) => topics)
+  })
+  const result = new Map<string, ReadonlyMap<number, Committed>>()
+  for (const { name, partitions } of answered) {
+    const commits = new Map<number, Committed>()
+    for (const { committedLeaderEpoch, committedOffset, metadata: written, partitionIndex } of partitions) {
+      if (committedOffset < 0n) continue
+      commits.set(partitionIndex, {
+        offset: Number(committedOffset),
+        leaderEpoch: committedLeaderEpoch,
+        history: TopicHistory.decode(written ?? null, metadata.id)
+      })
+    }
+    result.set(name, commits)
+  }
+  return result
+})
+
+/** A connection to the coordinator of the group. */
+const coordinator = Effect.fnUntraced(function*(consumer: Consumer) {
+  const node = yield* promise(() => consumer.findGroupCoordinator())
+  const metadata = yield* promise(() => consumer.metadata({ topics: [] }))
+  const address = metadata.brokers.get(node)
+  if (address === undefined) {
+    return yield* Effect.fail<KafkaError.Failure>({
+      kind: "stale",
+      detail: "the coordinator is unknown",
       cause: undefined
     })
-  })
+  }
+  return yield* call<Connection>((callback) => consumer.connections.get(address, callback))
+})
+
+const maxVersion = (consumer: Consumer, request: string): Effect.Effect<number, KafkaError.Failure> =>
+  Effect.map(promise(() => consumer.listApis()), (apis) => apis.find(({ name }) => name === request)?.maxVersion ?? 0)
+
+const tooOld: KafkaError.Failure = { kind: "other", detail: "the broker is older than Kafka 2.8", cause: undefined }

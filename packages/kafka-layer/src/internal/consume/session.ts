@@ -38,6 +38,7 @@ import * as Fetcher from "./fetcher.ts"
 import { GroupConsumer } from "./groupConsumer.ts"
 import type { Intake } from "./intake.ts"
 import * as Offsets from "./offsets.ts"
+import type { TopicHistories } from "./topicHistory.ts"
 
 export interface Options {
   readonly settings: ConsumerSettings
@@ -56,6 +57,7 @@ export interface Options {
 
 export interface Memory {
   readonly answers: Answers
+  readonly histories: TopicHistories
   /**
    * As whom the group knows the subscription: under another name it would wait for itself, for as long as the group
    * waits for a member that does not answer.
@@ -65,7 +67,7 @@ export interface Memory {
 
 /** Whether trying again is useless. */
 export const isFinal = (failure: KafkaError.Failure): boolean =>
-  failure.kind === "unknownTopic" || failure.kind === "unauthorised"
+  failure.kind === "unknownTopic" || failure.kind === "unauthorised" || failure.kind === "outOfRange"
 
 /** Runs a session; ends by failing. Closing the scope commits what is done and leaves the group. */
 export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure, Scope.Scope> = Effect.fnUntraced(
@@ -152,7 +154,7 @@ class Session {
   #startingSince: number | undefined
   /** Whether its brokers answer in time. */
   #isHealthy = true
-  /** The partitions of each topic when the group was joined last. */
+  /** The id and the partitions of each topic when the group was joined last. */
   #partitions = ""
 
   constructor(
@@ -186,6 +188,7 @@ class Session {
     return Effect.suspend(() => {
       this.#joiningSince ??= this.#now()
       this.#partitions = describePartitions(metadata)
+      this.#markReplaced(metadata)
       return Effect.as(this.#revoke("rebalance"), Buffer.from(this.#partitions))
     })
   }
@@ -276,28 +279,30 @@ class Session {
     })
     this.#generation = { scope, committer }
     this.#isHealthy = true
-    yield* this.#consume(committer, assignments).pipe(
+    yield* this.#consume(membership, committer, assignments).pipe(
       Effect.catch((failure) => Effect.sync(() => this.lose(failure))),
       Effect.forkIn(scope)
     )
     yield* Effect.logInfo(`Joined in generation ${membership.generationId}: ${describeAssignments(assignments)}`)
-    yield* this.#options.onState("connected", undefined)
   })
 
   readonly #consume = Effect.fnUntraced({ self: this }, function*(
+    { groupId }: Offsets.Membership,
     committer: Committer.Committer,
     assignments: ReadonlyArray<GroupAssignment>
   ) {
-    const { clock, intake, memory, settings, subscribe } = this.#options
+    const { clock, intake, memory, onState, settings, subscribe } = this.#options
     this.#startingSince = this.#now()
-    const starts = yield* Offsets.starts(
-      this.#consumer,
+    const starts = yield* Offsets.starts(this.#consumer, {
+      groupId,
+      topics: subscribe.topics,
       assignments,
-      (topic) => this.#retryTopic(topic) === undefined ? settings.startFrom : "earliest"
-    ).pipe(
+      histories: memory.histories,
+      startFrom: (topic) => this.#retryTopic(topic) === undefined ? settings.startFrom : "earliest"
+    }).pipe(
       Effect.tapError((failure) => Effect.logWarning("Could not read the offsets of the group", failure.detail)),
       Effect.retry({
-        schedule: Schedule.spaced(settings.reconnectDelay),
+        schedule: Schedule.min([Schedule.exponential(settings.reconnectDelay), Schedule.spaced("5 seconds")]),
         while: (failure) => KafkaError.isRetryable(failure.kind)
       })
     )
@@ -307,12 +312,16 @@ class Session {
       patience: settings.fetchWait + settings.requestTimeout
     }
     this.#startingSince = undefined
-    intake.assign(assignments.flatMap(({ partitions, topic }) =>
-      partitions.map((index) => {
-        const { committed, position } = starts.get(`${topic}/${index}`)!
-        return new AssignedPartition(topic, index, position, committed, limits, intake.owner, this.#hold(topic))
-      })
-    ))
+    intake.assign(
+      assignments.flatMap(({ partitions, topic }) =>
+        partitions.map((index) =>
+          new AssignedPartition(topic, index, starts.get(`${topic}/${index}`)!, limits, intake.owner, this.#hold(topic))
+        )
+      )
+    )
+    // Where it begins is kept, whatever happens from now on
+    yield* committer.commitNow
+    yield* onState("connected", undefined)
     const fetching = Fetcher.run({
       settings,
       topics: subscribe.topics,
@@ -341,13 +350,22 @@ class Session {
     })
   }
 
-  /** Joins again when a topic has got more partitions: the group does not notice by itself. */
+  /** What was assigned of a topic that is not there any more says nothing about the one that has its name now. */
+  #markReplaced(metadata: ClusterMetadata): void {
+    for (const partition of this.#options.intake.partitions) {
+      const topic = metadata.topics.get(partition.topic)
+      if (topic !== undefined && topic.id !== partition.topicId) partition.isReplaced = true
+    }
+  }
+
+  /** Joins again when a topic has got more partitions or was created anew: the group does not notice by itself. */
   #onMetadata(metadata: ClusterMetadata): Effect.Effect<void> {
+    this.#markReplaced(metadata)
     const partitions = describePartitions(metadata)
     if (partitions === this.#partitions || this.#joiningSince !== undefined) return Effect.void
     this.#partitions = partitions
     this.#fork(Effect.catch(this.join, (failure) => Effect.sync(() => this.lose(failure))))
-    return Effect.logInfo(`The number of partitions has changed, joining again: ${partitions}`)
+    return Effect.logInfo(`Topics or their partitions have changed, joining again: ${partitions}`)
   }
 
   /** Lets handlers end or interrupts them, commits what is done, and gives the partitions up. */
@@ -435,7 +453,7 @@ const destroy = (pool: ConnectionPool): void => {
 }
 
 const describePartitions = (metadata: ClusterMetadata): string =>
-  Array.from(metadata.topics, ([topic, { partitionsCount }]) => `${topic}=${partitionsCount}`).sort().join(",")
+  Array.from(metadata.topics, ([topic, { id, partitionsCount }]) => `${topic}=${partitionsCount} (${id})`).sort().join()
 
 const describeAssignments = (assignments: ReadonlyArray<GroupAssignment>): string =>
   assignments.every(({ partitions }) => partitions.length === 0)

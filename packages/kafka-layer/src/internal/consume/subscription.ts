@@ -71,7 +71,7 @@ export const make: (
       () => Effect.sync(() => registry.delete(health.current))
     )
 
-    const memory: Session.Memory = { answers: new Answers(), memberId: undefined }
+    const memory: Session.Memory = { answers: new Answers(), histories: new Map(), memberId: undefined }
     const session = Effect.scoped(Session.run({
       settings,
       subscribe,
