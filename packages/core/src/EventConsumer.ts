@@ -331,6 +331,7 @@ const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: 
     topics,
     group,
     maxInFlight: maxInFlight ?? 16 * concurrency,
+    concurrency,
     ephemeral: checked.ephemeral
   })
   const watch = yield* makeWatch({ group, system: subscriber.name })

@@ -146,6 +146,12 @@ export interface SubscribeOptions {
   /** How many deliveries may be unacknowledged at once. */
   readonly maxInFlight: number
   /**
+   * How many deliveries are handled at once. A broker that counts what it sends
+   * ahead as a delivery sends no more than these can begin soon. Default:
+   * `maxInFlight`.
+   */
+  readonly concurrency?: number | undefined
+  /**
    * Whether the group lives only as long as its subscriptions: for consumers that
    * come and go, such as one for each connected client. It starts with the first
    * message that is published after the subscription. When its last subscription

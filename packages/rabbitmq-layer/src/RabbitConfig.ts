@@ -114,14 +114,18 @@ const queueFields = {
    * letters of an `EventConsumer` and those of the server. Default: true.
    */
   deadLetter: Settings.withDefault(Schema.Boolean, true),
-  /** After how many redeliveries the server dead-letters a message. Quorum queues only. Default: never. */
+  /**
+   * After how many redeliveries the server dead-letters a message. Quorum queues
+   * only. Default: never on RabbitMQ 3, after 20 on RabbitMQ 4.
+   */
   deliveryLimit: Schema.optional(Settings.wholeNumber())
 }
 
 const consumingFields = {
   /**
-   * How many unacknowledged messages of one queue the server sends ahead.
-   * Default: the `maxInFlight` of the subscription.
+   * How many unacknowledged messages of one queue the server sends ahead. When the
+   * consumer ends, the server counts a delivery of each of them. Default: twice the
+   * consumer's `concurrency`, with a `deliveryLimit` its `concurrency`.
    */
   prefetch: Schema.optional(Settings.wholeNumber({ maximum: 65_535 })),
   /** How long the handlers of lost deliveries may take to end before the layer consumes again. Default: 10 seconds. */

@@ -46,12 +46,14 @@ export type Services = Subscriber.Subscriber | RabbitHealth.RabbitHealth | Rabbi
  * A group has one queue for each topic, a durable quorum queue by default (see
  * `RabbitTopology`). The consumers of the group share the messages of the queue.
  * A message leaves its queue when it is acknowledged. The server sends at most
- * `prefetch` messages of a queue ahead, and `take` gives out at most
+ * `prefetch` messages of a queue ahead, by default about as many as handlers begin,
+ * since a quorum queue counts what it sends as delivered. `take` gives out at most
  * `maxInFlight`.
  *
  * When the connection is lost, all deliveries are revoked. The layer connects,
  * declares and consumes again, and the server delivers unacknowledged messages
- * again. Closing a subscription sends the outstanding acknowledgements and then
+ * again. What a consumer gives back (`nack`) goes to the queue when the consumer
+ * takes again. Closing a subscription sends the outstanding acknowledgements and then
  * gives the other messages back to the queue, so that the next consumer gets them
  * before later ones.
  *
@@ -174,6 +176,21 @@ const refusalOf = (settings: ConsumerSettings, options: RabbitRetry.SubscribeOpt
   return options.retryDelays.length > 0
     ? "an ephemeral group has no queues for retries, which nobody would delete: use ConsumerPolicy.retry"
     : undefined
+}
+
+/**
+ * How many messages of a queue the server sends ahead. A quorum queue counts each of
+ * them as delivered when it goes back to the queue, handled or not. So no more are
+ * sent than handlers begin at once; without a limit, as many again, which hides the
+ * way to the server (docs/decisions/0015).
+ */
+const prefetchOf = (
+  { deliveryLimit, prefetch }: ConsumerSettings,
+  { concurrency, maxInFlight }: RabbitRetry.SubscribeOptions
+): number => {
+  if (prefetch !== undefined) return prefetch
+  const begun = concurrency ?? maxInFlight
+  return Math.min(maxInFlight, deliveryLimit === undefined ? 2 * begun : begun, 65_535)
 }
 
 class Subscription {
@@ -308,7 +325,7 @@ class Subscription {
     yield* Effect.addFinalizer(() => Effect.sync(() => this.deliveries.end()))
     yield* ask(async () => {
       if (this.#settings.declare) await Declare.declareConsumed(channel, this.#settings, this.#options)
-      await channel.prefetch(this.#settings.prefetch ?? Math.min(this.#options.maxInFlight, 65_535))
+      await channel.prefetch(prefetchOf(this.#settings, this.#options))
       for (const topic of topics) {
         const queue = this.#settings.queueName(this.#options.group, topic)
         await channel.consume(queue, (message) => {

@@ -98,6 +98,8 @@ withServer("consume", () => {
         assert.strictEqual(delivery!.attempt, attempt)
         yield* delivery!.nack
       }
+      // The server is told of the last one when its consumer takes again
+      yield* Effect.forkScoped(subscription.take)
       const dead = yield* getRaw(RabbitTopology.deadLetterTopic(topic))
       assert.strictEqual(dead.content.toString(), "poison")
       assert.strictEqual(dead.properties.headers?.["x-first-death-reason"], "delivery_limit")
@@ -154,13 +156,15 @@ withServer("the CloudEvents AMQP binding", () => {
       assert.strictEqual(raw.properties.contentType, "application/json")
       assert.strictEqual(raw.properties.messageId, sent.attributes["id"])
       assert.strictEqual(raw.properties.deliveryMode, 2)
-      assert.deepStrictEqual(raw.properties.headers, {
+      // RabbitMQ 3 says it of the first delivery, too
+      const { "x-delivery-count": count = 0, ...headers } = raw.properties.headers ?? {}
+      assert.strictEqual(count, 0)
+      assert.deepStrictEqual(headers, {
         "cloudEvents:specversion": "1.0",
         "cloudEvents:id": sent.attributes["id"],
         "cloudEvents:type": "Test.v1",
         "cloudEvents:source": "/test",
-        "event-flow-key": "key",
-        "x-delivery-count": 0
+        "event-flow-key": "key"
       })
     }).pipe(Effect.provide(layers())))
 

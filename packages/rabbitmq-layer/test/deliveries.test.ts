@@ -59,7 +59,33 @@ describe("Deliveries", () => {
       endTurn()
       assert.deepStrictEqual(told, ["ack ..3"])
       yield* fourth!.nack
+      assert.deepStrictEqual(told, ["ack ..3"])
+      yield* Effect.forkChild(deliveries.take, { startImmediately: true })
       assert.deepStrictEqual(told, ["ack ..3", "nack 4"])
+    }))
+
+  it.effect("tells what is given back when its consumer takes again, and not when it closes", () =>
+    Effect.gen(function*() {
+      const { begin, deliveries, endTurn } = make(10)
+      const { add, told } = begin()
+      for (let i = 0; i < 3; i++) add()
+      const [first, second, third] = yield* deliveries.take
+      yield* first.nack
+      assert.isTrue(first.isRevoked())
+      yield* second!.ack
+      endTurn()
+      // Not all up to it: the first is open
+      assert.deepStrictEqual(told, ["ack 2"])
+      const waiting = yield* Effect.forkChild(deliveries.take, { startImmediately: true })
+      assert.deepStrictEqual(told, ["ack 2", "nack 1"])
+      // Somebody waits in take
+      yield* third!.nack
+      assert.deepStrictEqual(told, ["ack 2", "nack 1", "nack 3"])
+      add()
+      const [fourth] = yield* Fiber.join(waiting)
+      yield* fourth.nack
+      deliveries.end()
+      assert.deepStrictEqual(told, ["ack 2", "nack 1", "nack 3"])
     }))
 
   it.effect("acknowledges one by one what is behind an open delivery", () =>
@@ -81,8 +107,8 @@ describe("Deliveries", () => {
       for (const key of ["a", "b", "a", "b"]) add(key)
       const [first] = yield* deliveries.take
       yield* first.nack
-      assert.deepStrictEqual(told, ["nack 1", "nack 3"])
       assert.deepStrictEqual((yield* deliveries.take).map(({ message }) => message.key), ["b"])
+      assert.deepStrictEqual(told, ["nack 1", "nack 3"])
     }))
 
   it.effect("acknowledges on the next channel although the last one ended in the same turn", () =>

@@ -14,7 +14,8 @@ import type { SchedulerDispatcher } from "effect/Scheduler"
 import * as Binding from "./binding.ts"
 import { TagWindow } from "./tagWindow.ts"
 
-type Status = "waiting" | "taken" | "acked" | "settled"
+/** `"nacked"`: given back, and the server is told with the next `take`. */
+type Status = "waiting" | "taken" | "acked" | "nacked" | "settled"
 
 export class RabbitDelivery implements Subscriber.Delivery {
   readonly message: Message.Message
@@ -51,7 +52,7 @@ export class RabbitDelivery implements Subscriber.Delivery {
     return Effect.sync(() => this.#deliveries.nack(this.#session, this))
   }
 
-  readonly isRevoked = (): boolean => this.status === "settled" || this.#session.isOver
+  readonly isRevoked = (): boolean => this.status === "nacked" || this.status === "settled" || this.#session.isOver
 }
 
 /** The deliveries of one channel, by delivery tag. */
@@ -62,6 +63,8 @@ class Session {
   readonly unsettled = new TagWindow<RabbitDelivery>()
   /** Acknowledged, and the server not told yet. */
   acked: Array<RabbitDelivery> = []
+  /** Given back, and the server not told yet. */
+  nacked: Array<RabbitDelivery> = []
   isOver = false
 
   constructor(channel: Channel, gather: () => void) {
@@ -137,6 +140,7 @@ export class Deliveries {
 
   #look(): Effect.Effect<Arr.NonEmptyReadonlyArray<RabbitDelivery>, Subscriber.SubscribeError> | undefined {
     if (this.#failure !== undefined) return Effect.fail(this.#failure)
+    if (this.#session !== undefined) this.#giveBack(this.#session)
     const deliveries: Array<RabbitDelivery> = []
     while (this.#taken < this.#maxInFlight) {
       const delivery = MutableList.take(this.#waiting)
@@ -167,6 +171,10 @@ export class Deliveries {
   /**
    * Gives a delivery back to its queue, and with it those of its lane behind
    * it: they come again after it, in order.
+   *
+   * A consumer that takes no more is about to close, and what it gives back would
+   * come to it once more and go back with the channel: two deliveries for one, as
+   * a delivery limit counts. So the server is told when the consumer takes again.
    */
   nack(session: Session, delivery: RabbitDelivery): void {
     if (session.isOver || delivery.status !== "taken") return
@@ -184,10 +192,21 @@ export class Deliveries {
     }
     for (const each of back) {
       if (each.status === "taken") this.#taken--
-      this.#settle(session, each)
-      attempt(() => session.channel.nack(each.raw, false, true))
+      each.status = "nacked"
+      session.nacked.push(each)
     }
+    if (!this.#takers.isEmpty) this.#giveBack(session)
     if (this.#waiting.length > 0) this.#takers.wakeAll()
+  }
+
+  /** Tells the server what was given back. */
+  #giveBack(session: Session): void {
+    if (session.nacked.length === 0) return
+    for (const delivery of session.nacked) {
+      this.#settle(session, delivery)
+      attempt(() => session.channel.nack(delivery.raw, false, true))
+    }
+    session.nacked = []
   }
 
   /** The server is told, or about to be. */
