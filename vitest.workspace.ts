@@ -13,6 +13,23 @@ const core = (name: string, options: TestProjectInlineConfiguration["test"]): Te
   }
 })
 
+const rabbitmq = (
+  name: string,
+  setup: string,
+  options: TestProjectInlineConfiguration["test"]
+): TestProjectInlineConfiguration => ({
+  extends: true,
+  root: "packages/rabbitmq-layer",
+  test: {
+    name,
+    globalSetup: [`../test-support/src/globalSetup/${setup}`],
+    testTimeout: 120_000,
+    hookTimeout: 180_000,
+    sequence: { concurrent: false, groupOrder: 1 },
+    ...options
+  }
+})
+
 /** The list of test projects. `vitest.config.ts` imports it; a new package with tests is added here. */
 const projects: Array<TestProjectConfiguration> = [
   core("core", {}),
@@ -42,17 +59,12 @@ const projects: Array<TestProjectConfiguration> = [
       sequence: { concurrent: false, groupOrder: 3 }
     }
   },
-  {
-    extends: true,
-    root: "packages/rabbitmq-layer",
-    test: {
-      name: "rabbitmq-layer",
-      globalSetup: ["../test-support/src/globalSetup/rabbitmq.ts"],
-      testTimeout: 120_000,
-      hookTimeout: 180_000,
-      sequence: { concurrent: false, groupOrder: 1 }
-    }
-  },
+  rabbitmq("rabbitmq-layer", "rabbitmq.ts", {}),
+  // Once more on RabbitMQ 4: what a server answers
+  rabbitmq("rabbitmq-layer-4", "rabbitmq4.ts", {
+    env: { EVENT_FLOW_RABBITMQ: "4" },
+    exclude: ["test/{config,publisher,tagWindow}.test.ts"]
+  }),
   {
     extends: true,
     root: "packages/sql-layer",

@@ -1,13 +1,15 @@
 /**
  * A RabbitMQ server for tests, benchmarks and developers, looked for in this
  * order: RABBITMQ_URL; the server that is installed here (Debian's package),
- * started as a throw-away node; docker. It imports nothing but Node, so that
- * `scripts/rabbitmq.ts` can use it.
+ * started as a throw-away node; docker. The tests run on RabbitMQ 4 as well:
+ * on that of Debian 13, which `.ci/servers` installs into a directory of its own
+ * and which runs in there by chroot; else in docker. It imports nothing but
+ * Node, so that `scripts/rabbitmq.ts` can use it.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process"
 import { existsSync, globSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { connect } from "node:net"
-import { tmpdir } from "node:os"
+import { homedir, tmpdir } from "node:os"
 import { join } from "node:path"
 import { freePort, freePorts, pause, run, until } from "./process.ts"
 
@@ -37,14 +39,37 @@ export interface Control {
 
 export type Found =
   | { readonly _tag: "Url"; readonly url: string }
-  | { readonly _tag: "Installed"; readonly bin: string }
+  /** The directory of its programs, below the root directory that it runs in. */
+  | { readonly _tag: "Installed"; readonly bin: string; readonly root: string | undefined }
   | { readonly _tag: "Docker"; readonly image: string }
   | { readonly _tag: "None"; readonly reason: string }
 
 const docker = "rabbitmq:4"
 
+/** `"any"`: the one that is there. `"4"`: RabbitMQ 4. */
+export type Version = "any" | "4"
+
+/** The version that the tests of this process start servers of. */
+export const version: Version = process.env["EVENT_FLOW_RABBITMQ"] === "4" ? "4" : "any"
+
+/** Where `.ci/servers` installs RabbitMQ 4, with all that it runs on. */
+const root4 = join(process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache"), "event-flow", "rabbitmq-trixie")
+
 /** Which server there is. Starts nothing. */
-export const find = async (): Promise<Found> => {
+export const find = (which: Version = version): Promise<Found> => which === "4" ? find4() : findAny()
+
+const find4 = async (): Promise<Found> => {
+  const bin = "/usr/lib/rabbitmq/bin"
+  if (process.getuid?.() === 0 && existsSync(join(root4, bin, "rabbitmq-server"))) {
+    return { _tag: "Installed", bin, root: root4 }
+  }
+  if (await hasDocker()) return { _tag: "Docker", image: docker }
+  return { _tag: "None", reason: "no RabbitMQ 4: run .ci/servers and the tests as root, or start docker" }
+}
+
+const hasDocker = () => run("docker", ["info"]).then(() => true, () => false)
+
+const findAny = async (): Promise<Found> => {
   const url = process.env["RABBITMQ_URL"]
   if (url !== undefined && url !== "") return { _tag: "Url", url }
   const bins = [
@@ -53,8 +78,8 @@ export const find = async (): Promise<Found> => {
     ...globSync("/opt/homebrew/opt/rabbitmq/sbin")
   ]
   const bin = bins.find((bin) => existsSync(join(bin, "rabbitmq-server")) && existsSync(join(bin, "rabbitmqctl")))
-  if (bin !== undefined) return { _tag: "Installed", bin }
-  if (await run("docker", ["info"]).then(() => true, () => false)) return { _tag: "Docker", image: docker }
+  if (bin !== undefined) return { _tag: "Installed", bin, root: undefined }
+  if (await hasDocker()) return { _tag: "Docker", image: docker }
   return {
     _tag: "None",
     reason: "no RabbitMQ: set RABBITMQ_URL, install rabbitmq-server, or start docker"
@@ -67,7 +92,7 @@ export const start = async (found: Exclude<Found, { readonly _tag: "None" }>): P
     case "Url":
       return { url: found.url, description: "RABBITMQ_URL", control: undefined, dispose: async () => {} }
     case "Installed":
-      return startNode(found.bin)
+      return startNode(found)
     case "Docker":
       return startContainer(found.image)
   }
@@ -89,20 +114,30 @@ const greets = (port: number): Promise<boolean> =>
     socket.once("end", () => end(false))
   })
 
-const startNode = async (bin: string): Promise<RabbitServer> => {
-  const dir = mkdtempSync(join(tmpdir(), "event-flow-rabbitmq-"))
+const startNode = async (
+  { bin, root }: Extract<Found, { readonly _tag: "Installed" }>
+): Promise<RabbitServer> => {
+  // The paths of the server are those below its root
+  const outside = (path: string) => root === undefined ? path : join(root, path)
+  const command = (program: string, args: ReadonlyArray<string>): [string, ReadonlyArray<string>] =>
+    root === undefined ? [program, args] : ["chroot", [root, program, ...args]]
+  const data = mkdtempSync(join(outside(root === undefined ? tmpdir() : "/tmp"), "event-flow-rabbitmq-"))
+  const dir = root === undefined ? data : data.slice(root.length)
   const [port, distPort, epmdPort] = await freePorts(3) as [number, number, number]
   const cookie = Array.from(crypto.getRandomValues(new Uint8Array(10)), (byte) => String.fromCharCode(97 + byte % 26))
     .join("")
-  writeFileSync(join(dir, "plugins"), "[].\n")
-  writeFileSync(join(dir, "env"), "")
+  writeFileSync(join(data, "plugins"), "[].\n")
+  writeFileSync(join(data, "env"), "")
   writeFileSync(
-    join(dir, "rabbitmq.conf"),
+    join(data, "rabbitmq.conf"),
     // The alarm of a disk that is nearly full is raised by tests, not by the machine they run on
     [
       "disk_free_limit.absolute = 1MB",
       "log.console = false",
-      `max_message_size = ${maxMessageSize}`
+      `max_message_size = ${maxMessageSize}`,
+      // Below a root of its own there is no /proc that tells them
+      "total_memory_available_override_value = 4GB",
+      "vm_memory_calculation_strategy = allocated"
     ].join("\n") + "\n"
   )
   const env: Record<string, string> = {
@@ -143,10 +178,10 @@ const startNode = async (bin: string): Promise<RabbitServer> => {
       else child.once("exit", () => resolve())
     })
   const ctl = (...args: ReadonlyArray<string>) =>
-    run(join(bin, "rabbitmqctl"), ["-q", ...args], { env: { ...process.env, ...env } })
+    run(...command(join(bin, "rabbitmqctl"), ["-q", ...args]), { env: { ...process.env, ...env } })
   const launch = async () => {
     output = ""
-    child = spawn(join(bin, "rabbitmq-server"), [], {
+    child = spawn(...command(join(bin, "rabbitmq-server"), []), {
       env: { ...process.env, ...env },
       detached: true,
       stdio: ["ignore", "pipe", "pipe"]
@@ -173,7 +208,7 @@ const startNode = async (bin: string): Promise<RabbitServer> => {
   }
   const endWithParent = () => {
     signal("SIGKILL")
-    spawnSync("epmd", ["-port", String(epmdPort), "-kill"], { env: { ...process.env, ...env } })
+    spawnSync(...command("epmd", ["-port", String(epmdPort), "-kill"]), { env: { ...process.env, ...env } })
   }
   process.once("exit", endWithParent)
   const dispose = async () => {
@@ -181,8 +216,10 @@ const startNode = async (bin: string): Promise<RabbitServer> => {
     signal("SIGKILL")
     await ended()
     // The port mapper is a daemon that outlives its nodes
-    await run("epmd", ["-port", String(epmdPort), "-kill"], { env: { ...process.env, ...env } }).catch(() => {})
-    rmSync(dir, { recursive: true, force: true, maxRetries: 10 })
+    await run(...command("epmd", ["-port", String(epmdPort), "-kill"]), { env: { ...process.env, ...env } }).catch(
+      () => {}
+    )
+    rmSync(data, { recursive: true, force: true, maxRetries: 10 })
   }
   try {
     await launch()
@@ -192,7 +229,7 @@ const startNode = async (bin: string): Promise<RabbitServer> => {
   }
   return {
     url: `amqp://guest:guest@127.0.0.1:${port}`,
-    description: `a throw-away node of ${bin}`,
+    description: `a throw-away node of ${outside(bin)}`,
     control: { ctl, stop, kill, start: launch },
     dispose
   }

@@ -31,8 +31,12 @@ export interface Started extends SharedServer {
 /** Whether this run starts no server: `npm run test:quick`. */
 export const isQuick: boolean = process.env["EVENT_FLOW_QUICK"] === "1"
 
-/** The default export of a global setup: starts the server, or says why there is none. */
-export const shareServer = (name: ServerName, start: () => Promise<Started | NoServer>) => {
+/**
+ * The default export of a global setup: starts the server, or says why there is none. A project has one server of a
+ * name; projects can have several versions of it.
+ */
+export const shareServer = (name: ServerName, start: () => Promise<Started | NoServer>, version = "any") => {
+  const key = `${name} ${version}`
   const begin = async (): Promise<Started | NoServer> => {
     if (isQuick) return { reason: "npm run test:quick starts no server, npm test does" }
     const server = await start()
@@ -42,8 +46,8 @@ export const shareServer = (name: ServerName, start: () => Promise<Started | NoS
     return server
   }
   return async (project: TestProject): Promise<() => Promise<void>> => {
-    const running = shared.get(name) ?? { server: begin(), users: 0 }
-    shared.set(name, running)
+    const running = shared.get(key) ?? { server: begin(), users: 0 }
+    shared.set(key, running)
     running.users++
     const server = await running.server
     if ("reason" in server) {
@@ -53,7 +57,7 @@ export const shareServer = (name: ServerName, start: () => Promise<Started | NoS
     project.provide(name, { address: server.address, noOwn: server.noOwn })
     return async () => {
       if (--running.users > 0) return
-      shared.delete(name)
+      shared.delete(key)
       await server.dispose()
     }
   }
@@ -93,6 +97,6 @@ interface Running {
   users: number
 }
 
-/** Global setups of several projects share a server. Each project has instances of its own of this module. */
-const shared: Map<ServerName, Running> = (globalThis as { eventFlowServers?: Map<ServerName, Running> })
+/** Global setups of several projects share a server of one name and version. Each project has instances of its own of this module. */
+const shared: Map<string, Running> = (globalThis as { eventFlowServers?: Map<string, Running> })
   .eventFlowServers ??= new Map()

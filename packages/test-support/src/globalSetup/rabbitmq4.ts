@@ -1,0 +1,3 @@
+import { shareRabbitmq } from "../shareRabbitmq.ts"
+
+export default shareRabbitmq("4")
