@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process"
+import { appendFileSync } from "node:fs"
 import { findPackageJSON } from "node:module"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -11,8 +12,13 @@ export const realFlights = join(dirname(findPackageJSON("vega-datasets", import.
 
 const compileCache = new URL("../../../scripts/compileCache.mjs", import.meta.url).href
 
-/** Starts an example as a stranger would, in a process of its own. */
-export const start = (main: string, args: ReadonlyArray<string> = [], env: Record<string, string> = {}) => {
+/** Starts an example as a stranger would, in a process of its own. All that it prints is added to the file `log`. */
+export const start = (
+  main: string,
+  args: ReadonlyArray<string> = [],
+  env: Record<string, string> = {},
+  log?: string
+) => {
   const options = ["--import", compileCache, "--conditions=@event-flow/source"]
   const child = spawn(process.execPath, [...options, join(root, "src", main), ...args], {
     // Vitest sets FORCE_COLOR for its own processes.
@@ -27,6 +33,9 @@ export const start = (main: string, args: ReadonlyArray<string> = [], env: Recor
     for (const look of waiting) look()
   })
   child.stderr.on("data", (data) => stderr += data)
+  if (log !== undefined) {
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => appendFileSync(log, data))
+  }
   const ended = new Promise<{ code: number | null; stdout: string; stderr: string }>((resolve, reject) => {
     child.on("error", reject)
     child.on("close", (code) => resolve({ code, stdout, stderr }))

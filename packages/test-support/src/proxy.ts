@@ -11,6 +11,11 @@ export interface Proxy {
   readonly stall: () => void
   /** Forwards again, also what has come since. */
   readonly resume: () => void
+  /**
+   * Goes silent on the open connections for good, as a NAT does that has forgotten them. New ones are forwarded. Gives a
+   * function that breaks the server's ends: the clients are not told.
+   */
+  readonly silence: () => () => void
   /** Breaks all connections. New ones are forwarded. */
   readonly cut: () => void
   readonly close: () => Promise<void>
@@ -21,19 +26,24 @@ export const startProxy = async (address = "tcp://127.0.0.1:0"): Promise<Proxy> 
   const url = new URL(address)
   let target = Number(url.port)
   const sockets = new Set<Socket>()
+  const silent = new Set<Socket>()
+  const upstreams = new Set<Socket>()
   let isStalled = false
   const server = createServer((client) => {
     const upstream = connect(target, url.hostname)
     for (const socket of [client, upstream]) {
       sockets.add(socket)
-      socket.on("close", () => sockets.delete(socket))
+      socket.on("close", () => {
+        for (const set of [sockets, silent, upstreams]) set.delete(socket)
+      })
     }
+    upstreams.add(upstream)
     const link = (from: Socket, to: Socket) => {
       from.on("data", (data) => {
         if (!to.write(data)) from.pause()
       })
       to.on("drain", () => {
-        if (!isStalled) from.resume()
+        if (!isStalled && !silent.has(from)) from.resume()
       })
       from.on("end", () => to.end())
       from.on("error", () => to.destroy())
@@ -67,7 +77,17 @@ export const startProxy = async (address = "tcp://127.0.0.1:0"): Promise<Proxy> 
     },
     resume: () => {
       isStalled = false
-      for (const socket of sockets) socket.resume()
+      for (const socket of sockets) if (!silent.has(socket)) socket.resume()
+    },
+    silence: () => {
+      const ofServer = [...upstreams]
+      for (const socket of sockets) {
+        silent.add(socket)
+        socket.pause()
+      }
+      return () => {
+        for (const socket of ofServer) socket.destroy()
+      }
     },
     cut,
     close: async () => {

@@ -1,5 +1,5 @@
 /**
- * `npm run soak -w benchmarks -- --minutes 5`: publishes faster than it consumes,
+ * `npm run lag -w benchmarks -- --minutes 5`: publishes faster than it consumes,
  * so that the lag grows, and prints memory and counts: is memory flat whatever
  * the lag, and does everything arrive?
  */
@@ -16,7 +16,7 @@ if (servers === undefined) {
   process.exit(2)
 }
 
-const topic = `soak-${process.pid}`
+const topic = `lag-${process.pid}`
 const connection = { bootstrapServers: servers }
 let published = 0
 let handled = 0
