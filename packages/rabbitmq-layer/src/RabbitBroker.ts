@@ -104,5 +104,14 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Publisher) {
       }
     }
   })
-  return Broker.Broker.of({ name: "rabbitmq", publish })
+  return Broker.Broker.of({
+    name: "rabbitmq",
+    publish: (messages) => {
+      for (const message of messages) {
+        const detail = settings.refusedTopic(message.topic)
+        if (detail !== undefined) return Effect.fail(Broker.publishError(message, new Broker.Rejected({ detail })))
+      }
+      return publish(messages)
+    }
+  })
 })

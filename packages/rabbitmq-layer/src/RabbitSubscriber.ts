@@ -167,8 +167,10 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Consumer) {
   )
 })
 
-/** Why an ephemeral group cannot be as it is asked for. */
+/** Why a subscription cannot be as it is asked for. */
 const refusalOf = (settings: ConsumerSettings, options: RabbitRetry.SubscribeOptions): string | undefined => {
+  const refused = options.topics.map(settings.refusedTopic).find((detail) => detail !== undefined)
+  if (refused !== undefined) return refused
   if (options.ephemeral !== true) return undefined
   if (!settings.declare) {
     return "the queues of an ephemeral group must be declared by the layer: leave out `declare: false`"

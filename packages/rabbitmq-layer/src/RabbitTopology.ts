@@ -321,12 +321,24 @@ const make = Effect.fnUntraced(function*(options: RabbitConfig.Topology) {
       )
     )
 
+  /** Fails for topics that cannot be routed, before it connects. */
+  const routable = (specs: ReadonlyArray<GroupSpec>): Effect.Effect<void, RabbitTopologyError> => {
+    for (const { topic } of specs) {
+      const detail = settings.refusedTopic(topic)
+      if (detail !== undefined) {
+        return Effect.fail(new RabbitTopologyError({ topics: [topic], reason: new Broker.Rejected({ detail }) }))
+      }
+    }
+    return Effect.void
+  }
+
   return RabbitTopology.of({
     check: (specs) =>
-      connected(specs, (model) => Effect.forEach(wantedBy(specs), (wanted) => compare(model, wanted))).pipe(
-        Effect.map(Arr.filter((difference) => difference !== undefined))
-      ),
-    ensure: (specs) => connected(specs, (model) => ensure(model, specs))
+      Effect.andThen(
+        routable(specs),
+        connected(specs, (model) => Effect.forEach(wantedBy(specs), (wanted) => compare(model, wanted)))
+      ).pipe(Effect.map(Arr.filter((difference) => difference !== undefined))),
+    ensure: (specs) => Effect.andThen(routable(specs), connected(specs, (model) => ensure(model, specs)))
   })
 })
 

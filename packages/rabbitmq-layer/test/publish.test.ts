@@ -108,6 +108,52 @@ withServer("publish", () => {
       Effect.map((reason) => assert.strictEqual(reason._tag, "Rejected"))
     ))
 
+  it.live("a topic with a wildcard as a word is refused, and says why: by publish, subscribe and topology", () =>
+    Effect.gen(function*() {
+      const { publish } = yield* Broker.Broker
+      const { subscribe } = yield* Subscriber.Subscriber
+      const prefix = unique("orders")
+      for (const topic of [`${prefix}.#`, `*.${prefix}`, `${prefix}.*.late`, "#"]) {
+        const errors = [
+          yield* Effect.flip(publish([message(`${prefix}.new`, "1"), message(topic, "2")])),
+          yield* Effect.flip(Effect.scoped(subscribe({ topics: [topic], group: "group", maxInFlight: 1 }))),
+          yield* Effect.flip(ensureQueue(topic))
+        ]
+        for (const error of errors) {
+          assert.isTrue("reason" in error && error.reason._tag === "Rejected" && !error.isRetryable)
+          assert.include(error.message, `topic "${topic}" has the word`)
+        }
+      }
+      // Within a word they are letters
+      const plain = `${prefix}.c#.a*`
+      const subscription = yield* subscribe({ topics: [plain], group: "group", maxInFlight: 1 })
+      yield* publish([message(plain, "1")])
+      assert.strictEqual(textOf((yield* subscription.take)[0].message), "1")
+    }).pipe(Effect.scoped, Effect.provide(layers())))
+
+  it.live("a route of one's own may have wildcards, and binds a queue to many topics", () =>
+    Effect.gen(function*() {
+      const prefix = unique("orders")
+      const route = (topic: string) => ({
+        exchange: "event-flow",
+        routingKey: topic === "all" ? `${prefix}.#` : topic
+      })
+      const subscription = yield* Effect.provide(
+        Effect.flatMap(Subscriber.Subscriber, ({ subscribe }) =>
+          subscribe({ topics: ["all"], group: prefix, maxInFlight: 2 })),
+        yield* Layer.build(layers({ route }))
+      )
+      const { publish } = yield* Broker.Broker
+      yield* publish([message(`${prefix}.new`, "1"), message(`${prefix}.old.late`, "2")])
+      const texts: Array<string> = []
+      while (texts.length < 2) {
+        texts.push(...(yield* subscription.take).map(({ message }) =>
+          textOf(message)
+        ))
+      }
+      assert.deepStrictEqual(texts, ["1", "2"])
+    }).pipe(Effect.scoped, Effect.provide(layers())))
+
   it.live("after the layer's end it is Closed", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()

@@ -20,6 +20,8 @@ export interface ConnectionSettings
   /** In seconds, as the protocol has it. */
   readonly heartbeat: number
   readonly route: (topic: string) => RabbitConfig.Route
+  /** Why a topic cannot be routed. A route of the user's own is trusted. */
+  readonly refusedTopic: (topic: string) => string | undefined
 }
 
 export interface PublisherSettings extends ConnectionSettings, Omit<Publisher, keyof Connection | "unroutable"> {
@@ -63,7 +65,7 @@ export const consumerSettings = (
 
 const connectionOf = (
   { exchange, heartbeat, password, route, tls = {}, url, username }: Connection
-): Url.Address & Pick<ConnectionSettings, "tls" | "heartbeat" | "route"> => {
+): Url.Address & Pick<ConnectionSettings, "tls" | "heartbeat" | "route" | "refusedTopic"> => {
   const address = Url.parse(Redacted.isRedacted(url) ? Redacted.value(url) : url)
   // The settings have checked it
   if (typeof address === "string") throw new Error(address)
@@ -78,6 +80,7 @@ const connectionOf = (
       ...(tls.serverName === undefined ? undefined : { servername: tls.serverName })
     },
     heartbeat: Math.max(1, Math.round(heartbeat / 1_000)),
-    route: route ?? ((topic) => ({ exchange, routingKey: topic }))
+    route: route ?? ((topic) => ({ exchange, routingKey: topic })),
+    refusedTopic: route === undefined ? Names.wildcardIn : () => undefined
   }
 }
