@@ -50,7 +50,7 @@ export interface Ids {
  *   strictEqual(message?.attributes["id"], "id-1")
  * })
  *
- * Effect.runPromise(test.pipe(Effect.provide(ShopLive), Effect.provide(Numbered)))
+ * Effect.runPromise(test.pipe(Effect.provide(Layer.provideMerge(ShopLive, Numbered))))
  * ```
  *
  * @stability unstable

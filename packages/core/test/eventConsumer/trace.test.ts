@@ -5,6 +5,7 @@ import {
   EventConsumer,
   EventFlow,
   EventHandler,
+  Ids,
   Mediator,
   Message,
   MessageCodec,
@@ -31,6 +32,10 @@ interface Said {
   readonly headers: Message.Message["headers"]
 }
 
+interface Published extends Said {
+  readonly id: string | undefined
+}
+
 interface Options {
   readonly traceparent?: string
   readonly tracer?: Tracer.Tracer
@@ -39,7 +44,13 @@ interface Options {
 }
 
 /** What is published while a message is handled that has a trace state and baggage. */
-const published = ({ around = (effect) => effect, tracer, ...received }: Options) =>
+const published = (options: Options) =>
+  Effect.map(
+    publishedWithIds(options),
+    (messages) => messages.map(({ headers, traceparent, tracestate }): Said => ({ traceparent, tracestate, headers }))
+  )
+
+const publishedWithIds = ({ around = (effect) => effect, tracer, ...received }: Options) =>
   Effect.gen(function*() {
     const subscriber = new FakeSubscriber()
     const broker = new RecordingBroker()
@@ -69,7 +80,8 @@ const published = ({ around = (effect) => effect, tracer, ...received }: Options
     assert.deepStrictEqual(subscriber.log, ["ack 1"])
     const messages = broker.batches.flat()
     assert.strictEqual(messages.length, 2)
-    return messages.map(({ attributes, headers }): Said => ({
+    return messages.map(({ attributes, headers }): Published => ({
+      id: attributes["id"],
       traceparent: attributes["traceparent"],
       tracestate: attributes["tracestate"],
       headers
@@ -81,6 +93,14 @@ const nativeTracer = Tracer.make({ span: (options) => new Tracer.NativeSpan(opti
 const twice = <A>(value: A): Array<A> => [value, value]
 
 const headers = { baggage: "k=v" }
+
+it.effect("the ids of what handlers publish are those of the program that the consumer was built in", () => {
+  let made = 0
+  return publishedWithIds({}).pipe(
+    Effect.provideService(Ids.Ids, { next: () => `id-${++made}` }),
+    Effect.map((messages) => assert.deepStrictEqual(messages.map(({ id }) => id), ["id-1", "id-2"]))
+  )
+})
 
 describe("where a consumer has no tracer", () => {
   it.effect("the trace passes through as it came, with its state and baggage", () =>

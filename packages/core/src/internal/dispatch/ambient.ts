@@ -12,13 +12,15 @@ import * as Random from "effect/Random"
 import * as References from "effect/References"
 import * as Scheduler from "effect/Scheduler"
 import * as Tracer from "effect/Tracer"
+import * as Ids from "../../Ids.ts"
 
-/** Effect's references to what a program runs on: where logs, spans and metrics go, time, chance, configuration. */
+/** References to what a program runs on: where logs, spans and metrics go, time, chance, ids, configuration. */
 const kept: ReadonlyArray<string> = [
   Clock.Clock,
   ConfigProvider.ConfigProvider,
   Console.Console,
   ErrorReporter.CurrentErrorReporters,
+  Ids.Ids,
   Logger.CurrentLoggers,
   Logger.LogToStderr,
   Metric.FiberRuntimeMetrics,
