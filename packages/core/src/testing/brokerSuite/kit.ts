@@ -98,10 +98,19 @@ interface SubscribeOptions extends Pick<Subscriber.SubscribeOptions, "topics" | 
 
 /** Deliveries in the order of their arrival. */
 export class Reader {
-  readonly #deliveries = Queue.make<Subscriber.Delivery, Subscriber.SubscribeError>().pipe(Effect.runSync)
+  readonly #deliveries: Queue.Queue<Subscriber.Delivery, Subscriber.SubscribeError>
   readonly #bench: Bench
-  constructor(bench: Bench) {
+  private constructor(bench: Bench, deliveries: Queue.Queue<Subscriber.Delivery, Subscriber.SubscribeError>) {
     this.#bench = bench
+    this.#deliveries = deliveries
+  }
+
+  /** A queue wakes whoever waits for it by the scheduler of the fiber that made it: that of the case. */
+  static make(bench: Bench): Effect.Effect<Reader> {
+    return Effect.map(
+      Queue.make<Subscriber.Delivery, Subscriber.SubscribeError>(),
+      (deliveries) => new Reader(bench, deliveries)
+    )
   }
 
   readonly feed = (subscription: Subscriber.Subscription): Effect.Effect<never> =>
@@ -183,7 +192,7 @@ export class Bench {
         maxInFlight: options.maxInFlight ?? 100,
         ephemeral: options.ephemeral
       }).pipe(Scope.provide(scope), this.soon(() => "a subscription"))
-      const reader = options.into ?? new Reader(this)
+      const reader = options.into ?? (yield* Reader.make(this))
       // Stops taking before the subscription closes, as its owner should
       yield* Effect.forkIn(reader.feed(subscription), scope)
       const close = Scope.close(scope, Exit.void).pipe(this.soon(() => "the end of a subscription"))

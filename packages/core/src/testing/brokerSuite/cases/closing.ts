@@ -48,7 +48,7 @@ export const closing: ReadonlyArray<Definition> = [
     name: "subscriptions close side by side, and others take over",
     run: Effect.fnUntraced(function*(bench) {
       const topic = yield* bench.topic()
-      const reader = new Reader(bench)
+      const reader = yield* Reader.make(bench)
       const open = yield* Effect.forEach(
         numbers(4),
         () => bench.subscribe({ topics: [topic], into: reader, maxInFlight: 3 })

@@ -9,7 +9,7 @@ export const ordering: ReadonlyArray<Definition> = [
     needs: ["orderPerKey"],
     run: Effect.fnUntraced(function*(bench) {
       const topic = yield* bench.topic()
-      const reader = new Reader(bench)
+      const reader = yield* Reader.make(bench)
       yield* Effect.forEach(numbers(3), () => bench.subscribe({ topics: [topic], into: reader, maxInFlight: 10 }))
       // By one publish each, and several in one
       for (const text of numbers(20)) yield* bench.publish(topic, [text], keyOf)
@@ -44,7 +44,7 @@ export const ordering: ReadonlyArray<Definition> = [
     run: Effect.fnUntraced(function*(bench) {
       const topic = yield* bench.topic()
       const other = yield* bench.topic("other")
-      const reader = new Reader(bench)
+      const reader = yield* Reader.make(bench)
       yield* Effect.forEach(numbers(2), () => bench.subscribe({ topics: [topic], into: reader }))
       yield* bench.publish(topic, numbers(5), () => "key")
       for (const text of numbers(5)) {

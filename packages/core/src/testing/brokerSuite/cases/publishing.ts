@@ -120,7 +120,7 @@ export const publishing: ReadonlyArray<Definition> = [
     run: Effect.fnUntraced(function*(bench) {
       const topic = yield* bench.topic()
       const other = yield* bench.topic("other")
-      const reader = new Reader(bench)
+      const reader = yield* Reader.make(bench)
       yield* Effect.forEach(numbers(4), () => bench.subscribe({ topics: [topic], into: reader, maxInFlight: 10 }))
       yield* Effect.forEach(
         numbers(4),
