@@ -47,6 +47,12 @@ const projects: Array<TestProjectConfiguration> = [
     root: "packages/examples",
     test: { name: "examples", exclude: ["test/brokers/**"], sequence: { groupOrder: 1 } }
   },
+  {
+    extends: true,
+    root: "packages/simulation",
+    // A run does not let go of its thread: a test that looks for planted bugs takes its time on a busy machine
+    test: { name: "simulation", testTimeout: 120_000, sequence: { groupOrder: 1 } }
+  },
   // Against a real broker, in files that start brokers of their own: after the others, whose timing they would disturb
   {
     extends: true,
