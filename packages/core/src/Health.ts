@@ -2,7 +2,7 @@
  * What a program is connected to, for readiness checks and dashboards: one port
  * for all broker layers.
  *
- * Each publisher and each subscription reports its state to the registry for as
+ * Each publisher, subscription and relay reports its state to the registry for as
  * long as it is open. Asking reads memory: it costs nothing, and works while no
  * server can be reached. Like the metrics of Effect, the registry is one for the
  * process, unless `layer` gives a program its own.
@@ -37,9 +37,9 @@ export type State = "connecting" | "connected" | "disconnected"
  * @since 0.1.0
  */
 export interface Subject {
-  /** What it connects to: the value of `messaging.system` in spans, such as `kafka` or `rabbitmq`. */
+  /** What it connects to: the value of `messaging.system` in spans, such as `kafka`; of a relay, its database. */
   readonly system: string
-  readonly component: "publisher" | "subscription"
+  readonly component: "publisher" | "subscription" | "relay"
   /** The consumer group of a subscription. */
   readonly group: string | undefined
   /** The topics of a subscription. */

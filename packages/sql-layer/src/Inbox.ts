@@ -32,7 +32,13 @@ const fields = {
    */
   retention: Settings.withDefault(age({ infinite: false }), "7 days"),
   /** How often older messages are removed. With `Infinity` never; call `prune` yourself. Default: 10 minutes. */
-  pruneInterval: Settings.withDefault(Settings.duration({ infinite: true }), "10 minutes")
+  pruneInterval: Settings.withDefault(Settings.duration({ infinite: true }), "10 minutes"),
+  /**
+   * How long a statement of a handler's transaction may be without an answer.
+   * Then its connection is taken for lost and ended, and the statement fails.
+   * Default: 1 minute.
+   */
+  statementTimeout: Settings.withDefault(Settings.duration(), "1 minute")
 }
 
 /**
@@ -70,7 +76,8 @@ export const settings = Settings.make("Inbox", { prefix: "INBOX", schema: Schema
  * publish through `Outbox.layer`, commits with it. A duplicate finds the row
  * and is not handled. Of two deliveries at the same time the second waits for
  * the first, and is handled if the first rolls back. A handler that fails
- * leaves no row, so the message is handled when it comes again.
+ * leaves no row, so the message is handled when it comes again. A connection
+ * that gives no answer for `statementTimeout` is ended, on the server, too.
  *
  * **Gotchas**
  *
@@ -111,7 +118,7 @@ export const layer = (
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const { remember } = Dialect.make(sql, yield* Tables.Tables)
-      const { pruneInterval, retention } = yield* settings.check(options)
+      const { pruneInterval, retention, statementTimeout } = yield* settings.check(options)
       yield* Periodically.fork("Pruning the inbox", pruneInterval, prune(retention))
       return CoreInbox.Inbox.of({
         once: <A, E, R>(
@@ -126,7 +133,7 @@ export const layer = (
               Effect.mapError(remember(storable(consumer), storable(messageId)), failed),
               (isNew) => isNew ? Effect.asSome(handle) : Effect.succeedNone
             ),
-            { begin: undefined, schedule, onError: failed }
+            { begin: undefined, statementTimeout, schedule, onError: failed }
           )
         }
       })

@@ -118,7 +118,7 @@ export const layer = (
       const sql = yield* SqlClient.SqlClient
       const dialect = Dialect.make(sql, yield* Tables.Tables)
       const maxRowSize = maxMessageSizeOf(sql)
-      const committed = notify ? yield* notifier(dialect.notify) : undefined
+      const committed = notify ? yield* notifier(dialect.notify()) : undefined
 
       return Broker.Broker.of({
         name,

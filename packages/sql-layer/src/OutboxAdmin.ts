@@ -158,7 +158,7 @@ export const redrive = (
       UPDATE ${outbox} SET state = 'pending', attempts = 0, next_attempt_at = NULL
       WHERE state = 'dead' AND ${condition} RETURNING 1 AS redriven
     `
-    if (rows.length > 0) yield* (yield* dialect).notify
+    if (rows.length > 0) yield* (yield* dialect).notify()
     return rows.length
   })
 

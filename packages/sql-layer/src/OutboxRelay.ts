@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
+import * as Health from "@event-flow/core/Health"
 import * as Settings from "@event-flow/core/Settings"
 import * as Telemetry from "@event-flow/core/Telemetry"
 import * as Config from "effect/Config"
@@ -17,6 +18,7 @@ import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import { age } from "./internal/age.ts"
+import * as Connection from "./internal/connection.ts"
 import * as Dialect from "./internal/dialect.ts"
 import * as Periodically from "./internal/periodically.ts"
 import * as Publishing from "./internal/publishing.ts"
@@ -39,6 +41,12 @@ const fields = {
   pollInterval: Settings.withDefault(Settings.duration(), "1 second"),
   /** How long one publish may take. Default: 1 minute. */
   publishTimeout: Settings.withDefault(Settings.duration(), "1 minute"),
+  /**
+   * How long a statement of the relay may be without an answer. Then its
+   * connection is taken for lost and ended, and the relay takes another one.
+   * Default: 30 seconds.
+   */
+  statementTimeout: Settings.withDefault(Settings.duration(), "30 seconds"),
   /**
    * The number of attempts after which a row is dead, if its last failure is
    * not retryable (`PublishError.isRetryable`). Default: 10.
@@ -102,6 +110,24 @@ export class BrokerUnavailable
 }
 
 /**
+ * The health of a relay: what `Health.all` of core has of it. It is
+ * `"disconnected"` while its batches fail: the database or the broker is away.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface RelayHealth extends Health.Health {
+  /**
+   * Whether it is told of new rows. One that is not looks every
+   * `pollInterval`, which is all it needs to be `"connected"`.
+   */
+  readonly isListening: boolean
+  /** Why it is not told; undefined before the first answer. */
+  readonly listenProblem: string | undefined
+}
+
+/**
  * A relay that runs in the background of a layer.
  *
  * @stability unstable
@@ -115,6 +141,8 @@ export class OutboxRelay extends Context.Service<OutboxRelay, {
    * rows whose next attempt is not due.
    */
   readonly drain: Effect.Effect<number, SqlError | BrokerUnavailable>
+  /** From memory: asking costs nothing. Undefined for `layerManual`, which has no background. */
+  readonly health: Effect.Effect<RelayHealth | undefined>
 }>()("@event-flow/sql-layer/OutboxRelay") {}
 
 /**
@@ -134,7 +162,8 @@ export class OutboxRelay extends Context.Service<OutboxRelay, {
  * before another row of its key was inserted is published before it.
  *
  * A `NOTIFY` after a commit wakes the relays. They also poll every
- * `pollInterval`.
+ * `pollInterval`. Each of them tells itself something every `statementTimeout`,
+ * and listens again over another connection when it does not hear it.
  *
  * **Failures**
  *
@@ -146,6 +175,11 @@ export class OutboxRelay extends Context.Service<OutboxRelay, {
  * makes a row dead. If no row is published, the broker is away: rows stay
  * unchanged, and the relay tries again after 0.1 seconds, growing to 10.
  *
+ * A statement without an answer for `statementTimeout` has its connection ended,
+ * on the server, too, so that its slots are free. The batch is tried again over
+ * another one. `OutboxRelay.health`, which `Health.all` of core has too, and the
+ * log say what is the matter.
+ *
  * **Gotchas**
  *
  * The transaction is open while the broker works: an
@@ -155,7 +189,8 @@ export class OutboxRelay extends Context.Service<OutboxRelay, {
  * handled (`MemoryBroker.awaitIdle`), or a real one. Within one publish a
  * broker may refuse a message and accept a later one of its key: the later one
  * is published, and the key waits from then on. Listening takes a connection of
- * the pool, and each of `concurrency` takes another.
+ * the pool, and each of `concurrency` takes another: with a smaller pool
+ * (`maxConnections` of `PgClient`) the layer fails with `InvalidSetting`.
  *
  * @stability unstable
  * @category layers
@@ -167,10 +202,29 @@ export const layer = (
   Layer.effect(
     OutboxRelay,
     Effect.gen(function*() {
-      const { batch, checked, listen } = yield* make(options)
+      const { batch, checked, dialect: { listen, notify } } = yield* make(options)
+      yield* checkPool(yield* SqlClient.SqlClient, checked.concurrency)
+      let isListening = false
+      let listenProblem: string | undefined
+      const { current, set } = yield* Health.report(
+        { system: "postgresql", component: "relay", group: undefined, topics: [] },
+        () => ({ isListening, listenProblem })
+      )
       yield* pruneAndMeasure(checked)
-      yield* Workers.start(batch, { ...checked, listen })
-      return OutboxRelay.of({ drain: drain(batch) })
+      yield* Workers.start(batch, {
+        ...checked,
+        onBatch: (problem) => set(problem === undefined ? "connected" : "disconnected", problem),
+        listening: listen === undefined ? undefined : {
+          listen,
+          notify,
+          statementTimeout: checked.statementTimeout,
+          onChange: (problem) => {
+            isListening = problem === undefined
+            listenProblem = problem
+          }
+        }
+      })
+      return OutboxRelay.of({ drain: drain(batch), health: Effect.sync(current) })
     })
   )
 
@@ -215,7 +269,13 @@ export const layerFromEnv: Layer.Layer<
 export const layerManual = (
   options: Options = {}
 ): Layer.Layer<OutboxRelay, Settings.InvalidSetting, Broker.Broker | SqlClient.SqlClient> =>
-  Layer.effect(OutboxRelay, Effect.map(make(options), ({ batch }) => OutboxRelay.of({ drain: drain(batch) })))
+  Layer.effect(
+    OutboxRelay,
+    Effect.map(
+      make(options),
+      ({ batch }) => OutboxRelay.of({ drain: drain(batch), health: Effect.succeed(undefined) })
+    )
+  )
 
 /**
  * Publishes all rows that may be published now, through the program's relay.
@@ -309,10 +369,23 @@ const make = Effect.fnUntraced(function*(options: Options) {
         isMore: concurrency > 1 || locked.length === slotsAtOnce || rows.length >= perSlot,
         retryIn
       }
-    }).pipe(sql.withTransaction, Effect.provideService(SqlClient.BeginTransaction, dialect.beginBatch))
+    }).pipe(
+      (transaction) => Connection.withTransaction(sql, checked.statementTimeout, transaction),
+      Effect.provideService(SqlClient.BeginTransaction, dialect.beginBatch)
+    )
 
-  return { batch, checked, listen: dialect.listen }
+  return { batch, checked, dialect }
 })
+
+/** With fewer connections it would wait for ever for one that it has itself. */
+const checkPool = (sql: SqlClient.SqlClient, concurrency: number): Effect.Effect<void, Settings.InvalidSetting> => {
+  const has = Connection.maxConnectionsOf(sql)
+  return has > concurrency ? Effect.void : settings.invalid(
+    "maxConnections",
+    `the PgClient has a pool of ${has}, and a relay needs ${concurrency + 1}: one for each of its concurrency, and ` +
+      "one to listen"
+  )
+}
 
 const drain = (batch: RunBatch): Effect.Effect<number, SqlError | BrokerUnavailable> =>
   Effect.gen(function*() {

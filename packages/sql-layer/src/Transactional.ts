@@ -57,7 +57,13 @@ export class TransactionError
 
 const fields = {
   /** Default: that of the connection, which in PostgreSQL is `read committed` unless it was configured. */
-  isolation: Schema.optional(Schema.Literals(["read committed", "repeatable read", "serializable"]))
+  isolation: Schema.optional(Schema.Literals(["read committed", "repeatable read", "serializable"])),
+  /**
+   * How long a statement of the transaction may be without an answer. Then its
+   * connection is taken for lost and ended, and the statement fails. Default: 1
+   * minute.
+   */
+  statementTimeout: Settings.withDefault(Settings.duration(), "1 minute")
 }
 
 /**
@@ -93,6 +99,13 @@ export interface Options extends Schema.Struct.Encoded<typeof fields> {
  * A command that a handler sends joins the transaction as a savepoint: when it
  * fails and the handler recovers, only the work of that command is undone.
  *
+ * **Connections that fall silent**
+ *
+ * A statement without an answer for `statementTimeout` fails with
+ * `ConnectionError`, and its connection is ended; so is the transaction on the
+ * server, with its locks. One that falls silent before the transaction has
+ * begun, as after a failover, is replaced, and the command does not notice.
+ *
  * **Gotchas**
  *
  * Work that does not go through this client is not undone: publish through the
@@ -105,10 +118,11 @@ export interface Options extends Schema.Struct.Encoded<typeof fields> {
  * (`Stream.take`), and rolls back when the receiver fails or is interrupted.
  *
  * All handlers of a dispatch share one connection, and a savepoint is a point
- * in time. With a `concurrency` above 1, going back to a savepoint also undoes
- * what other handlers have written since, and they do not notice. If a handler
- * recovers from the failure of a nested command, or of its own
- * `sql.withTransaction`, use `concurrency: 1`.
+ * in time. While a handler has one open, for a nested command or a
+ * `sql.withTransaction` of its own, statements of the others wait, so that going
+ * back to it undoes its own work alone. A handler that waits for another one
+ * within a savepoint waits for ever; the other one fails after
+ * `statementTimeout`, with `LockTimeoutError`.
  *
  * **Example** (All or nothing)
  *
@@ -130,13 +144,14 @@ export interface Options extends Schema.Struct.Encoded<typeof fields> {
 export const make = (
   { schedule = Transaction.defaultSchedule, ...options }: Options = {}
 ): Middleware.Inline<never, typeof TransactionError, SqlClient.SqlClient> => {
-  const { isolation } = settings.checkUnsafe(options)
+  const { isolation, statementTimeout } = settings.checkUnsafe(options)
   const begin = isolation === undefined ? undefined : `BEGIN ISOLATION LEVEL ${isolation.toUpperCase()}`
   return Middleware.make(
     (effect, info) =>
       Effect.flatMap(SqlClient.SqlClient, (sql) =>
         Transaction.run(sql, effect, {
           begin,
+          statementTimeout,
           schedule,
           onError: (error, outcome) => new TransactionError({ command: info.tag, outcome, cause: error })
         })),

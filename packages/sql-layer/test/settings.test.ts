@@ -69,7 +69,11 @@ it.effect("the environment gives what it names", () =>
     )
     assert.isFalse((yield* Outbox.settings.config.parse(env)).notify)
     const inbox = yield* Inbox.settings.check(yield* Inbox.settings.config.parse(env))
-    assert.deepStrictEqual(inbox, { retention: Duration.days(30), pruneInterval: Infinity })
+    assert.deepStrictEqual(inbox, {
+      retention: Duration.days(30),
+      pruneInterval: Infinity,
+      statementTimeout: 60_000
+    })
     const wrong = yield* Effect.flip(
       Inbox.settings.config.parse(ConfigProvider.fromEnvRecord({ INBOX_RETENTION: "for ever" }))
     )

@@ -4,11 +4,11 @@
  * shape.
  */
 import * as Effect from "effect/Effect"
-import type * as Queue from "effect/Queue"
-import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Names } from "../Tables.ts"
+import { answered } from "./connection.ts"
+import { type Listen, listenOn } from "./listening.ts"
 import type { NewRow, PendingRow } from "./row.ts"
 import { slots } from "./slot.ts"
 
@@ -25,10 +25,10 @@ export interface Dialect {
   readonly beginBatch: string
   /** Inserts rows in their order. */
   readonly insert: (rows: ReadonlyArray<NewRow>) => Effect.Effect<void, SqlError>
-  /** Tells the listeners, over a connection of its own. */
-  readonly notify: Effect.Effect<void, SqlError>
+  /** Tells the listeners, over a connection of its own. Without text, of new rows. */
+  readonly notify: (text?: string) => Effect.Effect<void, SqlError>
   /** A queue of what `notify` tells; undefined where the client cannot listen. */
-  readonly listen: Effect.Effect<Queue.Dequeue<unknown, SqlError>, SqlError, Scope.Scope> | undefined
+  readonly listen: Listen | undefined
   /**
    * In a transaction: locks, until its end, some slots that have rows to publish
    * and that no other transaction has locked, in the order given.
@@ -55,6 +55,9 @@ export interface Dialect {
 }
 
 const pruneBatch = 5000
+
+/** How long a statement of the background may be without an answer, in milliseconds. */
+const outsideTimeout = 60_000
 
 /** Repeats what removes a bounded number until there is no more: one long transaction would hold up vacuuming. */
 export const inBatches = (
@@ -86,13 +89,6 @@ export const make = (
       throw new Error(`@event-flow/sql-layer has no SQL for the client "${sql.driver}": use @effect/sql-pg`)
     }
   })
-
-/** What `PgClient` adds to `SqlClient`: found by its mark, so that nothing but a listening relay needs the driver. */
-interface Listening {
-  readonly listen: (channel: string) => Effect.Effect<Queue.Dequeue<unknown, SqlError>, SqlError, Scope.Scope>
-}
-
-const isListening = (sql: object): sql is Listening => "~@effect/sql-pg/PgClient" in sql
 
 /** PostgreSQL's bound on the name of a channel, in bytes. */
 const maxChannelLength = 63
@@ -167,8 +163,8 @@ const postgres = (
   return {
     beginBatch: "BEGIN ISOLATION LEVEL READ COMMITTED",
     insert: (rows) => rows.length === 1 ? insertOne(rows[0]!) : insertAll(rows),
-    notify: Effect.asVoid(sql`SELECT pg_notify(${channel}, '')`),
-    listen: isListening(sql) ? sql.listen(channel) : undefined,
+    notify: (text = "") => answered(outsideTimeout, Effect.asVoid(sql`SELECT pg_notify(${channel}, ${text})`)),
+    listen: listenOn(sql, channel),
     lockSlots: (order, limit) =>
       Effect.map(
         // The lock is tried outside of the subquery, which OFFSET 0 keeps apart: only where there is work
@@ -218,22 +214,28 @@ const postgres = (
       ),
     pruneInbox: (olderThan, limit) =>
       Effect.map(
-        sql`DELETE FROM ${inbox} WHERE (consumer, message_id) IN (
+        answered(
+          outsideTimeout,
+          sql`DELETE FROM ${inbox} WHERE (consumer, message_id) IN (
             SELECT consumer, message_id FROM ${inbox}
             WHERE handled_at < now() - ${olderThan}::float8 * interval '1 millisecond'
             ORDER BY handled_at LIMIT ${limit}
-          ) RETURNING 1 AS removed`,
+          ) RETURNING 1 AS removed`
+        ),
         (rows) => rows.length
       ),
     pruneOutbox: (state, olderThan, limit) =>
       Effect.map(
-        sql`DELETE FROM ${outbox} WHERE id IN (
+        answered(
+          outsideTimeout,
+          sql`DELETE FROM ${outbox} WHERE id IN (
             SELECT id FROM ${outbox}
             WHERE state = ${sql.literal(`'${state}'`)}
               AND ${sql.literal(state === "dead" ? "created_at" : "published_at")}
                 < now() - ${olderThan}::float8 * interval '1 millisecond'
             LIMIT ${limit}
-          ) RETURNING 1 AS removed`,
+          ) RETURNING 1 AS removed`
+        ),
         (rows) => rows.length
       )
   }

@@ -6,9 +6,9 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
-import * as Schedule from "effect/Schedule"
-import type * as Scope from "effect/Scope"
-import type * as Dialect from "./dialect.ts"
+import { isSqlError } from "effect/sql/SqlError"
+import * as Listening from "./listening.ts"
+import { describe } from "./sqlFailure.ts"
 
 /** A batch: how many rows it took, and whether there may be more at once. */
 export interface Batch {
@@ -27,12 +27,15 @@ export interface WorkerOptions {
   readonly concurrency: number
   readonly pollInterval: number
   readonly drainTimeout: number
-  readonly listen: Dialect.Dialect["listen"]
+  /** Undefined where the relay cannot be told of new rows. */
+  readonly listening: Omit<Listening.Options, "pollInterval" | "wake"> | undefined
+  /** Hears what became of the last batch: why it failed, or undefined. */
+  readonly onBatch: (problem: string | undefined) => void
 }
 
 /** Starts the workers; closing the scope lets them end their batches. */
 export const start = Effect.fnUntraced(function*<E>(batch: RunBatch<E>, options: WorkerOptions) {
-  const { concurrency, drainTimeout, listen, pollInterval } = options
+  const { concurrency, drainTimeout, listening, onBatch, pollInterval } = options
   // One token wakes one worker, which wakes the next when it finds work
   const tokens = yield* Queue.sliding<void>(concurrency)
   const wake = Effect.asVoid(Queue.offer(tokens, undefined))
@@ -50,6 +53,7 @@ export const start = Effect.fnUntraced(function*<E>(batch: RunBatch<E>, options:
       const exit = yield* Effect.exit(batch(onWork))
       if (Exit.isSuccess(exit)) {
         failures = 0
+        onBatch(undefined)
         const now = yield* Clock.currentTimeMillis
         due = due.filter((at) => at > startedAt)
         // The database counts finer than milliseconds: one later, so that the row is due
@@ -59,6 +63,7 @@ export const start = Effect.fnUntraced(function*<E>(batch: RunBatch<E>, options:
       } else {
         failures++
         pause = outageDelay(failures)
+        onBatch(messageOf(exit.cause))
         yield* Effect.logWarning(
           `The outbox relay tries again in ${Duration.format(Duration.millis(pause))}`,
           exit.cause
@@ -70,7 +75,9 @@ export const start = Effect.fnUntraced(function*<E>(batch: RunBatch<E>, options:
     }
   })
 
-  yield* listenForever(listen, wake)
+  if (listening !== undefined) {
+    yield* Effect.forkScoped(Listening.forever({ ...listening, pollInterval, wake }))
+  }
   const workers: Array<Fiber.Fiber<void>> = []
   for (let i = 0; i < concurrency; i++) workers.push(yield* Effect.forkScoped(work))
   // After the workers: it runs before they are interrupted
@@ -93,23 +100,7 @@ export const start = Effect.fnUntraced(function*<E>(batch: RunBatch<E>, options:
 /** Milliseconds before the next look at a broker or a database that is away. */
 const outageDelay = (failures: number): number => Math.min(100 * 2 ** (failures - 1), 10_000)
 
-/** Listens again when the connection is lost. The workers poll until then. */
-const listenForever = (
-  listen: Dialect.Dialect["listen"],
-  wake: Effect.Effect<void>
-): Effect.Effect<void, never, Scope.Scope> => {
-  if (listen === undefined) return Effect.void
-  const once = Effect.scoped(Effect.flatMap(listen, (notifications) =>
-    // What was committed before it listened
-    Effect.andThen(wake, Effect.forever(Effect.andThen(Queue.takeAll(notifications), wake)))))
-  return once.pipe(
-    Effect.tapCause((cause) =>
-      Cause.hasInterrupts(cause)
-        ? Effect.void
-        : Effect.logWarning("The outbox relay is not told of new rows: it polls", cause)
-    ),
-    Effect.retry(Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("10 seconds")])),
-    Effect.forkScoped,
-    Effect.asVoid
-  )
+const messageOf = (cause: Cause.Cause<unknown>): string => {
+  const error = Cause.squash(cause)
+  return isSqlError(error) ? describe(error) : error instanceof Error ? error.message : String(error)
 }

@@ -6,7 +6,8 @@ import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
 import * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
-import { isConflict } from "./sqlFailure.ts"
+import * as Connection from "./connection.ts"
+import { isConflict, isConnectionLost } from "./sqlFailure.ts"
 
 /** `unknown`: the connection broke while it was committed. */
 export type Outcome = "notStarted" | "rolledBack" | "unknown"
@@ -14,6 +15,8 @@ export type Outcome = "notStarted" | "rolledBack" | "unknown"
 export interface Options<E2> {
   /** The statement that begins it. Default: the client's own. */
   readonly begin: string | undefined
+  /** How long a statement may be without an answer, in milliseconds. */
+  readonly statementTimeout: number
   readonly schedule: Schedule.Schedule<unknown, Cause.Cause<unknown>>
   /** The error for what the transaction itself fails with. */
   readonly onError: (error: SqlError, outcome: Outcome) => E2
@@ -59,10 +62,14 @@ const once = <A, E, R, E2>(
   Effect.withFiber((fiber) => {
     const isNested = isInTransaction(sql, fiber.context)
     let body: Exit.Exit<A, E> | undefined
-    const transaction = sql.withTransaction(Effect.onExit(effect, (exit) =>
-      Effect.sync(() => {
-        body = exit
-      })))
+    const transaction = Connection.withTransaction(
+      sql,
+      options.statementTimeout,
+      Effect.onExit(effect, (exit) =>
+        Effect.sync(() => {
+          body = exit
+        }))
+    )
     return Effect.catchCause(transaction, (cause): Effect.Effect<never, E | E2> => {
       // Rolling back may fail as well, with the connection: the server does it then
       if (body !== undefined && Exit.isFailure(body)) return Effect.failCause(body.cause)
@@ -80,4 +87,4 @@ const sqlErrorOf = (cause: Cause.Cause<unknown>): SqlError | undefined =>
     .map((reason) => Cause.isFailReason(reason) ? reason.error : Cause.isDieReason(reason) ? reason.defect : undefined)
     .find(isSqlError)
 
-const outcomeOfCommit = (error: SqlError): Outcome => error.reason._tag === "ConnectionError" ? "unknown" : "rolledBack"
+const outcomeOfCommit = (error: SqlError): Outcome => isConnectionLost(error) ? "unknown" : "rolledBack"

@@ -96,6 +96,30 @@ withServer("the outbox refuses", () => {
       }
     }).pipe(whileLocked, Effect.provide(over())))
 
+  for (
+    const [what, end] of [
+      ["an administrator ends its session between two statements", "SELECT pg_terminate_backend(pg_backend_pid())"],
+      ["its transaction is idle for too long", "SET LOCAL idle_in_transaction_session_timeout = '20ms'"],
+      ["its transaction takes too long", "SET LOCAL transaction_timeout = '20ms'"],
+      ["the server is a standby", "SET LOCAL transaction_read_only = on"]
+    ] as const
+  ) {
+    it.live(`Unreachable where ${what}`, () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        let reason: Effect.Success<ReturnType<typeof reasonOf>> | undefined
+        // Rolling back fails as well
+        yield* Effect.exit(sql.withTransaction(Effect.gen(function*() {
+          yield* Effect.ignore(sql.unsafe(end))
+          yield* Effect.sleep("500 millis")
+          reason = yield* reasonOf(publish(message()))
+        })))
+        if (reason === undefined) return assert.fail("nothing was published")
+        assert.strictEqual(reason._tag, "Unreachable", reason.detail)
+        assert.isTrue(reason.isRetryable)
+      }).pipe(Effect.provide(over())))
+  }
+
   it.live("Unreachable where an administrator ends its session, as a server does that stops", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient

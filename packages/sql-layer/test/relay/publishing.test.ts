@@ -2,7 +2,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, it } from "@effect/vitest"
 import { Outbox, OutboxAdmin, OutboxRelay } from "@event-flow/sql-layer"
-import { Deferred, Effect, Fiber, Layer } from "effect"
+import { Deferred, Effect, Fiber, Layer, Redacted } from "effect"
 import { TestClock } from "effect/testing"
 import { byKey, inTurns, message, numbered } from "../support/messages.ts"
 import {
@@ -20,7 +20,7 @@ import {
   rows,
   startRelay
 } from "../support/relays.ts"
-import { eventually, started, withServer } from "../support/support.ts"
+import { clientLayer, eventually, started, withServer } from "../support/support.ts"
 
 withServer("publishing", () => {
   live("is in the order of each key, in batches, until there is no more", () =>
@@ -234,11 +234,28 @@ withServer("closing", () => {
       const relay = yield* startRelay(recorder().layer, { concurrency: 4, pollInterval: never, drainTimeout: never })
       yield* listening
       yield* relay.close
-      assert.deepStrictEqual(yield* listeners, [])
+      yield* eventually("nobody to listen", Effect.map(listeners, (found) => found.length === 0))
     }))
 })
 
 withServer("a relay is refused", () => {
+  live("with a pool that it has no connection of to listen", () =>
+    Effect.gen(function*() {
+      const url = Redacted.value((yield* PgClient.PgClient).config.url!)
+      for (const [maxConnections, concurrency] of [[1, 1], [4, 4]] as const) {
+        const relay = OutboxRelay.layer({ concurrency }).pipe(
+          Layer.provide([recorder().layer, clientLayer(url, { maxConnections })])
+        )
+        const error = yield* Effect.flip(Layer.build(relay))
+        assert.strictEqual(error._tag, "InvalidSetting")
+        assert.include(error.message, `pool of ${maxConnections}`)
+      }
+      // One that is told when to look listens to nobody
+      yield* Layer.build(
+        OutboxRelay.layerManual().pipe(Layer.provide([recorder().layer, clientLayer(url, { maxConnections: 1 })]))
+      )
+    }))
+
   live("with the outbox as its broker", () =>
     Effect.gen(function*() {
       for (const layer of [OutboxRelay.layer, OutboxRelay.layerManual]) {
