@@ -47,6 +47,8 @@ export interface PartitionHealth {
  */
 export interface SubscriptionHealth extends Health.Health {
   readonly group: string
+  /** Topics that were deleted and not created again; the others are consumed. */
+  readonly missingTopics: ReadonlyArray<string>
   /** The partitions that this consumer has been given. */
   readonly partitions: ReadonlyArray<PartitionHealth>
 }

@@ -1,12 +1,25 @@
 /** Kafka's own Java client reads what we write, and we read what it writes; so does kcat where it is installed. */
 import { assert } from "@effect/vitest"
 import { Broker, Message, Subscriber } from "@event-flow/core"
+import { KafkaHealth } from "@event-flow/kafka-layer"
 import { unless } from "@event-flow/test-support/sharedServer"
 import { Effect } from "effect"
 import { spawnSync } from "node:child_process"
 import { partitionOf } from "../src/internal/publish/murmur2.ts"
-import { java, noJava } from "./support/java.ts"
-import { broker, createTopic, live, servers, subscriber, unique, withServer } from "./support/kafka.ts"
+import { java, noJava, startJava } from "./support/java.ts"
+import {
+  broker,
+  consume,
+  createTopic,
+  eventually,
+  live,
+  publishNumbered,
+  servers,
+  subscriber,
+  Tally,
+  unique,
+  withServer
+} from "./support/kafka.ts"
 
 const text = (base64: string): string => Buffer.from(base64, "base64").toString()
 
@@ -68,6 +81,46 @@ withJava("interoperability with Java", () => {
       assert.deepStrictEqual({ ...delivery.message.headers }, original.headers)
       assert.strictEqual(Buffer.from(delivery.message.body).toString(), `{"title":"Grüße"}`)
     }).pipe(Effect.scoped, Effect.provide(subscriber())))
+
+  for (const [protocol, what] of [["classic", "classic protocol"], ["consumer", "new protocol (KIP-848)"]] as const) {
+    live(
+      `a member of the ${what} shares a group with ours, which takes over when it is gone`,
+      () =>
+        Effect.gen(function*() {
+          const topic = yield* createTopic("java-member", 4)
+          const group = unique("java-member")
+          const [ours, its, both] = [new Tally(), new Tally(), new Tally()]
+          let assigned = 0
+          const member = yield* startJava(["member", servers.join(), topic, group, protocol], (line) => {
+            const [what, value] = line.split(" ")
+            if (what === "assigned") assigned = Number(value)
+            if (what === "got") { for (const tally of [its, both]) tally.addNumber(Number(value), undefined) }
+          })
+          yield* eventually("it has all", () => assigned === 4)
+          yield* consume({ topics: [topic], group }, (delivery) =>
+            Effect.sync(() => {
+              for (const tally of [ours, both]) tally.add(delivery)
+            }))
+          const health = yield* KafkaHealth.KafkaHealth
+          const hasPartitions = (count: number) =>
+            eventually(
+              `we have ${count}`,
+              Effect.map(health.subscriptions, ([it]) => it!.state === "connected" && it!.partitions.length === count)
+            )
+          yield* hasPartitions(2)
+          yield* eventually("it has the others", () => assigned === 2)
+          yield* publishNumbered(topic, 400, { keys: 80 })
+          yield* both.reached(400)
+          assert.isTrue(ours.distinct > 0 && its.distinct > 0, `${ours.distinct} and ${its.distinct}`)
+          yield* member.kill
+          yield* publishNumbered(topic, 400, { keys: 80, from: 400 })
+          yield* both.reached(800)
+          yield* hasPartitions(4)
+          assert.deepStrictEqual([both.lost(800), ours.duplicated], [0, 0])
+        }).pipe(Effect.scoped, Effect.provide([broker(), subscriber()])),
+      180_000
+    )
+  }
 
   live("its partitioner chooses as ours does", () =>
     Effect.sync(() => {

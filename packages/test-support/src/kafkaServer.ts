@@ -104,7 +104,11 @@ const singleBroker = {
   "share.coordinator.state.topic.replication.factor": "1",
   "share.coordinator.state.topic.min.isr": "1",
   "group.initial.rebalance.delay.ms": "0",
-  "group.min.session.timeout.ms": "1000"
+  "group.min.session.timeout.ms": "1000",
+  "group.consumer.min.session.timeout.ms": "1000",
+  "group.consumer.session.timeout.ms": "6000",
+  "group.consumer.min.heartbeat.interval.ms": "500",
+  "group.consumer.heartbeat.interval.ms": "500"
 }
 
 const startJava = async (options: Options): Promise<KafkaServer> => {

@@ -20,19 +20,27 @@ export interface Program {
   readonly kill: Effect.Effect<void>
 }
 
-/**
- * For the test: starts a program, which is killed with the scope, and reads the lines of its output. A program that
- * ends by itself fails the test.
- */
+/** For the test: starts a TypeScript program, as `startCommand` does. */
 export const startProgram = (
   file: string,
+  args: ReadonlyArray<string>,
+  onLine: (line: string) => void
+): Effect.Effect<Program, never, Background | Scope.Scope> =>
+  startCommand(process.execPath, ["--conditions=@event-flow/source", "--no-warnings", file, ...args], onLine)
+
+/**
+ * For the test: starts a command, which is killed with the scope, and reads the lines of its output. A command that
+ * ends by itself fails the test.
+ */
+export const startCommand = (
+  command: string,
   args: ReadonlyArray<string>,
   onLine: (line: string) => void
 ): Effect.Effect<Program, never, Background | Scope.Scope> =>
   Effect.gen(function*() {
     const program = yield* Effect.acquireRelease(
       Effect.sync(() => {
-        const child = spawn(process.execPath, ["--conditions=@event-flow/source", "--no-warnings", file, ...args], {
+        const child = spawn(command, args, {
           stdio: ["ignore", "pipe", "inherit"],
           env: { ...process.env, NODE_OPTIONS: "" }
         })
@@ -43,7 +51,7 @@ export const startProgram = (
           child.once("error", reject)
           child.once("close", (code, signal) => {
             if (isKilled) resolve()
-            else reject(new Error(`${file} has ended by itself, with ${code ?? signal}`))
+            else reject(new Error(`${command} ${args.join(" ")} has ended by itself, with ${code ?? signal}`))
           })
         })
         const kill = Effect.suspend(() => {

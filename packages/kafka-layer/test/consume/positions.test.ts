@@ -1,7 +1,7 @@
 /** Where a group begins and goes on: nothing is skipped that it did not choose to skip. */
 import { assert } from "@effect/vitest"
 import { Broker, type Subscriber } from "@event-flow/core"
-import { KafkaHealth, KafkaTopics } from "@event-flow/kafka-layer"
+import { KafkaHealth } from "@event-flow/kafka-layer"
 import type { KafkaConfig } from "@event-flow/kafka-layer"
 import { inBackground } from "@event-flow/test-support/background"
 import { Effect, Fiber, Schedule } from "effect"
@@ -12,7 +12,9 @@ import {
   committedMetadata,
   consume,
   consumeUntilFailure,
+  createAgain,
   createTopic,
+  deleteTopic,
   eventually,
   live,
   numbered,
@@ -41,25 +43,11 @@ const isCommitted = (group: string, topic: string, offset: number) =>
     Effect.map(committed(group, topic), (offsets) => offsets.get(0) === offset)
   )
 
-/** Which topic has this name: "" for none. */
-const topicId = (topic: string) =>
-  withAdmin(servers, (admin) =>
-    admin.metadata({ topics: [topic], forceUpdate: true, retries: 0 }).then(
-      ({ topics }) => topics.get(topic)?.id ?? "",
-      () => ""
-    ))
-
 /** Deletes a topic and makes another of its name, with messages whose numbers begin at 1,000. */
 const replace = (topic: string, messages: number, partitions = 1) =>
   Effect.gen(function*() {
-    const old = yield* topicId(topic)
-    yield* withAdmin(servers, (admin) => admin.deleteTopics({ topics: [topic] }))
-    yield* KafkaTopics.KafkaTopics.use((topics) => topics.ensure([{ topic, partitions }])).pipe(
-      // Its name is being given up
-      Effect.retry(Schedule.spaced("50 millis")),
-      Effect.provide(KafkaTopics.layer({ bootstrapServers: servers }))
-    )
-    yield* eventually("it is another one", Effect.map(topicId(topic), (id) => id !== "" && id !== old))
+    yield* deleteTopic(topic)
+    yield* createAgain(topic, partitions)
     // The publisher may know the old one still
     const service = yield* Broker.Broker
     yield* Effect.forEach(Array.from({ length: messages }, (_, i) => 1_000 + i), (i) =>

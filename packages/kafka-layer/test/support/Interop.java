@@ -3,6 +3,7 @@ import java.time.Duration;
 import java.util.*;
 import org.apache.kafka.clients.consumer.*;
 import org.apache.kafka.clients.producer.*;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.utils.Utils;
 
@@ -58,6 +59,32 @@ public class Interop {
                 (record.key() == null ? "-" : base64.encodeToString(record.key())) + " " + headers + " " +
                 base64.encodeToString(record.value()));
               left--;
+            }
+          }
+        }
+      }
+      // member <servers> <topic> <group> <protocol>: lines of "assigned" and of "got" and the body, until it is killed
+      case "member" -> {
+        Map<String, Object> config = new HashMap<>();
+        config.put("bootstrap.servers", arguments[1]);
+        config.put("group.id", arguments[3]);
+        config.put("group.protocol", arguments[4]);
+        config.put("auto.offset.reset", "earliest");
+        config.put("auto.commit.interval.ms", "200");
+        // That of the new protocol is a setting of the broker
+        if (arguments[4].equals("classic")) config.put("session.timeout.ms", "6000");
+        config.put("key.deserializer", "org.apache.kafka.common.serialization.StringDeserializer");
+        config.put("value.deserializer", "org.apache.kafka.common.serialization.StringDeserializer");
+        try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(config)) {
+          consumer.subscribe(List.of(arguments[2]), new ConsumerRebalanceListener() {
+            public void onPartitionsRevoked(Collection<TopicPartition> partitions) {}
+            public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+              System.out.println("assigned " + consumer.assignment().size());
+            }
+          });
+          while (true) {
+            for (ConsumerRecord<String, String> record : consumer.poll(Duration.ofMillis(200))) {
+              System.out.println("got " + record.value());
             }
           }
         }

@@ -1,5 +1,7 @@
 /** Runs `Interop.java` with Kafka's own client. */
 import { jarsDirectory } from "@event-flow/test-support/kafkaNode"
+import { startCommand } from "@event-flow/test-support/program"
+import { Effect } from "effect"
 import { spawnSync } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -34,13 +36,17 @@ const compiled = (): string => {
   return classes
 }
 
+const interop = (): ReadonlyArray<string> => [
+  "-XX:+UseSerialGC",
+  "-XX:TieredStopAtLevel=1",
+  "-cp",
+  `${compiled()}${delimiter}${jarsDirectory()}/*`,
+  "Interop"
+]
+
 export const java = (...args: ReadonlyArray<string>): ReadonlyArray<string> =>
-  run(
-    "java",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-cp",
-    `${compiled()}${delimiter}${jarsDirectory()}/*`,
-    "Interop",
-    ...args
-  ).trim().split("\n")
+  run("java", ...interop(), ...args).trim().split("\n")
+
+/** A program that goes on until its scope ends. */
+export const startJava = (args: ReadonlyArray<string>, onLine: (line: string) => void) =>
+  Effect.suspend(() => startCommand("java", [...interop(), ...args], onLine))

@@ -4,7 +4,7 @@ import type { Broker, Settings, Subscriber } from "@event-flow/core"
 import { KafkaBroker, KafkaSubscriber, KafkaTopics } from "@event-flow/kafka-layer"
 import type { KafkaConfig, KafkaHealth } from "@event-flow/kafka-layer"
 import { type Background, watched } from "@event-flow/test-support/background"
-import { unique } from "@event-flow/test-support/effects"
+import { eventually, unique } from "@event-flow/test-support/effects"
 import { serverTests } from "@event-flow/test-support/sharedServer"
 import { Admin, Consumer, offsetCommitV9 } from "@platformatic/kafka"
 import { Effect, References } from "effect"
@@ -71,6 +71,33 @@ export const subscriber = (options: Partial<KafkaConfig.Consumer> = {}): Layer.L
   Subscriber.Subscriber | KafkaHealth.KafkaHealth,
   Settings.InvalidSetting
 > => KafkaSubscriber.layer({ bootstrapServers: servers, ...consuming, ...options })
+
+/** Deletes a topic. */
+export const deleteTopic = (topic: string) => withAdmin(servers, (admin) => admin.deleteTopics({ topics: [topic] }))
+
+/** Creates a topic of the name of one that was deleted. */
+export const createAgain = (topic: string, partitions: number): Effect.Effect<void> =>
+  Effect.gen(function*() {
+    // Which topic has the name, as the broker knows it: "" for none
+    const id = withAdmin(servers, (admin) =>
+      admin.metadata({ topics: [topic], forceUpdate: true, retries: 0 }).then(
+        ({ topics }) => topics.get(topic)?.id ?? "",
+        () => ""
+      ))
+    const old = yield* id
+    // Refused while the old one is being deleted
+    const create = withAdmin(servers, (admin) =>
+      admin.createTopics({ topics: [{ topic, partitions, replicas: 1 }] }).then(() =>
+        undefined, () => undefined))
+    yield* eventually(
+      "it is another one",
+      Effect.andThen(
+        create,
+        Effect.map(id, (id) =>
+          id !== "" && id !== old)
+      )
+    )
+  })
 
 /** Commits for a group without members, as a program would that knows nothing of this layer. */
 export const commitOffset = (

@@ -63,6 +63,9 @@ export interface Memory {
    * waits for a member that does not answer.
    */
   memberId: string | undefined
+  /** Whether it has been a member of its group: topics that are missing now were deleted since. */
+  hasConsumed: boolean
+  missingTopics: ReadonlyArray<string>
 }
 
 /** Whether trying again is useless. */
@@ -88,6 +91,9 @@ export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure,
           autocommit: false,
           retries: 5,
           retryDelay: settings.reconnectDelay,
+          // By the second name it shares a group with Java's clients, whose defaults do not have the first. The leader
+          // of a group is free in what it assigns by either.
+          protocols: [{ name: "roundrobin", version: 1 }, { name: "range", version: 1 }],
           partitionAssigner: assignPartitions,
           // The client awaits this before each JoinGroup: here partitions are given up
           protocolsMetadata: (_protocols, _topics, metadata) => asPromise(session.beforeJoin(metadata))
@@ -98,6 +104,7 @@ export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure,
       }),
       (consumer) => close(consumer, settings.drainTimeout)
     )
+    const topics = yield* existingTopics(consumer, options)
     const pool = yield* Effect.acquireRelease(
       Effect.sync(() => {
         const requestTimeout = settings.requestTimeout + settings.fetchWait
@@ -107,10 +114,10 @@ export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure,
       }),
       (pool) => Effect.sync(() => destroy(pool))
     )
-    const session = new Session(options, consumer, pool, fork)
+    const session = new Session({ ...options, topics }, consumer, pool, fork)
     // Before the consumer is closed: committing needs its connections
     yield* Effect.addFinalizer(() => session.end)
-    for (const topic of subscribe.topics) consumer.topics.track(topic)
+    for (const topic of topics) consumer.topics.track(topic)
     // Without a listener, the client's "error" event would end the process
     consumer.on("error", (error: Error) => session.lose(KafkaError.describe(error)))
     consumer.on(
@@ -118,11 +125,16 @@ export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure,
       ({ assignments, generationId, memberId }) =>
         session.joined({ groupId: subscribe.group, generationId: generationId ?? -1, memberId }, assignments ?? [])
     )
-    yield* topicsExist(consumer, options)
     return yield* Effect.raceFirst(
       Effect.andThen(session.join, Effect.never),
-      Effect.raceFirst(Deferred.await(session.lost), session.watch)
-    )
+      Effect.raceFirst(
+        Deferred.await(session.lost),
+        Effect.raceFirst(session.watch, reappearance(consumer, options))
+      )
+    ).pipe(Effect.mapError((failure) =>
+      // Which ones, and for how long, the next session finds out
+      failure.kind === "unknownTopic" ? { ...failure, kind: "stale" as const } : failure
+    ))
   }
 )
 
@@ -134,8 +146,13 @@ interface Generation {
   readonly committer: Committer.Committer
 }
 
+interface SessionOptions extends Options {
+  /** Those that exist. */
+  readonly topics: ReadonlyArray<string>
+}
+
 class Session {
-  readonly #options: Options
+  readonly #options: SessionOptions
   readonly #consumer: Consumer
   readonly #pool: FetchConnections
   readonly #fork: (effect: Effect.Effect<void>) => unknown
@@ -158,7 +175,7 @@ class Session {
   #partitions = ""
 
   constructor(
-    options: Options,
+    options: SessionOptions,
     consumer: Consumer,
     pool: FetchConnections,
     fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
@@ -291,11 +308,11 @@ class Session {
     committer: Committer.Committer,
     assignments: ReadonlyArray<GroupAssignment>
   ) {
-    const { clock, intake, memory, onState, settings, subscribe } = this.#options
+    const { clock, intake, memory, onState, settings, topics } = this.#options
     this.#startingSince = this.#now()
     const starts = yield* Offsets.starts(this.#consumer, {
       groupId,
-      topics: subscribe.topics,
+      topics,
       assignments,
       histories: memory.histories,
       startFrom: (topic) => this.#retryTopic(topic) === undefined ? settings.startFrom : "earliest"
@@ -321,10 +338,11 @@ class Session {
     )
     // Where it begins is kept, whatever happens from now on
     yield* committer.commitNow
+    memory.hasConsumed = true
     yield* onState("connected", undefined)
     const fetching = Fetcher.run({
       settings,
-      topics: subscribe.topics,
+      topics,
       consumer: this.#consumer,
       pool: this.#pool,
       intake,
@@ -407,36 +425,74 @@ class Session {
   }
 }
 
-/** Fails with the names of topics that do not exist: joining a group does not report them. */
-const topicsExist = (
+/**
+ * The topics of a subscription that exist. Fails with the names of those that do
+ * not, since joining a group does not report them; but once the group has consumed,
+ * a topic that is deleted does not end the others.
+ */
+const existingTopics = (
   consumer: Consumer,
-  { clock, retryTopics, subscribe: { topics } }: Options
-): Effect.Effect<void, KafkaError.Failure> =>
+  { clock, memory, retryTopics, settings, subscribe: { topics } }: Options
+): Effect.Effect<ReadonlyArray<string>, KafkaError.Failure> =>
   Effect.suspend(() => {
     const end = clock.currentTimeMillisUnsafe() + Fetcher.unknownTopicPatience
     const retries = new Set(retryTopics.map(({ topic }) => topic))
-    const lookUp = (topics: ReadonlyArray<string>) =>
-      promise(() => consumer.metadata({ topics: [...topics], forceUpdate: true, retries: 0 }))
-    const isUnknown = (topic: string) =>
-      Effect.match(lookUp([topic]), {
-        onSuccess: () => false,
-        onFailure: ({ kind }) => kind === "unknownTopic"
-      })
-    return lookUp(topics).pipe(
+    return lookUp(consumer, topics).pipe(
       Effect.retry({
         schedule: Schedule.spaced(200),
         while: (failure) => failure.kind === "unknownTopic" && clock.currentTimeMillisUnsafe() < end
       }),
+      Effect.as<ReadonlyArray<string>>([]),
+      // It names another one than the broker does
       Effect.catchIf(({ kind }) => kind === "unknownTopic", (failure) =>
-        Effect.flatMap(Effect.filter(topics, isUnknown), (unknown) => {
-          const names = unknown.map((topic) =>
-            `"${topic}"${retries.has(topic) ? " (a retry topic)" : ""}`
-          )
-          return Effect.fail(
-            names.length === 0 ? failure : { ...failure, detail: `there is no topic ${names.join(", ")}` }
-          )
-        }))
+        Effect.flatMap(
+          Effect.filter(topics, (topic) => isUnknown(consumer, topic)),
+          (missing) => {
+            if (missing.length === 0) return Effect.fail(failure)
+            const names = missing.map((topic) => `"${topic}"${retries.has(topic) ? " (a retry topic)" : ""}`).join(", ")
+            if (missing.length === topics.length || !memory.hasConsumed) {
+              return Effect.fail({ ...failure, detail: `there is no topic ${names}` })
+            }
+            return Effect.as(
+              Effect.logError(
+                `There is no topic ${names} any more. The other topics are consumed; whether it is there again is ` +
+                  `looked up every ${settings.metadataMaxAge} ms`
+              ),
+              missing
+            )
+          }
+        )),
+      Effect.map((missing) => {
+        memory.missingTopics = missing
+        return topics.filter((topic) => !missing.includes(topic))
+      })
     )
+  })
+
+/** Fails when a topic that was missing is there again. */
+const reappearance = (consumer: Consumer, { memory, settings }: Options): Effect.Effect<never, KafkaError.Failure> => {
+  const { missingTopics } = memory
+  if (missingTopics.length === 0) return Effect.never
+  const isBack = (topic: string) =>
+    Effect.match(lookUp(consumer, [topic]), { onSuccess: () => true, onFailure: () => false })
+  const check = Effect.flatMap(Effect.filter(missingTopics, isBack), ([topic]) =>
+    topic === undefined
+      ? Effect.void
+      : Effect.fail<KafkaError.Failure>({
+        kind: "stale",
+        detail: `there is a topic "${topic}" again`,
+        cause: undefined
+      }))
+  return Effect.forever(Effect.andThen(Effect.sleep(settings.metadataMaxAge), check))
+}
+
+const lookUp = (consumer: Consumer, topics: ReadonlyArray<string>) =>
+  promise(() => consumer.metadata({ topics: [...topics], forceUpdate: true, retries: 0 }))
+
+const isUnknown = (consumer: Consumer, topic: string) =>
+  Effect.match(lookUp(consumer, [topic]), {
+    onSuccess: () => false,
+    onFailure: ({ kind }) => kind === "unknownTopic"
   })
 
 const close = (consumer: Consumer, timeout: number): Effect.Effect<void> =>

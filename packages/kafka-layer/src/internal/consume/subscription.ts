@@ -14,6 +14,7 @@ import { Answers } from "../answers.ts"
 import * as KafkaError from "../errors.ts"
 import type { ConsumerSettings } from "../settings.ts"
 import { Intake } from "./intake.ts"
+import { RejoinWaits } from "./rejoinWaits.ts"
 import * as Session from "./session.ts"
 
 export interface Options {
@@ -36,6 +37,8 @@ export const make: (
     const joined = yield* Deferred.make<void, Subscriber.SubscribeError>()
     const listeners = new Set<Effect.Effect<void>>()
     let lastFailure: KafkaError.Failure | undefined
+    /** Since when its session is a member of the group. */
+    let memberSince: number | undefined
 
     const fork = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
     const intake = new Intake({
@@ -47,10 +50,18 @@ export const make: (
           intake.wake()
         }))
     })
+    const memory: Session.Memory = {
+      answers: new Answers(),
+      histories: new Map(),
+      memberId: undefined,
+      hasConsumed: false,
+      missingTopics: []
+    }
     const health = yield* Health.report(
       { system: "kafka", component: "subscription", group: subscribe.group, topics: subscribe.topics },
       () => ({
         group: subscribe.group,
+        missingTopics: memory.missingTopics,
         partitions: intake.partitions.map((partition) => {
           const now = clock.currentTimeMillisUnsafe()
           return {
@@ -71,7 +82,6 @@ export const make: (
       () => Effect.sync(() => registry.delete(health.current))
     )
 
-    const memory: Session.Memory = { answers: new Answers(), histories: new Map(), memberId: undefined }
     const session = Effect.scoped(Session.run({
       settings,
       subscribe,
@@ -85,6 +95,7 @@ export const make: (
       ),
       onState: (next, why) =>
         Effect.suspend(() => {
+          if (next === "connected") memberSince ??= clock.currentTimeMillisUnsafe()
           health.set(next, why)
           return next === "connected" ? Effect.asVoid(Deferred.succeed(joined, undefined)) : Effect.void
         })
@@ -99,15 +110,13 @@ export const make: (
       )
     }
 
-    let delay = settings.reconnectDelay
+    const waits = new RejoinWaits(settings.reconnectDelay)
     const sessions: Effect.Effect<void> = Effect.catch(session, (failure) => {
       lastFailure = failure
       if (Session.isFinal(failure)) return end(failure)
-      // After a membership, waits begin short again
-      if (health.current().state === "connected") delay = settings.reconnectDelay
       health.set("disconnected", failure.detail)
-      const wait = delay
-      delay = Math.min(delay * 2, maxReconnectDelay)
+      const wait = waits.after(memberSince === undefined ? 0 : clock.currentTimeMillisUnsafe() - memberSince)
+      memberSince = undefined
       return Effect.logWarning(`Lost the group, joining again in ${wait} ms`, failure.detail).pipe(
         Effect.andThen(Effect.sleep(wait)),
         Effect.andThen(Effect.suspend(() => sessions))
@@ -157,8 +166,6 @@ export const make: (
 )
 
 // --- internal ---
-
-const maxReconnectDelay = 10_000
 
 /** Without commits a group would lose its place with each rebalance, and what is committed the brokers keep. */
 const noEphemeralGroups = new Broker.Rejected({
