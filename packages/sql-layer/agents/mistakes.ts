@@ -7,7 +7,7 @@ import { Command, EventConsumer, EventFlow, EventHandler, Inbox as CoreInbox, Me
 import { type Broker, MemoryBroker, NotificationEvent, type Subscriber } from "@event-flow/core"
 import { Inbox, Migrations, Outbox, OutboxRelay, Transactional } from "@event-flow/sql-layer"
 import { Config, Effect, Layer, Schema } from "effect"
-import { SqlClient } from "effect/sql"
+import { SqlClient, SqlError } from "effect/sql"
 
 class Paid extends NotificationEvent.Class<Paid>()("Paid", { order: Schema.String }, {
   topic: "orders",
@@ -15,6 +15,7 @@ class Paid extends NotificationEvent.Class<Paid>()("Paid", { order: Schema.Strin
 }) {}
 class Pay extends Command.Class<Pay>()("Pay", {
   payload: { order: Schema.String },
+  error: SqlError.SqlError,
   emits: [Paid],
   middleware: [Transactional.make()]
 }) {}
@@ -23,15 +24,15 @@ class Shop extends EventFlow.make("Shop", { commands: [Pay] }) {}
 const PayLive = Pay.toLayer(
   Effect.map(SqlClient.SqlClient, (sql) =>
     Effect.fnUntraced(function*({ order }, { collect }) {
-      yield* Effect.orDie(sql`UPDATE orders SET state = 'paid' WHERE order_id = ${order}`)
+      yield* sql`UPDATE orders SET state = 'paid' WHERE order_id = ${order}`
       yield* collect(new Paid({ order }))
     }))
 )
 const ShopLive = Shop.layer().pipe(Layer.provide(PayLive), Layer.provide(Outbox.layer()))
 
-const Count = EventHandler.make("Count", { on: Paid })
+const Count = EventHandler.make("Count", { on: Paid, error: SqlError.SqlError })
 const CountLive = Count.toLayer(
-  Effect.map(SqlClient.SqlClient, (sql) => () => Effect.orDie(sql`UPDATE totals SET paid = paid + 1`))
+  Effect.map(SqlClient.SqlClient, (sql) => () => Effect.asVoid(sql`UPDATE totals SET paid = paid + 1`))
 )
 
 const PgLive = PgClient.layerConfig({ url: Config.Redacted("DATABASE_URL") })
@@ -109,36 +110,40 @@ declare const KafkaLive: Layer.Layer<Broker.Broker | Subscriber.Subscriber>
       yield* sql`BEGIN`
       yield* sql`UPDATE orders SET state = 'paid' WHERE order_id = ${order}`
       yield* sql`COMMIT`
-    }).pipe(Effect.orDie)))
+    })))
 }
 // Instead:
 {
   Pay.toLayer(
     Effect.map(
       SqlClient.SqlClient,
-      (sql) => ({ order }) => Effect.orDie(sql`UPDATE orders SET state = 'paid' WHERE order_id = ${order}`)
+      (sql) => ({ order }) => Effect.asVoid(sql`UPDATE orders SET state = 'paid' WHERE order_id = ${order}`)
     )
   )
 }
 
-// # Declare a failure of SQL, or make it a defect
-// `Transactional` finds a conflict in a defect too, and runs the command again.
+// # Declare the failures of SQL
+// The policy of a consumer retries a typed error. A defect is a bug to it, and so would a database be that is away.
 // Wrong:
 {
-  const remove = Effect.map(
-    SqlClient.SqlClient,
-    (sql) => ({ order }: Pay) => Effect.asVoid(sql`DELETE FROM orders WHERE order_id = ${order}`)
+  const Archive = EventHandler.make("Archive", { on: Paid })
+  Archive.toLayer(
+    // @ts-expect-error SqlError is not in the handler's `error`: do not hide it with Effect.orDie
+    Effect.map(
+      SqlClient.SqlClient,
+      (sql) => ({ order }: Paid) => Effect.asVoid(sql`UPDATE orders SET archived = true WHERE order_id = ${order}`)
+    )
   )
-  // @ts-expect-error SqlError is not in the command's `error`
-  Pay.toLayer(remove)
 }
 // Instead:
 {
-  const remove = Effect.map(
-    SqlClient.SqlClient,
-    (sql) => ({ order }: Pay) => Effect.asVoid(Effect.orDie(sql`DELETE FROM orders WHERE order_id = ${order}`))
+  const Archive = EventHandler.make("Archive", { on: Paid, error: SqlError.SqlError })
+  Archive.toLayer(
+    Effect.map(
+      SqlClient.SqlClient,
+      (sql) => ({ order }) => Effect.asVoid(sql`UPDATE orders SET archived = true WHERE order_id = ${order}`)
+    )
   )
-  Pay.toLayer(remove)
 }
 
 // # Remember messages in the database that their handlers write to

@@ -92,15 +92,15 @@ export const settings = Settings.make("Inbox", { prefix: "INBOX", schema: Schema
  * import { EventConsumer, EventHandler, NotificationEvent } from "@event-flow/core"
  * import { Inbox } from "@event-flow/sql-layer"
  * import { Effect, Layer } from "effect"
- * import { SqlClient } from "effect/sql"
+ * import { SqlClient, SqlError } from "effect/sql"
  *
  * class Sold extends NotificationEvent.Class<Sold>()("Sold", {}, { topic: "sales" }) {}
- * const CountSale = EventHandler.make("CountSale", { on: Sold })
+ * const CountSale = EventHandler.make("CountSale", { on: Sold, error: SqlError.SqlError })
  *
  * const Consumer = EventConsumer.layer([CountSale], { group: "sales-view", dedupe: true }).pipe(
  *   Layer.provide(CountSale.toLayer(Effect.map(
  *     SqlClient.SqlClient,
- *     (sql) => () => Effect.orDie(sql`UPDATE sales SET count = count + 1`)
+ *     (sql) => () => Effect.asVoid(sql`UPDATE sales SET count = count + 1`)
  *   ))),
  *   Layer.provide(Inbox.layer())
  * )
