@@ -22,7 +22,7 @@ import type { DecodeError } from "./MessageCodec.ts"
  * @category models
  * @since 0.1.0
  */
-export type Failure = Undecodable | HandlerFailed | HandlerDied
+export type Failure = Undecodable | HandlerFailed | HandlerDied | InboxFailed
 
 /**
  * The message cannot be decoded to an event that this program knows.
@@ -38,7 +38,7 @@ export interface Undecodable {
 }
 
 /**
- * Handling failed with a typed error: a handler, a follow-up, or the inbox.
+ * Handling failed with a typed error: that of a handler, or of a follow-up.
  *
  * @stability unstable
  * @category models
@@ -48,7 +48,7 @@ export interface HandlerFailed {
   readonly _tag: "HandlerFailed"
   readonly message: Message
   readonly event: Event.Any
-  readonly error: EventFlowError | InboxError
+  readonly error: EventFlowError
 }
 
 /**
@@ -63,6 +63,23 @@ export interface HandlerDied {
   readonly message: Message
   readonly event: Event.Any
   readonly cause: Cause.Cause<unknown>
+}
+
+/**
+ * The inbox could not be asked, or could not remember: the message was not
+ * handled, and it is not its fault. Only `retry`, and `stop` at once or after it, are
+ * done. A message is never put aside for this: in place of any other decision it is
+ * retried by `inboxSchedule`, without end.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface InboxFailed {
+  readonly _tag: "InboxFailed"
+  readonly message: Message
+  readonly event: Event.Any
+  readonly error: InboxError
 }
 
 /**
@@ -221,6 +238,19 @@ export const defaultSchedule: Schedule.Schedule<Duration.Duration, unknown> = Sc
 ).pipe(Schedule.jittered, Schedule.upTo({ times: 5 }))
 
 /**
+ * The schedule of retries after a failure of the inbox: after 200 ms, 400 ms, ...
+ * and then every 30 seconds, each jittered, without end.
+ *
+ * @stability unstable
+ * @category schedules
+ * @since 0.1.0
+ */
+export const inboxSchedule: Schedule.Schedule<Duration.Duration | number, unknown> = Schedule.min([
+  Schedule.exponential("200 millis"),
+  Schedule.spaced("30 seconds")
+]).pipe(Schedule.jittered)
+
+/**
  * The default policy. Typed failures are retried by `defaultSchedule`, then
  * dead-lettered. Messages that cannot be decoded, and defects, are
  * dead-lettered at once, because they would fail in the same way again. It
@@ -231,8 +261,10 @@ export const defaultSchedule: Schedule.Schedule<Duration.Duration, unknown> = Sc
  * @category policies
  * @since 0.1.0
  */
-export const defaultPolicy: ConsumerPolicy = (failure) =>
-  failure._tag === "HandlerFailed" ? retry(defaultSchedule) : deadLetter()
+export const defaultPolicy: ConsumerPolicy = (failure) => {
+  if (failure._tag === "InboxFailed") return retry(inboxSchedule)
+  return failure._tag === "HandlerFailed" ? retry(defaultSchedule) : deadLetter()
+}
 
 /**
  * A policy that ignores messages of types that the consumer has no handler for,

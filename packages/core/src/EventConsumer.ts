@@ -10,6 +10,7 @@ import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -24,6 +25,7 @@ import type * as EventMap from "./EventMap.ts"
 import * as Inbox from "./Inbox.ts"
 import { makeAfterFailure } from "./internal/consumer/failure.ts"
 import { makeOnce } from "./internal/consumer/once.ts"
+import { Outage } from "./internal/consumer/outage.ts"
 import * as Pump from "./internal/consumer/pump.ts"
 import { handlersOf, makeConsuming } from "./internal/consumer/source.ts"
 import { makeWatch } from "./internal/consumer/watch.ts"
@@ -35,6 +37,53 @@ import * as MessageCodec from "./MessageCodec.ts"
 import type * as NotificationEvent from "./NotificationEvent.ts"
 import * as Settings from "./Settings.ts"
 import * as Subscriber from "./Subscriber.ts"
+
+/**
+ * When a consumer takes it that a dependency of its handlers is away, such as a
+ * database: its circuit breaker.
+ *
+ * **Details**
+ *
+ * When `after` messages in a row fail in the same way, the consumer pauses: it
+ * holds these messages, starts no others, and tries one of those that it has
+ * after `firstProbe`, then after twice that, up to `maxProbe`. It goes on when
+ * one is handled. While it is paused it puts nothing aside.
+ *
+ * Failures are of the same way when they have the same tag, and the same tag (or
+ * name) of the error behind it. These count: defects; failures of the inbox; and
+ * typed errors that the policy retries. What cannot be decoded does not, nor a
+ * typed error that the policy puts aside at once or postpones. A message that is
+ * handled ends the row of those with the same event.
+ *
+ * A message that fails alone is left to the policy. Before it is dead-lettered or
+ * skipped, the consumer holds it for `patience`, tries others meanwhile, and then
+ * tries it once more: the first messages of an outage must not be lost before the
+ * row is long enough.
+ *
+ * @stability unstable
+ * @category settings
+ * @since 0.1.0
+ */
+export const outageFields = {
+  /** How many messages in a row must fail in the same way. A whole number from 2. Default: 3. */
+  after: Settings.withDefault(Settings.wholeNumber({ minimum: 2 }), 3),
+  /**
+   * How long a message is held before the policy puts it aside. 0: not at all, and
+   * up to `after` of them are lost to each outage. Raise it for a topic that has
+   * fewer messages than `after` in this time. Default: 5 seconds.
+   */
+  patience: Settings.withDefault(Settings.duration({ minimum: 0 }), "5 seconds"),
+  /** How long after the pause begins the first message is tried. Default: 1 second. */
+  firstProbe: Settings.withDefault(Settings.duration(), "1 second"),
+  /** The longest wait between two messages that are tried. Default: 30 seconds. */
+  maxProbe: Settings.withDefault(Settings.duration(), "30 seconds"),
+  /**
+   * How long a pause may last. After that the policy decides about each message
+   * that is tried and fails, one every `maxProbe`, so that messages which are all
+   * bad do not block the others without end. Default: 1 day.
+   */
+  maxPause: Settings.withDefault(Settings.duration({ infinite: true }), "1 day")
+}
 
 /**
  * The settings of a consumer, as fields of a schema; see `Options`.
@@ -73,6 +122,12 @@ export const fields = {
    * What was taken and not started is given back at once. Default: 30 seconds.
    */
   drainTimeout: Settings.withDefault(Settings.duration({ minimum: 0, infinite: true }), "30 seconds"),
+  /**
+   * How the consumer tells a dependency that is away from messages that cannot be
+   * handled; see `outageFields`. False: it does not tell, and leaves every failure
+   * to the policy at once. Default: true.
+   */
+  outage: Settings.withDefault(Schema.Union([Schema.Boolean, Schema.Struct(outageFields)]), true),
   /** Whether the broker forgets the group when its last consumer ends; see `Subscriber.SubscribeOptions`. Default: false. */
   ephemeral: Settings.withDefault(Schema.Boolean, false)
 }
@@ -90,6 +145,8 @@ export interface Options<Dedupe extends boolean = boolean>
   /** See `fields.dedupe`: it requires an `Inbox`. */
   readonly dedupe?: Dedupe | undefined
 }
+
+const defaultOutage = Schema.decodeUnknownSync(Schema.Struct(outageFields))({})
 
 const settings = Settings.make("EventConsumer", { prefix: "EVENT_CONSUMER", schema: Schema.Struct(fields) })
 
@@ -199,6 +256,29 @@ export type StartError =
   | Settings.InvalidSetting
 
 /**
+ * What a consumer does now.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type State =
+  /** It takes messages and handles them. */
+  | { readonly _tag: "Running" }
+  /** Messages in a row failed in the same way: it tries one of them from time to time, and goes on by itself. */
+  | {
+    readonly _tag: "Paused"
+    /** In milliseconds since 1970. */
+    readonly since: number
+    /** How the last message that was tried failed. */
+    readonly failure: ConsumerPolicy.Failure
+    /** How many failed messages wait for the end of the pause. */
+    readonly held: number
+  }
+  /** It has ended by itself, or was closed; `join` has the reason. */
+  | { readonly _tag: "Ended" }
+
+/**
  * A consumer that runs in the background of a layer.
  *
  * @stability unstable
@@ -208,6 +288,8 @@ export type StartError =
 export class EventConsumer extends Context.Service<EventConsumer, {
   readonly group: string
   readonly topics: ReadonlyArray<string>
+  /** What it does now, for a health check. */
+  readonly state: Effect.Effect<State>
   /** Never succeeds; fails when the consumer has ended by itself. */
   readonly join: Effect.Effect<never, ConsumerError>
 }>()("@event-flow/core/EventConsumer") {}
@@ -274,7 +356,14 @@ export const layer = <const S extends Source, const Dedupe extends boolean = fal
         Effect.annotateLogs({ package: "@event-flow/core", module: "EventConsumer", group: options.group }),
         Effect.forkScoped
       )
-      return EventConsumer.of({ group: options.group, topics: consumer.topics, join: Fiber.join(fiber) })
+      return EventConsumer.of({
+        group: options.group,
+        topics: consumer.topics,
+        state: Effect.sync((): State =>
+          fiber.pollUnsafe() === undefined ? stateOf(consumer.outage) : { _tag: "Ended" }
+        ),
+        join: Fiber.join(fiber)
+      })
     })
   )
 }
@@ -314,7 +403,13 @@ const listed = (source: Source): void => {
   for (const handler of handlersOf(source)) list(handler)
 }
 
+const stateOf = (outage: Outage | undefined): State => {
+  const paused = outage?.state
+  return paused === undefined ? { _tag: "Running" } : { _tag: "Paused", ...paused }
+}
+
 interface Started {
+  readonly outage: Outage | undefined
   readonly topics: Arr.NonEmptyReadonlyArray<string>
   readonly run: Effect.Effect<never, ConsumerError>
 }
@@ -335,6 +430,10 @@ const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: 
     ephemeral: checked.ephemeral
   })
   const watch = yield* makeWatch({ group, system: subscriber.name })
+  const outage = checked.outage === false
+    ? undefined
+    : new Outage(group, checked.outage === true ? defaultOutage : checked.outage)
+  const closing = yield* Deferred.make<void>()
   const shared: Shared = {
     codec: yield* MessageCodec.MessageCodec,
     consuming,
@@ -343,8 +442,11 @@ const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: 
       ? makeOnce(yield* Inbox.Inbox as unknown as Effect.Effect<Inbox.Inbox["Service"]>, group)
       : undefined,
     watch,
+    outage,
     afterFailure: makeAfterFailure({
       group,
+      outage,
+      closing,
       policy: checked.policy ?? ConsumerPolicy.defaultPolicy,
       watch,
       stopped: (message, detail, cause) =>
@@ -356,9 +458,11 @@ const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: 
     subscription,
     concurrency,
     drainTimeout,
+    outage,
+    closing,
     runner: (fiber) => new DeliveryWorker(shared, fiber)
   })
-  return { topics, run } satisfies Started
+  return { outage, topics, run } satisfies Started
 }) as <S extends Source, Dedupe extends boolean>(
   source: S,
   options: Options<Dedupe>

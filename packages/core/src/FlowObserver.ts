@@ -71,20 +71,21 @@ export interface FlowObserver {
   readonly deliveryStarted: (run: object, message: Message, group: string) => void
   /** An attempt at handling a delivery starts: the message was decoded to this event. */
   readonly deliveryDecoded: (run: object, event: Event.Any) => void
-  /** A consumer is done with a delivery, before it acknowledges or returns it. */
+  /** A consumer is done with a delivery, before it acknowledges or returns it; with one that is held, for now. */
   readonly deliveryEnded: (run: object, outcome: DeliveryOutcome, info: DeliveryInfo) => void
 }
 
 /**
  * What became of a delivery. `"returned"`: not acknowledged, so the broker
  * delivers the message again. `"postponed"`: published to where it waits for a
- * retry.
+ * retry. `"held"`: neither; the consumer takes the same delivery up again later,
+ * since a dependency may be away.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export type DeliveryOutcome = "handled" | "duplicate" | "skipped" | "postponed" | "dead_lettered" | "returned"
+export type DeliveryOutcome = "handled" | "duplicate" | "skipped" | "postponed" | "dead_lettered" | "returned" | "held"
 
 /**
  * How a delivery came to its outcome.

@@ -126,3 +126,16 @@ export const loggedFailures = Metric.counter("event_flow.event.failures", {
   description: "Failures while processing events that were logged and passed over",
   incremental: true
 })
+
+/**
+ * Whether a consumer is paused, since a dependency of its handlers may be away: 1
+ * while it is, 0 when it goes on. Attribute: `messaging.consumer.group.name`. Set
+ * whether or not metrics are on.
+ *
+ * @stability unstable
+ * @category metrics
+ * @since 0.1.0
+ */
+export const pausedConsumers = Metric.gauge("event_flow.consumer.paused", {
+  description: "Whether a consumer is paused because messages in a row failed in the same way"
+})

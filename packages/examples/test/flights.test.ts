@@ -358,7 +358,7 @@ it.live("the delay board drops duplicates, and dead-letters what it cannot read"
     assert.deepStrictEqual(counts, {
       published: 0,
       consumed: 3,
-      outcomes: { handled: 1, duplicate: 1, skipped: 0, postponed: 0, dead_lettered: 1, returned: 0 }
+      outcomes: { handled: 1, duplicate: 1, skipped: 0, postponed: 0, dead_lettered: 1, returned: 0, held: 0 }
     })
     const [entry] = yield* (yield* DelayBoard).entries
     assert.strictEqual(entry?.longDelays, 1)

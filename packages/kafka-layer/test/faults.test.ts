@@ -232,7 +232,8 @@ withOwnServer("faults", () => {
         assert.strictEqual(message.headers["dead-letter-topic"], topic)
         assert.match(String(message.headers["dead-letter-partition"]), /^[0-3]$/)
         assert.match(String(message.headers["dead-letter-offset"]), /^\d+$/)
-        assert.strictEqual(message.headers["dead-letter-attempts"], i % 100 === 7 ? "3" : "1")
+        // Once more after the retries, unless others were handled often enough meanwhile
+        assert.include(i % 100 === 7 ? ["3", "4"] : ["1"], message.headers["dead-letter-attempts"])
         assert.strictEqual(message.headers["dead-letter-reason"], i % 100 === 7 ? "HandlerFailed" : "Undecodable")
         tally.addNumber(i, undefined)
       }

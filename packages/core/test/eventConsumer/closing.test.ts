@@ -1,10 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Broker, ConsumerPolicy, EventConsumer, MemoryBroker, MessageCodec, Subscriber } from "@event-flow/core"
 import type { Duration } from "effect"
-import { Clock, Context, Effect, Exit, Fiber, Layer, Scheduler } from "effect"
+import { Clock, Context, Effect, Exit, Fiber, Layer, Schedule, Scheduler } from "effect"
 import { adjust, bodyOf, Boom, Journal, open, passTime, RecordingLogger } from "../fixtures.ts"
 import { FakeSubscriber } from "./fakeSubscriber.ts"
-import { consumer, failing, order, Ordered, Orders, ordersFlow, settled, setup } from "./support.ts"
+import { consumer, failing, order, Ordered, Orders, ordersFlow, publishError, settled, setup } from "./support.ts"
 
 describe("closing", () => {
   /** Every fiber yields as it begins, and one of them goes on long after the others. */
@@ -89,6 +89,74 @@ describe("closing", () => {
         yield* Effect.repeat(Effect.yieldNow, { times: 100 })
         assert.deepStrictEqual(entries, ["order 1"], `fiber ${which}`)
       }
+    }))
+
+  const waits: ReadonlyArray<readonly [string, number, Parameters<typeof setup>[0], Parameters<typeof setup>[1]]> = [
+    [
+      "a retry that is due in 10 minutes",
+      0,
+      { policy: () => ConsumerPolicy.retry(Schedule.spaced("10 minutes")) },
+      failing(9)
+    ],
+    [
+      "a dead letter that the broker cannot take now",
+      500,
+      {
+        policy: () => ConsumerPolicy.deadLetter(),
+        publish: () => Effect.fail(publishError(new Broker.Unreachable({ detail: "the test says so" })))
+      },
+      failing(9)
+    ],
+    [
+      "a dead letter that the broker does not confirm",
+      500,
+      { policy: () => ConsumerPolicy.deadLetter(), publish: () => Effect.never },
+      failing(9)
+    ],
+    ["the end of an outage", 0, { outage: {}, concurrency: 3 }, () => Effect.die("connection refused")]
+  ]
+  for (const [name, millis, options, handle] of waits) {
+    it.effect(`what only waits is given back at once: ${name}`, () =>
+      Effect.gen(function*() {
+        const { close, deliver, log, logger } = yield* setup(options, handle)
+        yield* deliver(order(1), order(2), order(3))
+        yield* adjust("1 minute")
+        const start = yield* Clock.currentTimeMillis
+        const closing = yield* Effect.forkChild(Effect.andThen(close, Clock.currentTimeMillis))
+        yield* adjust("1 hour")
+        assert.strictEqual((yield* Fiber.join(closing)) - start, millis)
+        assert.isFalse(log.some((entry) => entry.startsWith("ack")))
+        assert.strictEqual(log.at(-1), "closed")
+        assert.isFalse(logger.entries.some((entry) => entry.includes("drain timeout")))
+      }))
+  }
+
+  it.effect("a handler that runs has its time, and its retry is not waited for", () =>
+    Effect.gen(function*() {
+      const { entries, work } = new Journal()
+      const { close, deliver, log } = yield* setup(
+        { policy: () => ConsumerPolicy.retry(Schedule.spaced("10 minutes")) },
+        () => Effect.andThen(work("order", 5_000), Effect.fail(new Boom({ id: "1" })))
+      )
+      yield* deliver(order(1))
+      yield* settled
+      const closing = yield* Effect.forkChild(Effect.andThen(close, Clock.currentTimeMillis))
+      yield* adjust("1 hour")
+      assert.strictEqual(yield* Fiber.join(closing), 5_000)
+      assert.deepStrictEqual(entries, ["order starts@0", "order ends@5000"])
+      assert.deepStrictEqual(log, ["nack 1", "closed"])
+    }))
+
+  it.effect("a dead letter that is on its way when it closes, and is confirmed, is not sent twice", () =>
+    Effect.gen(function*() {
+      const { broker, close, deliver, log } = yield* setup(
+        { policy: () => ConsumerPolicy.deadLetter(), publish: () => Effect.sleep(400) },
+        failing(9)
+      )
+      yield* deliver(order(1))
+      yield* adjust(100)
+      yield* passTime(close)
+      assert.deepStrictEqual([log, broker.batches.length], [["ack 1", "closed"], 1])
     }))
 
   it.effect("does not wait when nothing runs, and says nothing", () =>

@@ -12,7 +12,7 @@ describe("duplicates", () => {
       const broker = new RecordingBroker()
       const logger = new RecordingLogger()
       yield* open(
-        EventConsumer.layer(Orders, { group: "group", dedupe: true, concurrency: 2, policy }).pipe(
+        EventConsumer.layer(Orders, { group: "group", dedupe: true, concurrency: 2, policy, outage: false }).pipe(
           Layer.provide(ordersFlow(handle)),
           Layer.provide([subscriber.layer, broker.layer, inbox]),
           Layer.provide(logger.layer)
@@ -80,27 +80,47 @@ describe("duplicates", () => {
       assert.strictEqual(handled, 4)
     }))
 
-  it.effect("an inbox that fails is a failure like any other", () =>
+  /** An inbox that fails so many times. */
+  const failingInbox = (failures: number) =>
+    Layer.effect(
+      Inbox.Inbox,
+      Effect.map(Inbox.Inbox, ({ once }) =>
+        Inbox.Inbox.of({
+          once: (consumer, messageId, handle) =>
+            failures-- > 0
+              ? Effect.fail(new Inbox.InboxError({ consumer, messageId, cause: "down" }))
+              : once(consumer, messageId, handle)
+        }))
+    ).pipe(Layer.provide(Inbox.layerMemory()))
+
+  const once = Schedule.recurs(1)
+  const asides: ReadonlyArray<readonly [string, ConsumerPolicy.ConsumerPolicy | undefined]> = [
+    ["the default policy", undefined],
+    ["dead-letter", () => ConsumerPolicy.deadLetter()],
+    ["skip", () => ConsumerPolicy.skip],
+    ["ignore", () => ConsumerPolicy.ignore],
+    ["postpone", () => ConsumerPolicy.postpone({ topic: "later", step: 1, delay: 1 })],
+    ["retry, then dead-letter", () => ConsumerPolicy.retry(once)]
+  ]
+  for (const [name, policy] of asides) {
+    it.effect(`an inbox that fails is not the fault of the message, which is handled in the end: ${name}`, () =>
+      Effect.gen(function*() {
+        const { broker, deliver, log } = yield* deduping(failingInbox(100), () => Effect.void, policy)
+        yield* deliver(order(1))
+        yield* adjust("45 minutes")
+        assert.deepStrictEqual(log, [], "the waits grow to 30 seconds, jittered")
+        yield* adjust("15 minutes")
+        assert.deepStrictEqual([log, broker.batches], [["ack 1"], []])
+      }))
+  }
+
+  it.effect("a policy may stop when the inbox fails", () =>
     Effect.gen(function*() {
-      let failures = 2
-      const inbox = Layer.effect(
-        Inbox.Inbox,
-        Effect.map(Inbox.Inbox, ({ once }) =>
-          Inbox.Inbox.of({
-            once: (consumer, messageId, handle) =>
-              failures-- > 0
-                ? Effect.fail(new Inbox.InboxError({ consumer, messageId, cause: "down" }))
-                : once(consumer, messageId, handle)
-          }))
-      ).pipe(Layer.provide(Inbox.layerMemory()))
-      const seen: Array<string> = []
-      const { deliver, log } = yield* deduping(inbox, () => Effect.void, (failure) => {
-        seen.push(failure._tag === "HandlerFailed" ? failure.error._tag : failure._tag)
-        return ConsumerPolicy.defaultPolicy(failure)
-      })
-      yield* deliver(order(1))
-      yield* adjust("1 minute")
-      assert.deepStrictEqual(seen, ["InboxError", "InboxError"])
-      assert.deepStrictEqual(log, ["ack 1"])
+      for (const decision of [ConsumerPolicy.stop, ConsumerPolicy.retry(once, ConsumerPolicy.stop)]) {
+        const { deliver, log } = yield* deduping(failingInbox(100), () => Effect.void, () => decision)
+        yield* deliver(order(1))
+        yield* settled
+        assert.deepStrictEqual(log, ["nack 1", "closed"])
+      }
     }))
 })

@@ -44,9 +44,9 @@ export const ordersFlow = (handle: Handle, options?: EventProcessor.Options) =>
     ))
   )
 
-/** A consumer of orders; without the ports. */
+/** A consumer of orders; without the ports, and unless a test says so without `outage`, so that the policy is asked at once. */
 export const consumer = (handle: Handle, options: Partial<EventConsumer.Options<false>> = {}) =>
-  EventConsumer.layer(Orders, { group: "group", ...options }).pipe(Layer.provide(ordersFlow(handle)))
+  EventConsumer.layer(Orders, { group: "group", outage: false, ...options }).pipe(Layer.provide(ordersFlow(handle)))
 
 /** Publishes orders, as another program would. */
 export const publishOrders = (...orders: readonly [Ordered, ...ReadonlyArray<Ordered>]) =>
@@ -83,9 +83,9 @@ export const setup = ({ publish, ...options }: SetupOptions, handle: Handle) =>
         Layer.provideMerge(logger.layer)
       )
     )
-    const { join, topics } = Context.get(context, EventConsumer.EventConsumer)
+    const { join, state, topics } = Context.get(context, EventConsumer.EventConsumer)
     const { deliver, log } = subscriber
-    return { broker, close, deliver, join, log, logger, subscriber, topics }
+    return { broker, close, deliver, join, log, logger, state, subscriber, topics }
   })
 
 /** Everything runs until it waits for time to pass. */

@@ -116,7 +116,7 @@ describe("Tracker, through the memory broker", () => {
       assert.strictEqual((yield* broker.messages("meetings.dead-letter")).length, 1)
     }).pipe(
       Effect.provide(
-        app(Board.toLayer(() => Effect.die(new Error("a bug"))), { policy: () => ConsumerPolicy.deadLetter() })
+        app(Board.toLayer(() => Effect.die(new Error("a bug"))), { outage: false })
       )
     ))
 

@@ -49,7 +49,7 @@ export class FlowCounts extends Context.Service<FlowCounts, {
     const message = getOrAdd(messages, () => ({
       published: 0,
       consumed: 0,
-      outcomes: { handled: 0, duplicate: 0, skipped: 0, postponed: 0, dead_lettered: 0, returned: 0 }
+      outcomes: { handled: 0, duplicate: 0, skipped: 0, postponed: 0, dead_lettered: 0, returned: 0, held: 0 }
     }))
 
     // A run stands for a command or a delivery from its start to its end.

@@ -1,15 +1,18 @@
 /** What happens to a message that could not be handled: asks the policy until it decides, and does what it says. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
 import type * as Broker from "../../Broker.ts"
-import type * as ConsumerPolicy from "../../ConsumerPolicy.ts"
+import * as ConsumerPolicy from "../../ConsumerPolicy.ts"
 import type * as Message from "../../Message.ts"
 import { describe, describeId } from "../describe.ts"
 import { toDeadLetter, toPostponed, withoutForeign } from "./aside.ts"
+import { History } from "./history.ts"
+import { isSuspicious, type Outage, type Suspicious } from "./outage.ts"
 import { causeOf, kindOf, underlying } from "./reasons.ts"
 import type { Watch } from "./watch.ts"
 import type { DeliveryWorker } from "./worker.ts"
@@ -18,6 +21,10 @@ export interface Options<E> {
   readonly group: string
   readonly policy: ConsumerPolicy.ConsumerPolicy
   readonly watch: Watch
+  /** Undefined: it does not tell outages. */
+  readonly outage: Outage | undefined
+  /** Done when the consumer closes: what only waits is given back. */
+  readonly closing: Deferred.Deferred<void>
   /** The error that ends the consumer. */
   readonly stopped: (message: Message.Message, detail: string, cause: unknown) => E
 }
@@ -26,30 +33,71 @@ export interface Options<E> {
 export type AfterFailure<E> = (worker: DeliveryWorker, failure: ConsumerPolicy.Failure) => Effect.Effect<void, E>
 
 export const makeAfterFailure = <E>(options: Options<E>): AfterFailure<E> => {
+  const { closing, outage, policy } = options
   const conclude = makeConclude(options)
   return Effect.fnUntraced(function*(worker, first) {
+    const history = worker.history ??= new History()
     let failure: ConsumerPolicy.Failure | undefined = first
-    const schedules = new Map<string, (input: ConsumerPolicy.Failure) => Effect.Effect<unknown, unknown>>()
     while (failure !== undefined) {
       yield* logBug(failure)
       worker.why = { cause: causeOf(failure) }
-      const decision: ConsumerPolicy.Decision = options.policy(failure)
+      const decision = decide(policy, failure)
       worker.why = { cause: causeOf(failure), decision }
-      if (decision?._tag !== "Retry") return yield* conclude(worker, failure, decision)
-      const kind = kindOf(failure)
-      const next = schedules.get(kind) ?? (yield* Schedule.toStepWithSleep(decision.schedule))
-      schedules.set(kind, next)
-      const ended = yield* Effect.exit(next(failure))
-      if (Exit.isFailure(ended)) {
-        if (Cause.hasInterrupts(ended.cause)) return yield* Effect.interrupt
-        worker.why = { cause: causeOf(failure), decision: decision.otherwise }
-        return yield* conclude(worker, failure, decision.otherwise)
+      const suspicious: Suspicious | undefined = outage !== undefined && isSuspicious(failure, decision)
+        ? failure
+        : undefined
+      let isOverdue = false
+      if (suspicious !== undefined) {
+        const now = yield* Clock.currentTimeMillis
+        outage!.failed(worker.delivery, history, suspicious, now)
+        isOverdue = suspicious._tag !== "InboxFailed" && outage!.isOverdue(now)
+        if (outage!.isPaused && !isOverdue) return worker.hold(now)
       }
-      if (worker.delivery.isRevoked()) return yield* worker.giveBack()
-      failure = yield* worker.retry
+      if (decision?._tag === "Retry" && !isOverdue) {
+        const kind = kindOf(failure)
+        const next = history.schedules.get(kind) ?? (yield* Schedule.toStepWithSleep(decision.schedule))
+        history.schedules.set(kind, next)
+        // Undefined: nobody is to wait any more
+        const waited: Exit.Exit<unknown, unknown> | undefined = yield* Effect.raceFirst(
+          Effect.exit(next(failure)),
+          Effect.as(Deferred.await(closing), undefined)
+        )
+        if (waited === undefined || worker.delivery.isRevoked()) return yield* worker.giveBack()
+        if (Exit.isSuccess(waited)) {
+          if (suspicious !== undefined && outage!.isPaused) return worker.hold(yield* Clock.currentTimeMillis)
+          failure = yield* worker.retry
+          continue
+        }
+        if (Cause.hasInterrupts(waited.cause)) return yield* Effect.interrupt
+      }
+      const last = decision?._tag === "Retry" ? decision.otherwise : decision
+      worker.why = { cause: causeOf(failure), decision: last }
+      if (suspicious !== undefined && !isOverdue && isPassedOver(last)) {
+        const now = yield* Clock.currentTimeMillis
+        if (outage!.isHeldFirst(history, suspicious, now)) return worker.hold(now)
+      }
+      return yield* conclude(worker, failure, last)
     }
   })
 }
+
+/** A failure of the inbox is not the message's fault: no decision puts it aside. */
+const decide = (
+  policy: ConsumerPolicy.ConsumerPolicy,
+  failure: ConsumerPolicy.Failure
+): ConsumerPolicy.Decision => {
+  const decision = policy(failure)
+  if (failure._tag !== "InboxFailed" || decision?._tag === "Stop") return decision
+  if (decision?._tag !== "Retry") return ConsumerPolicy.retry(ConsumerPolicy.inboxSchedule)
+  const { otherwise, schedule } = decision
+  return otherwise._tag === "Stop"
+    ? decision
+    : ConsumerPolicy.retry(Schedule.concat(schedule, ConsumerPolicy.inboxSchedule), otherwise)
+}
+
+/** Whether the flow does not see the message again. */
+const isPassedOver = (decision: ConsumerPolicy.Final | ConsumerPolicy.Postpone | undefined): boolean =>
+  decision?._tag === "DeadLetter" || decision?._tag === "Skip" || decision?._tag === "Ignore"
 
 /** A bug is logged whatever the decision. */
 const logBug = (failure: ConsumerPolicy.Failure): Effect.Effect<void> => {
@@ -60,17 +108,18 @@ const logBug = (failure: ConsumerPolicy.Failure): Effect.Effect<void> => {
     : Effect.void
 }
 
-const makeConclude = <E>({ group, stopped, watch }: Options<E>) => {
+const makeConclude = <E>({ closing, group, stopped, watch }: Options<E>) => {
   /**
    * Retried for as long as that may help: the message stays unacknowledged meanwhile. What the broker refuses is
-   * published without the headers that it came with, which may be more than fits into one more message.
+   * published without the headers that it came with, which may be more than fits into one more message. Gives
+   * false when the consumer closes before it has succeeded.
    */
   const publishAside = (
     worker: DeliveryWorker,
     what: "dead letter" | "retry",
     aside: Message.Message
-  ): Effect.Effect<void, E> =>
-    watch.publish(worker, aside).pipe(
+  ): Effect.Effect<boolean, E> => {
+    const published = Effect.as(watch.publish(worker, aside), true).pipe(
       Effect.tapError((error) => Effect.logError(`Could not publish a ${what} to "${aside.topic}"`, error)),
       Effect.retry({
         schedule: asideBackoff,
@@ -83,6 +132,10 @@ const makeConclude = <E>({ group, stopped, watch }: Options<E>) => {
           : publishAside(worker, what, bare)
       })
     )
+    // What is on its way may still be confirmed
+    const closed = Effect.andThen(Deferred.await(closing), Effect.sleep(closingGrace))
+    return Effect.raceFirst(published, Effect.as(closed, false))
+  }
 
   return Effect.fnUntraced(function*(
     worker: DeliveryWorker,
@@ -106,14 +159,16 @@ const makeConclude = <E>({ group, stopped, watch }: Options<E>) => {
         const { topic } = decision
         const due = (yield* Clock.currentTimeMillis) + Math.ceil(Duration.toMillis(decision.delay))
         worker.why = { cause: causeOf(failure), decision, topic, due }
-        yield* publishAside(worker, "retry", toPostponed(delivery, failure, decision, { attempts, due, group }))
+        const aside = toPostponed(delivery, failure, decision, { attempts, due, group })
+        if (!(yield* publishAside(worker, "retry", aside))) return yield* worker.giveBack()
         yield* Effect.logInfo(`Postponed ${name} to topic "${topic}"`, why)
         return yield* worker.settle("postponed")
       }
       case "DeadLetter": {
         const topic = decision.topic ?? `${message.topic}.dead-letter`
         worker.why = { cause: causeOf(failure), decision, topic }
-        yield* publishAside(worker, "dead letter", toDeadLetter(delivery, failure, { attempts, group, topic }))
+        const aside = toDeadLetter(delivery, failure, { attempts, group, topic })
+        if (!(yield* publishAside(worker, "dead letter", aside))) return yield* worker.giveBack()
         yield* Effect.logWarning(`Dead-lettered ${name} after ${attempts} attempt(s)`, why)
         return yield* worker.settle("dead_lettered")
       }
@@ -132,5 +187,7 @@ const makeConclude = <E>({ group, stopped, watch }: Options<E>) => {
 const isRefused = (error: Broker.BrokerNotFound | Broker.PublishError): boolean =>
   error._tag === "PublishError" &&
   (error.reason._tag === "MessageTooLarge" || error.reason._tag === "Rejected" || error.reason._tag === "EncodeFailed")
+
+const closingGrace = "500 millis"
 
 const asideBackoff = Schedule.min([Schedule.exponential("200 millis"), Schedule.spaced("30 seconds")])

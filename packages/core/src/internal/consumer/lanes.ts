@@ -31,6 +31,24 @@ export interface Options<Item> {
   readonly abandon: (item: Item, cause: Cause.Cause<unknown>) => Effect.Effect<void>
 }
 
+/** What decides about items that wait for better times. */
+export interface Gate<Item> {
+  /** Starts nothing new, but one item after each `probe`. */
+  readonly pause: () => void
+  /** Starts one item: one that has waited for its turn, else that which was held first. */
+  readonly probe: () => void
+  /** Starts everything again, what is held included. */
+  readonly resume: () => void
+  /** Holds an item that a worker has, first in its lane, when its run has ended. */
+  readonly hold: (item: Item) => void
+  /** Gives a held item its turn. */
+  readonly release: (item: Item) => void
+  /** Whether it is the item that runs because of `probe`. */
+  readonly isProbe: (item: Item) => boolean
+  /** Called when the run of that item has ended. */
+  onProbed: () => void
+}
+
 /** A key's items. Most keys have one at a time: a queue is made for those that have more. */
 class Lane<Item> {
   readonly key: string | undefined
@@ -50,6 +68,12 @@ class Lane<Item> {
   push(item: Item): void {
     if (this.#first === undefined) this.#first = item
     else MutableList.append(this.#rest ??= MutableList.make(), item)
+  }
+
+  /** Puts back what was shifted. */
+  unshift(item: Item): void {
+    if (this.#first !== undefined) MutableList.prepend(this.#rest ??= MutableList.make(), this.#first)
+    this.#first = item
   }
 
   shift(): Item | undefined {
@@ -106,13 +130,21 @@ const maxIdle = 10_000
  * Workers are started for what is ready and end when nothing is: a busy
  * consumer forks none, an idle one holds none. The owner must call `stop`.
  */
-export class Lanes<Item extends InLane> {
+export class Lanes<Item extends InLane> implements Gate<Item> {
   readonly #options: Options<Item>
   readonly #lanes = new Map<string, Lane<Item>>()
   /** Those that have an item and no worker. */
   readonly #ready = MutableList.make<Lane<Item>>()
   readonly #workers = new Set<Worker<Item>>()
+  /** In the hands of a worker, to go back to its lane; whether that is ready then. */
+  readonly #leaving = new Map<Item, boolean>()
+  /** Not among the ready ones, by the item that is first in each. */
+  readonly #held = new Map<Item, Lane<Item>>()
   #isStopping = false
+  #isPaused = false
+  #mayProbe = false
+  #probing: Worker<Item> | undefined = undefined
+  onProbed: () => void = () => undefined
   #spawning = false
   #onIdle: (() => void) | undefined = undefined
 
@@ -138,11 +170,51 @@ export class Lanes<Item extends InLane> {
     if (this.#spawning) return
     this.#spawning = true
     while (!this.#isStopping && this.#workers.size < this.#options.concurrency && this.#ready.length > 0) {
+      if (this.#isPaused && !this.#mayProbe) break
       const worker = new Worker<Item>(this)
       this.#workers.add(worker)
       this.#options.fork(this.#work(worker)).addObserver(() => this.#ended(worker))
+      if (this.#isPaused) break
     }
     this.#spawning = false
+  }
+
+  pause(): void {
+    this.#isPaused = true
+  }
+
+  probe(): void {
+    this.#mayProbe = true
+    const [first] = this.#ready.length === 0 ? this.#held.keys() : []
+    if (first === undefined) this.start()
+    else this.release(first)
+  }
+
+  resume(): void {
+    this.#isPaused = this.#mayProbe = false
+    this.#probing = undefined
+    for (const item of this.#leaving.keys()) this.#leaving.set(item, true)
+    // Before what has waited for its turn, which shows meanwhile whether they fail alone
+    for (const lane of [...this.#held.values()].reverse()) MutableList.prepend(this.#ready, lane)
+    this.#held.clear()
+    this.start()
+  }
+
+  hold(item: Item): void {
+    this.#leaving.set(item, false)
+  }
+
+  release(item: Item): void {
+    if (this.#leaving.has(item)) this.#leaving.set(item, true)
+    const lane = this.#held.get(item)
+    if (lane === undefined) return
+    this.#held.delete(item)
+    MutableList.append(this.#ready, lane)
+    this.start()
+  }
+
+  isProbe(item: Item): boolean {
+    return this.#probing?.current === item
   }
 
   /**
@@ -163,7 +235,13 @@ export class Lanes<Item extends InLane> {
         const item = worker.current
         return Exit.isSuccess(exit) || item === undefined
           ? undefined
-          : Effect.ensuring(this.#options.abandon(item, exit.cause), Effect.sync(() => this.done(worker)))
+          : Effect.ensuring(
+            this.#options.abandon(item, exit.cause),
+            Effect.sync(() => {
+              this.#leaving.delete(item)
+              this.done(worker)
+            })
+          )
       }
     )
   }
@@ -182,18 +260,38 @@ export class Lanes<Item extends InLane> {
 
   /** Gives a worker its next item, if there is one. */
   next(worker: Worker<Item>): boolean {
-    const lane = this.#isStopping ? undefined : takeFrom(this.#ready)
+    const isClosed = this.#isStopping || this.#isPaused && !this.#mayProbe
+    const lane = isClosed ? undefined : takeFrom(this.#ready)
     if (lane === undefined) return false
     worker.lane = lane
     worker.current = lane.shift()
+    if (this.#isPaused) {
+      this.#mayProbe = false
+      this.#probing = worker
+    }
     return true
   }
 
   done(worker: Worker<Item>): void {
     const lane = worker.lane!
+    const item = worker.current!
     worker.current = undefined
     worker.lane = undefined
-    // Behind the lanes that wait, so that a long one does not hold the others up
+    const isReady = this.#leaving.size === 0 ? undefined : this.#leaving.get(item)
+    if (isReady !== undefined) {
+      this.#leaving.delete(item)
+      lane.unshift(item)
+    }
+    if (isReady === false) this.#held.set(item, lane)
+    else this.#turn(lane)
+    if (worker === this.#probing) {
+      this.#probing = undefined
+      this.onProbed()
+    }
+  }
+
+  /** Behind the lanes that wait, so that a long one does not hold the others up. */
+  #turn(lane: Lane<Item>): void {
     if (lane.isEmpty) this.#rest(lane)
     else MutableList.append(this.#ready, lane)
   }
@@ -212,8 +310,14 @@ export class Lanes<Item extends InLane> {
   /** Takes out the items that wait, those of a lane in order. */
   drop(isAffected: (item: Item) => boolean): ReadonlyArray<Item> {
     const dropped: Array<Item> = []
-    // What a lane with a worker has left is not among the ready ones
+    // What a lane with a worker has left is not among the ready ones, nor is a lane that is held
     for (const lane of this.#lanes.values()) dropped.push(...lane.remove(isAffected))
+    for (const [item, lane] of this.#held) {
+      if (lane.key === undefined) dropped.push(...lane.remove(isAffected))
+      if (!isAffected(item)) continue
+      this.#held.delete(item)
+      this.#turn(lane)
+    }
     MutableList.filter(this.#ready, (lane) => {
       if (lane.key === undefined) dropped.push(...lane.remove(isAffected))
       if (lane.isEmpty) this.#rest(lane)

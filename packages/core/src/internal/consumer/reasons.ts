@@ -3,7 +3,7 @@ import * as Cause from "effect/Cause"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type * as ConsumerPolicy from "../../ConsumerPolicy.ts"
-import type { EventFlowError } from "../../EventFlowError.ts"
+import { type EventFlowError, EventHandlerError } from "../../EventFlowError.ts"
 import type { InboxError } from "../../Inbox.ts"
 import type * as Message from "../../Message.ts"
 import * as MessageCodec from "../../MessageCodec.ts"
@@ -36,10 +36,12 @@ export const handlingFailed = (
   event: NotificationEvent.Any,
   cause: Cause.Cause<EventFlowError | InboxError>
 ): ConsumerPolicy.Failure => {
-  const error = Cause.findErrorOption(cause)
-  return Option.isSome(error) && !Cause.hasDies(cause)
-    ? { _tag: "HandlerFailed", message, event, error: error.value }
-    : { _tag: "HandlerDied", message, event, cause }
+  const found = Cause.findErrorOption(cause)
+  if (Option.isNone(found) || Cause.hasDies(cause)) return { _tag: "HandlerDied", message, event, cause }
+  const error = found.value
+  return error._tag === "InboxError"
+    ? { _tag: "InboxFailed", message, event, error }
+    : { _tag: "HandlerFailed", message, event, error }
 }
 
 export const underlying = (failure: ConsumerPolicy.Failure): unknown =>
@@ -48,10 +50,15 @@ export const underlying = (failure: ConsumerPolicy.Failure): unknown =>
 export const causeOf = (failure: ConsumerPolicy.Failure): Cause.Cause<unknown> =>
   failure._tag === "HandlerDied" ? failure.cause : Cause.fail(failure.error)
 
-/** Retries are counted for each kind by itself: a policy may make a new schedule every time it is asked. */
+/** Failures of one kind are alike: the tag of the failure, and of the error behind it. */
 export const kindOf = (failure: ConsumerPolicy.Failure): string => {
-  if (failure._tag === "HandlerDied") return failure._tag
-  const { error } = failure
-  const cause = error._tag === "EventHandlerError" ? error.cause : undefined
-  return [failure._tag, error._tag, Predicate.hasProperty(cause, "_tag") ? cause._tag : typeof cause].join("/")
+  const error = underlying(failure)
+  return error instanceof EventHandlerError
+    ? [failure._tag, error._tag, tagOf(error.cause)].join("/")
+    : [failure._tag, tagOf(error)].join("/")
+}
+
+const tagOf = (error: unknown): string => {
+  if (Predicate.hasProperty(error, "_tag")) return String(error._tag)
+  return error instanceof Error ? error.name : typeof error
 }

@@ -49,6 +49,8 @@ export interface Watch {
   readonly decoded: (work: Work, event: NotificationEvent.Any) => void
   /** Says what became of a delivery, and acknowledges it. */
   readonly settle: (work: Work, outcome: FlowObserver.DeliveryOutcome) => Effect.Effect<void>
+  /** Says that the consumer keeps a delivery for later. */
+  readonly held: (work: Work) => void
   /** Publishes a message that is put aside. */
   readonly publish: (
     work: Work,
@@ -85,6 +87,8 @@ class Unwatched implements Watch {
   settle(work: Work): Effect.Effect<void> {
     return work.delivery.ack
   }
+
+  held(): void {}
 
   publish(_: Work, message: Message.Message): ReturnType<Watch["publish"]> {
     return this.#broker.publish([message])
@@ -157,6 +161,10 @@ class Watched implements Watch {
     })
   }
 
+  held(work: Work): void {
+    work.watching?.observer?.deliveryEnded(work.delivery, "held", infoOf(work))
+  }
+
   publish(work: Work, message: Message.Message): ReturnType<Watch["publish"]> {
     const { broker, metrics, tracing } = this.#options
     const { delivery, watching } = work
@@ -179,4 +187,4 @@ const infoOf = (
 })
 
 const isPutAside = (outcome: FlowObserver.DeliveryOutcome | undefined): boolean =>
-  outcome === "dead_lettered" || outcome === "postponed"
+  outcome === "dead_lettered" || outcome === "postponed" || outcome === "held"

@@ -14,8 +14,10 @@ import { Dispatch, inDispatch } from "../dispatch/dispatch.ts"
 import { Flow } from "../dispatch/flow.ts"
 import type { Watching } from "../dispatch/observers.ts"
 import { isDone } from "../isDone.ts"
+import type { History } from "./history.ts"
 import type { Runner } from "./lanes.ts"
 import type { Once } from "./once.ts"
+import type { Outage } from "./outage.ts"
 import { decodingFailed, handlingFailed } from "./reasons.ts"
 import type { Consuming } from "./source.ts"
 import type { Watch, Why, Work } from "./watch.ts"
@@ -33,6 +35,8 @@ export interface Shared {
   /** Undefined: duplicates are handled. */
   readonly once: Once | undefined
   readonly watch: Watch
+  /** Undefined: it does not tell outages. */
+  readonly outage: Outage | undefined
   readonly afterFailure: (worker: DeliveryWorker, failure: ConsumerPolicy.Failure) => Effect.Effect<void, unknown>
 }
 
@@ -50,6 +54,8 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
   #event: NotificationEvent.Any | undefined = undefined
   delivery!: Delivery
   attempts = 0
+  /** Undefined: it has not failed yet. */
+  history: History | undefined = undefined
   why: Why | undefined = undefined
   outcome: DeliveryOutcome | undefined = undefined
   watching: Watching | undefined = undefined
@@ -63,10 +69,12 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
   }
 
   run(delivery: Delivery): Effect.Effect<void, unknown> {
+    const { outage } = this.#shared
+    this.history = outage === undefined || outage.isCalm ? undefined : outage.taken(delivery)
     // The answer says that nobody works on it any more: a rebalance waits for that
     if (delivery.isRevoked()) return delivery.nack
     this.delivery = delivery
-    this.attempts = 0
+    this.attempts = this.history === undefined ? 0 : this.history.attempts
     this.why = undefined
     this.outcome = undefined
     return this.#shared.watch.around(this)
@@ -110,6 +118,8 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
   readonly #handled = (): Effect.Effect<void> => {
     // What an earlier attempt failed with is no reason any more
     this.why = undefined
+    const { outage } = this.#shared
+    if (outage !== undefined && !outage.isCalm) outage.handled(this.#event!._tag)
     return this.settle("handled")
   }
 
@@ -124,6 +134,17 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
   giveBack(): Effect.Effect<void> {
     this.#leave()
     return this.delivery.nack
+  }
+
+  /** The consumer keeps the delivery, first in its lane, until its outage says that it is tried again. */
+  hold(now: number): void {
+    const { delivery } = this
+    const history = this.history!
+    this.#leave()
+    this.outcome = "held"
+    history.attempts = this.attempts
+    this.#shared.watch.held(this)
+    this.#shared.outage!.hold(delivery, history, now)
   }
 
   /** Nothing that fails from here on is a failure of decoding or handling. */
