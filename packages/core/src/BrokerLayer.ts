@@ -11,6 +11,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Schedule from "effect/Schedule"
 import * as ConsumerPolicy from "./ConsumerPolicy.ts"
+import * as Bare from "./internal/bare.ts"
 import { type Headers, type HeaderValue, headerValues, type Message } from "./Message.ts"
 
 /**
@@ -118,7 +119,7 @@ export const assertWhole = (message: Message): void => {
  * @category headers
  * @since 0.1.0
  */
-export const emptyRecord = <A>(): Record<string, A> => new Bare() as Record<string, A>
+export const emptyRecord: <A>() => Record<string, A> = Bare.emptyRecord
 
 /**
  * Adds a header to a record of headers. A name that is there already gets one
@@ -322,10 +323,6 @@ export const retryPolicy = (options: {
 }
 
 // --- internal ---
-
-/** Its objects have names of their own and no others, and are as quick as any: one made by `Object.create(null)` is not. */
-const Bare = function() {} as unknown as new() => object
-Bare.prototype = Object.create(null)
 
 const decoder = new TextDecoder("utf-8", { fatal: true })
 

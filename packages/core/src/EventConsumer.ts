@@ -435,6 +435,7 @@ const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: 
     : new Outage(group, checked.outage === true ? defaultOutage : checked.outage)
   const closing = yield* Deferred.make<void>()
   const shared: Shared = {
+    group,
     codec: yield* MessageCodec.MessageCodec,
     consuming,
     // `Requirements` asks for the inbox when `dedupe` is set

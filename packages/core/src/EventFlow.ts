@@ -67,6 +67,8 @@ export const fields = {
    * within a source. Default: that of the `MessageCodec`, `"/event-flow"`.
    */
   source: Schema.optional(Schema.NonEmptyString),
+  /** Where the attributes of a published message are; see `MessageCodec.ContentMode`. Default: that of the `MessageCodec`, `"binary"`. */
+  contentMode: Schema.optional(Schema.Literals(["binary", "structured"])),
   /** How long closing the layer waits for sends that are running. Default: 30 seconds. */
   drainTimeout: Settings.withDefault(Settings.duration({ minimum: 0, infinite: true }), "30 seconds")
 }
@@ -286,19 +288,22 @@ export const make = <
   }
   FlowLayer.listed(definition)
   const settings = Settings.make(`EventFlow "${name}"`, { prefix: Str.configCase(name), schema: Schema.Struct(fields) })
-  const layerNoDeps = (layerOptions?: Pick<Options, "drainTimeout" | "source">) =>
+  const layerNoDeps = (layerOptions?: Pick<Options, "contentMode" | "drainTimeout" | "source">) =>
     Layer.unwrap(
       Effect.map(settings.check(layerOptions ?? {}), ({ drainTimeout }) => FlowLayer.make(definition, drainTimeout))
     )
   const layer = (layerOptions?: Options) => {
-    const { drainTimeout, source, ...processing } = layerOptions ?? {}
+    const { contentMode, drainTimeout, source, ...processing } = layerOptions ?? {}
+    const codec = source === undefined && contentMode === undefined
+      ? Layer.empty
+      : MessageCodec.layerCloudEvents({ source, contentMode })
     const emitter = EventEmitter.layer.pipe(
       // Not shared: layers are shared by reference, and a program may hold two flows
       Layer.fresh,
-      (layer) => source === undefined ? layer : Layer.provide(layer, MessageCodec.layerCloudEvents({ source })),
+      Layer.provide(codec),
       (layer) => FlowLayer.publishes(definition) ? layer : Layer.provide(layer, Broker.layerNone)
     )
-    return layerNoDeps({ drainTimeout, source }).pipe(
+    return layerNoDeps({ contentMode, drainTimeout, source }).pipe(
       Layer.provide(EventProcessor.layer(processing)),
       Layer.provide(emitter),
       Layer.provide(EventMap.layer(handlers))

@@ -1,6 +1,6 @@
 /**
  * From an event to a message and back. The default writes CloudEvents 1.0 in
- * binary content mode with JSON data.
+ * binary content mode with JSON data, and reads structured mode as well.
  *
  * @stability unstable
  * @since 0.1.0
@@ -16,6 +16,7 @@ import type * as Correlation from "./Correlation.ts"
 import type * as Ids from "./Ids.ts"
 import * as ClassCodec from "./internal/definition/classCodec.ts"
 import { describeId, describeType } from "./internal/describe.ts"
+import * as Structured from "./internal/structured.ts"
 import { attribute, type Headers, type Message } from "./Message.ts"
 import * as NotificationEvent from "./NotificationEvent.ts"
 
@@ -33,12 +34,14 @@ export class DecodeError extends Schema.TaggedError<DecodeError>("@event-flow/co
     messageId: Schema.String,
     messageType: Schema.String,
     /**
-     * - `"NoType"`: no `type` attribute: no CloudEvent, or one in structured mode.
+     * - `"NoType"`: no `type` attribute: no CloudEvent.
+     * - `"InvalidEnvelope"`: its content type says structured mode, and it is none in JSON: a batch, another format,
+     *   or an envelope that is broken.
      * - `"UnknownType"`: no event of this tag is known to the consumer.
      * - `"UnknownVersion"`: newer than this program, older with no `upcast`, or no version at all.
      * - `"InvalidBody"`: the body is not the JSON that the event's schema describes.
      */
-    reason: Schema.Literals(["NoType", "UnknownType", "UnknownVersion", "InvalidBody"]),
+    reason: Schema.Literals(["NoType", "InvalidEnvelope", "UnknownType", "UnknownVersion", "InvalidBody"]),
     detail: Schema.String,
     /** The defect of a schema or an upcast that died. */
     cause: Schema.optionalKey(Schema.Defect())
@@ -136,7 +139,22 @@ export const MessageCodec: Context.Reference<MessageCodec> = Context.Reference<M
 )
 
 /**
- * The codec that writes and reads CloudEvents.
+ * Where the attributes of a published message are (CloudEvents 1.0):
+ *
+ * - `"binary"`: in headers, with the data alone as the body.
+ * - `"structured"`: in the body with the data, as one JSON document of the content
+ *   type `application/cloudevents+json`. The headers have them as well, which the
+ *   bindings of Kafka and AMQP allow. For readers that know this mode alone.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type ContentMode = "binary" | "structured"
+
+/**
+ * The codec that writes and reads CloudEvents. It reads messages of both content
+ * modes. A batch is refused (`InvalidEnvelope`).
  *
  * @stability unstable
  * @category constructors
@@ -145,13 +163,15 @@ export const MessageCodec: Context.Reference<MessageCodec> = Context.Reference<M
 export const cloudEvents = (options?: {
   /** The `source` attribute: which program speaks, as a URI reference. Default: `"/event-flow"`. */
   readonly source?: string | undefined
+  /** How it writes. Default: `"binary"`. */
+  readonly contentMode?: ContentMode | undefined
 }): MessageCodec => ({
-  encode: encodeAs(options?.source ?? "/event-flow"),
+  encode: encodeAs(options?.source ?? "/event-flow", options?.contentMode === "structured"),
   decode: makeDecode()
 })
 
 /**
- * Sets the CloudEvents codec, to name the source.
+ * Sets the CloudEvents codec, to name the source or the content mode.
  *
  * @stability unstable
  * @category layers
@@ -161,7 +181,8 @@ export const layerCloudEvents = (options?: Parameters<typeof cloudEvents>[0]): L
   Layer.succeed(MessageCodec)(cloudEvents(options))
 
 /**
- * The `type` attribute of an event class: its tag and version.
+ * The `type` attribute of an event class: its tag and version, or the `type` of
+ * its definition.
  *
  * @stability unstable
  * @category getters
@@ -191,6 +212,7 @@ class CloudEvent implements Message {
   readonly #source: string
   readonly #type: string
   readonly #time: number
+  readonly #id: string | undefined
   /** Until the attributes are made: it holds on to all that the publisher's fiber had. */
   #context: MessageContext | undefined
   #attributes: Readonly<Record<string, string>> | undefined = undefined
@@ -202,8 +224,12 @@ class CloudEvent implements Message {
     body: Uint8Array,
     type: string,
     source: string,
-    context: MessageContext
+    context: MessageContext,
+    id: string | undefined,
+    headers: Headers | undefined
   ) {
+    this.#id = id
+    if (headers !== undefined) this.#headers = headers
     this.topic = route.topic
     this.key = key
     this.body = body
@@ -221,7 +247,8 @@ class CloudEvent implements Message {
     const { baggage, correlation, ids, traceparent, tracestate } = this.#context!
     const attributes: Record<string, string> = {
       specversion: "1.0",
-      id: ids.next(),
+      // It must not be empty (CloudEvents 1.0)
+      id: this.#id || ids.next(),
       type: this.#type,
       source: this.#source,
       time: new Date(this.#time).toISOString(),
@@ -235,7 +262,7 @@ class CloudEvent implements Message {
     }
     if (traceparent !== undefined) attributes["traceparent"] = traceparent
     if (tracestate !== undefined) attributes["tracestate"] = tracestate
-    if (baggage !== undefined) this.#headers = { baggage }
+    if (baggage !== undefined && !("baggage" in this.#headers)) this.#headers = { ...this.#headers, baggage }
     this.#context = undefined
     return this.#attributes = attributes
   }
@@ -247,7 +274,7 @@ class CloudEvent implements Message {
   }
 }
 
-const encodeAs = (source: string): MessageCodec["encode"] => (event, context) => {
+const encodeAs = (source: string, isStructured: boolean): MessageCodec["encode"] => (event, context) => {
   const definition = NotificationEvent.classOf(event)
   const codec = ClassCodec.classCodec(definition)
   let json = codec.toText(event)
@@ -261,9 +288,12 @@ const encodeAs = (source: string): MessageCodec["encode"] => (event, context) =>
     json = JSON.stringify(fields)
   }
   const route = definition.route
-  // The function takes events of this class
+  // The functions take events of this class
   const key = route.key?.(event as never)
-  return Exit.succeed(new CloudEvent(route, key, encodeUtf8(json), codec.type, source, context))
+  const id = route.id?.(event as never)
+  const headers = route.headers?.(event as never)
+  const message = new CloudEvent(route, key, encodeUtf8(json), codec.type, source, context, id, headers)
+  return Exit.succeed(isStructured ? Structured.toStructured(message, json) : message)
 }
 
 const encodeFailed = (
@@ -279,13 +309,32 @@ const encodeFailed = (
 
 type Known = Parameters<MessageCodec["decode"]>[1]
 
-// Made once for the events of a consumer: `known` does not change
-const codecsByType = new WeakMap<Known, ReadonlyMap<string, ClassCodec.ClassCodec>>()
+/** One version of an event. */
+interface Version {
+  readonly event: NotificationEvent.AnyClass
+  readonly version: number
+}
 
-const codecsOf = (known: Known): ReadonlyMap<string, ClassCodec.ClassCodec> => {
+interface Codecs {
+  readonly current: ReadonlyMap<string, ClassCodec.ClassCodec>
+  readonly older: ReadonlyMap<string, Version>
+}
+
+// Made once for the events of a consumer: `known` does not change
+const codecsByType = new WeakMap<Known, Codecs>()
+
+const codecsOf = (known: Known): Codecs => {
   const cached = codecsByType.get(known)
   if (cached !== undefined) return cached
-  const codecs = new Map(Array.from(known.values(), (event) => [typeOf(event), ClassCodec.classCodec(event)]))
+  const current = new Map<string, ClassCodec.ClassCodec>()
+  const older = new Map<string, Version>()
+  for (const event of known.values()) {
+    current.set(typeOf(event), ClassCodec.classCodec(event))
+    for (let version = 1; version < event.route.version; version++) {
+      older.set(event.route.type(version), { event, version })
+    }
+  }
+  const codecs = { current, older }
   codecsByType.set(known, codecs)
   return codecs
 }
@@ -293,15 +342,24 @@ const codecsOf = (known: Known): ReadonlyMap<string, ClassCodec.ClassCodec> => {
 const makeDecode = (): MessageCodec["decode"] => {
   // Most programs have one consumer, and a look into the map costs 25 ns
   let last: Known | undefined
-  let codecs: ReadonlyMap<string, ClassCodec.ClassCodec> = new Map()
+  let codecs: Codecs = { current: new Map(), older: new Map() }
   return (message, known) => {
     if (known !== last) {
       codecs = codecsOf(known)
       last = known
     }
-    const codec = codecs.get(attribute(message, "type") ?? "")
-    return codec === undefined ? decodeOlder(message, known) : decodeCurrent(message, codec)
+    if (!Structured.isStructured(message)) return decodeBinary(message, known, codecs)
+    const binary = Structured.toBinary(message)
+    return typeof binary === "string"
+      ? decodeFailed(message, "InvalidEnvelope", binary)
+      : decodeBinary(binary, known, codecs)
   }
+}
+
+const decodeBinary = (message: Message, known: Known, codecs: Codecs): ReturnType<MessageCodec["decode"]> => {
+  const type = attribute(message, "type") ?? ""
+  const codec = codecs.current.get(type)
+  return codec === undefined ? decodeOlder(message, type, known, codecs) : decodeCurrent(message, codec)
 }
 
 const decodeCurrent = (message: Message, codec: ClassCodec.ClassCodec): ReturnType<MessageCodec["decode"]> => {
@@ -320,35 +378,24 @@ const decodeCurrent = (message: Message, codec: ClassCodec.ClassCodec): ReturnTy
   return orInvalidBody(message, codec.fromJson(json))
 }
 
-const typePattern = /^(.+)\.v([1-9][0-9]*)$/
-
-/** Whether a type is that of an event, with a version that is none of ours: "Order", "Order.v0", "Order.V1", "Order.1.2". */
-const isVersionOf = (tag: string, type: string): boolean =>
-  type.startsWith(tag) && /^(\.[vV]?-?[0-9].*)?$/s.test(type.slice(tag.length))
-
 /** Decodes what is of no known type in its current version. */
-const decodeOlder: MessageCodec["decode"] = (message, known) => {
-  const type = attribute(message, "type")
+const decodeOlder = (
+  message: Message,
+  type: string,
+  known: Known,
+  codecs: Codecs
+): ReturnType<MessageCodec["decode"]> => {
   // It must not be empty (CloudEvents 1.0)
-  if (type === undefined || type === "") return decodeFailed(message, "NoType", "it has no CloudEvents type attribute")
-  const match = typePattern.exec(type)
-  const definition = match === null ? undefined : known.get(match[1]!)
-  if (match === null || definition === undefined) {
-    const ofKnown = Array.from(known.keys()).find((tag) => isVersionOf(tag, type))
-    return ofKnown === undefined
-      ? decodeFailed(message, "UnknownType", `known are ${Array.from(known.values(), typeOf).join(", ")}`)
-      : decodeFailed(message, "UnknownVersion", `a type of "${ofKnown}" ends in its version: "${ofKnown}.v1"`)
-  }
-  const version = Number(match[2])
-  const current = definition.route.version
-  const step = ClassCodec.classCodec(definition).steps[version - 1]
+  if (type === "") return decodeFailed(message, "NoType", "it has no CloudEvents type attribute")
+  const older = codecs.older.get(type)
+  if (older === undefined) return decodeFailed(message, ...unknown(type, known))
+  const { event, version } = older
+  const step = ClassCodec.classCodec(event).steps[version - 1]
   if (step === undefined) {
     return decodeFailed(
       message,
       "UnknownVersion",
-      version > current
-        ? `this program knows "${definition.tag}" up to version ${current}: deploy it first`
-        : `"${definition.tag}" declares no upcast from version ${version} to ${current}`
+      `"${event.tag}" declares no upcast from version ${version} to ${event.route.version}`
     )
   }
   let json: unknown
@@ -359,6 +406,24 @@ const decodeOlder: MessageCodec["decode"] = (message, known) => {
   }
   return orInvalidBody(message, step(json))
 }
+
+/** Why a type is not known: it may be that of a known event with a version that is none of ours, such as "Order.v0". */
+const unknown = (type: string, known: Known): readonly [reason: DecodeError["reason"], detail: string] => {
+  for (const event of known.values()) {
+    const current = typeOf(event)
+    const name = current.replace(versionPattern, "")
+    if (!type.startsWith(name)) continue
+    const suffix = type.slice(name.length)
+    if (versionPattern.exec(suffix)?.index === 0) {
+      const detail = `this program knows "${event.tag}" up to version ${event.route.version}: deploy it first`
+      return ["UnknownVersion", detail]
+    }
+    if (/^(\.[vV]?-?[0-9].*)?$/s.test(suffix)) return ["UnknownVersion", `the type of "${event.tag}" is "${current}"`]
+  }
+  return ["UnknownType", `known are ${Array.from(known.values(), typeOf).join(", ")}`]
+}
+
+const versionPattern = /\.v[1-9][0-9]*$/
 
 const decoder = new TextDecoder("utf-8", { fatal: true })
 

@@ -10,6 +10,7 @@ import * as Predicate from "effect/Predicate"
 import type * as Schema from "effect/Schema"
 import type * as Struct from "effect/Struct"
 import * as EventClass from "./internal/definition/eventClass.ts"
+import type { Headers } from "./Message.ts"
 import type { Upcast } from "./Upcast.ts"
 
 /**
@@ -36,6 +37,10 @@ export interface Route {
   /** Messages of one key keep their order. Undefined: the event has no key, and no order is promised. */
   readonly key: ((event: never) => string | undefined) | undefined
   readonly upcast: Upcast<number, unknown> | undefined
+  /** The CloudEvents type of a version. */
+  readonly type: (version: number) => string
+  readonly id: ((event: never) => string) | undefined
+  readonly headers: ((event: never) => Headers) | undefined
 }
 
 /**
@@ -120,6 +125,20 @@ export interface Options<Tag extends string, Fields extends Schema.Struct.Fields
   readonly version?: Version | undefined
   /** Typed steps from version 1 to this one. Without them only this version can be read. */
   readonly upcast?: Upcast<NoInfer<Version>, Schema.Struct<Fields>["~type.make.in"]> | undefined
+  /**
+   * The CloudEvents type on the wire, for events that another program has named:
+   * `"com.example.order.placed"`. With `upcast`, a function that names each
+   * version; one name for all is an error. Default: the tag and the version, `"OrderPlaced.v1"`.
+   */
+  readonly type?: string | ((version: number) => string) | undefined
+  /**
+   * The id of the message, unique within the `source` of the program. A command
+   * that is tried again publishes the same id for an equal event, and an inbox
+   * drops the second. Default: one of `Ids`, new for each publish.
+   */
+  readonly id?: ((event: NoInfer<EventClass.TaggedFields<Tag, Fields>["Type"]>) => string) | undefined
+  /** Headers of the message, beside its attributes. Default: none. */
+  readonly headers?: ((event: NoInfer<EventClass.TaggedFields<Tag, Fields>["Type"]>) => Headers) | undefined
 }
 
 /**
@@ -175,11 +194,10 @@ export const classOf = (event: Any): AnyClass =>
 
 // --- internal ---
 
-interface ErasedOptions {
+interface ErasedOptions extends Partial<Pick<Route, "key" | "upcast" | "id" | "headers">> {
   readonly topic: string
-  readonly key?: ((event: never) => string | undefined) | undefined
   readonly version?: number | undefined
-  readonly upcast?: Upcast<number, unknown> | undefined
+  readonly type?: string | ((version: number) => string) | undefined
 }
 
 const makeClass = (tag: string, fields: Schema.Struct.Fields, options: ErasedOptions): unknown => {
@@ -194,7 +212,16 @@ const makeClass = (tag: string, fields: Schema.Struct.Fields, options: ErasedOpt
   if (options.topic.length === 0) {
     throw new Error(`NotificationEvent "${tag}": topic is empty`)
   }
-  const route: Route = { topic: options.topic, version, key: options.key, upcast: options.upcast }
+  const { headers, id, key, topic, type, upcast } = options
+  const typeOf = typeof type === "function" ? type : (version: number) => type ?? `${tag}.v${version}`
+  const types = Array.from({ length: version }, (_, i) => typeOf(i + 1))
+  if (types.includes("")) throw new Error(`NotificationEvent "${tag}": type is empty`)
+  if (upcast !== undefined && new Set(types).size < version) {
+    throw new Error(
+      `NotificationEvent "${tag}": two versions have one type: give \`type\` as a function of the version`
+    )
+  }
+  const route: Route = { topic, version, key, upcast, type: typeOf, id, headers }
   return EventClass.make({
     tag,
     fields,

@@ -11,6 +11,7 @@ export const headerPrefix = "ce_"
 export class KafkaMessage implements Message.Message {
   readonly topic: string
   readonly #record: FetchedRecord
+  #kind: Kind | undefined = undefined
   #parsed: Pick<Message.Message, "attributes" | "headers"> | undefined = undefined
 
   constructor(topic: string, record: FetchedRecord) {
@@ -37,10 +38,11 @@ export class KafkaMessage implements Message.Message {
   }
 
   readAttribute(name: string): string | undefined {
-    // The one attribute with a header that is not named after it
-    return this.#parsed === undefined && name !== "datacontenttype"
-      ? findAttribute(this.#record, name)
-      : this.attributes[name]
+    if (this.#parsed !== undefined) return this.#parsed.attributes[name]
+    // Asked of every message, of which one look at its headers tells both
+    if (name === "type") return (this.#kind ??= findKind(this.#record)).type
+    if (name === "datacontenttype") return (this.#kind ??= findKind(this.#record)).contentType
+    return findAttribute(this.#record, name)
   }
 
   readText(): string | undefined {
@@ -116,6 +118,38 @@ const findAttribute = (record: FetchedRecord, name: string): string | undefined 
     if (valueEnd >= 0) found = textAt(buffer, valueStart, valueEnd) ?? found
   }
   return header.isBroken ? undefined : found
+}
+
+/** What a message is. */
+interface Kind {
+  readonly type: string | undefined
+  readonly contentType: string | undefined
+}
+
+const typeHeader = Buffer.from(`${headerPrefix}type`)
+const contentTypeHeader = Buffer.from("content-type")
+const otherContentTypeHeader = Buffer.from(`${headerPrefix}datacontenttype`)
+
+/** The type and the content type as `parse` finds them, without reading the other headers. */
+const findKind = (record: FetchedRecord): Kind => {
+  const { buffer } = record
+  const header = new HeaderWalker(record)
+  let type: string | undefined
+  let contentType: string | undefined
+  while (header.next()) {
+    const { nameEnd, nameStart, valueEnd, valueStart } = header
+    if (valueEnd < 0) continue
+    const length = nameEnd - nameStart
+    if (length === typeHeader.length) {
+      if (isHeader(buffer, nameStart, typeHeader)) type = textAt(buffer, valueStart, valueEnd) ?? type
+    } else if (
+      (length === contentTypeHeader.length && isHeader(buffer, nameStart, contentTypeHeader)) ||
+      (length === otherContentTypeHeader.length && isHeader(buffer, nameStart, otherContentTypeHeader))
+    ) {
+      contentType = textAt(buffer, valueStart, valueEnd) ?? contentType
+    }
+  }
+  return header.isBroken ? { type: undefined, contentType: undefined } : { type, contentType }
 }
 
 /** Whether this is the name of the header, in upper or lower case. */

@@ -128,7 +128,7 @@ const makeConclude = <E>({ closing, group, stopped, watch }: Options<E>) => {
       Effect.catch((error) => {
         const bare = isRefused(error) ? withoutForeign(aside) : undefined
         return bare === undefined
-          ? Effect.fail(stopped(worker.delivery.message, `its ${what} cannot be published: ${error.message}`, error))
+          ? Effect.fail(stopped(worker.message, `its ${what} cannot be published: ${error.message}`, error))
           : publishAside(worker, what, bare)
       })
     )
@@ -142,8 +142,7 @@ const makeConclude = <E>({ closing, group, stopped, watch }: Options<E>) => {
     failure: ConsumerPolicy.Failure,
     decision: ConsumerPolicy.Final | ConsumerPolicy.Postpone
   ) {
-    const { attempts, delivery } = worker
-    const { message } = delivery
+    const { attempts, delivery, message } = worker
     const name = `message ${describeId(message)} of topic "${message.topic}"`
     const why = describe(underlying(failure))
     switch (decision?._tag) {

@@ -46,8 +46,23 @@ export const makeConsuming = Effect.fnUntraced(function*(source: Source) {
     (duplicate) => new EventMap.DuplicateDefinition(duplicate)
   )
   const known = new Map<string, NotificationEvent.AnyClass>()
+  const types = new Map<string, NotificationEvent.AnyClass>()
   for (const { event } of table.entries) {
-    if (isNotificationClass(event)) known.set(event.tag, event)
+    if (!isNotificationClass(event)) continue
+    known.set(event.tag, event)
+    for (let version = 1; version <= event.route.version; version++) {
+      const type = event.route.type(version)
+      const first = types.get(type)
+      if (first !== undefined && first !== event) {
+        return yield* new EventMap.DuplicateDefinition({
+          kind: "type",
+          definition: type,
+          first: `"${first.tag}"`,
+          second: `"${event.tag}"`
+        })
+      }
+      types.set(type, event)
+    }
   }
   const { processor, routes } = yield* "handlers" in source
     ? Effect.succeed(running(source, context))

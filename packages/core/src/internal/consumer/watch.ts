@@ -30,6 +30,8 @@ export interface Why {
 /** A delivery in the hands of a worker. */
 export interface Work {
   readonly delivery: Delivery
+  /** That of the delivery, in binary mode. */
+  readonly message: Message.Message
   readonly attempts: number
   readonly why: Why | undefined
   /** Undefined: it is not settled. */
@@ -113,7 +115,7 @@ class Watched implements Watch {
 
   around(work: Work): Effect.Effect<void, unknown> {
     const { group, metrics, observers, system, tracing } = this.#options
-    const { message } = work.delivery
+    const { message } = work
     work.watching = observers.watching(undefined, () => ({ _tag: "Delivery", message, group }))
     if (!metrics && !tracing && work.watching?.observer === undefined) return work.start()
     const { topic } = message
@@ -137,7 +139,7 @@ class Watched implements Watch {
   #observed<A, E>(work: Work, handling: Effect.Effect<A, E>): Effect.Effect<A, E> {
     const observer = work.watching?.observer
     return observer === undefined ? handling : Effect.suspend(() => {
-      observer.deliveryStarted(work.delivery, work.delivery.message, this.#options.group)
+      observer.deliveryStarted(work.delivery, work.message, this.#options.group)
       return Effect.onExit(handling, (exit) =>
         Effect.sync(() => {
           if (work.outcome === undefined) {
@@ -156,7 +158,7 @@ class Watched implements Watch {
       const { group, metrics, system } = this.#options
       // Before the acknowledgement, after which the broker may be found idle
       work.watching?.observer?.deliveryEnded(work.delivery, outcome, infoOf(work))
-      if (metrics) Record.consumed({ system, topic: work.delivery.message.topic, group, outcome }, fiber.context)
+      if (metrics) Record.consumed({ system, topic: work.message.topic, group, outcome }, fiber.context)
       return work.delivery.ack
     })
   }

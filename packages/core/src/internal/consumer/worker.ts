@@ -7,6 +7,7 @@ import type * as Event from "../../Event.ts"
 import type { EventFlowError } from "../../EventFlowError.ts"
 import type { DeliveryOutcome } from "../../FlowObserver.ts"
 import type { InboxError } from "../../Inbox.ts"
+import type { Message } from "../../Message.ts"
 import type * as MessageCodec from "../../MessageCodec.ts"
 import type * as NotificationEvent from "../../NotificationEvent.ts"
 import type { Delivery } from "../../Subscriber.ts"
@@ -14,6 +15,8 @@ import { Dispatch, inDispatch } from "../dispatch/dispatch.ts"
 import { Flow } from "../dispatch/flow.ts"
 import type { Watching } from "../dispatch/observers.ts"
 import { isDone } from "../isDone.ts"
+import { readable } from "../structured.ts"
+import { Consumed } from "./consumed.ts"
 import type { History } from "./history.ts"
 import type { Runner } from "./lanes.ts"
 import type { Once } from "./once.ts"
@@ -30,6 +33,7 @@ interface EventHandler {
 
 /** What the workers of a consumer share. */
 export interface Shared {
+  readonly group: string
   readonly codec: MessageCodec.MessageCodec
   readonly consuming: Consuming
   /** Undefined: duplicates are handled. */
@@ -52,7 +56,9 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
   readonly #handler: EventHandler
   #stage: "decoding" | "handling" | "ended" = "ended"
   #event: NotificationEvent.Any | undefined = undefined
+  #consumed: Consumed | undefined = undefined
   delivery!: Delivery
+  message!: Message
   attempts = 0
   /** Undefined: it has not failed yet. */
   history: History | undefined = undefined
@@ -74,6 +80,7 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
     // The answer says that nobody works on it any more: a rebalance waits for that
     if (delivery.isRevoked()) return delivery.nack
     this.delivery = delivery
+    this.message = readable(delivery.message)
     this.attempts = this.history === undefined ? 0 : this.history.attempts
     this.why = undefined
     this.outcome = undefined
@@ -82,15 +89,17 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
 
   start(): Effect.Effect<void, unknown> {
     const dispatch = this.#dispatch
-    const { routes } = this.#shared.consuming
-    dispatch.enterFlow(Flow.consuming(dispatch.fiber.context, routes, this.delivery, this.watching))
+    const { consuming: { routes }, group } = this.#shared
+    this.#consumed = new Consumed(this.delivery, this.message, group)
+    dispatch.enterFlow(Flow.consuming(dispatch.fiber.context, routes, this.#consumed, this.watching))
     return this.attempt()
   }
 
   attempt(): Effect.Effect<void, unknown> {
-    this.attempts++
+    // Not the worker's own count, which is that of its next delivery later
+    this.#consumed!.attempts = ++this.attempts
     this.#stage = "decoding"
-    const decoded = this.#shared.codec.decode(this.delivery.message, this.#shared.consuming.known)
+    const decoded = this.#shared.codec.decode(this.message, this.#shared.consuming.known)
     if (isDone(decoded)) return this.#handle(decoded.value)
     this.#enterContext()
     return Effect.flatMap(decoded, this.#handle)
@@ -110,7 +119,7 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
       this.#shared.consuming.handlerIn(dispatch, () => Effect.void).handle(event)
     )
     return Effect.flatMap(
-      once(this.delivery.message, handling),
+      once(this.message, handling),
       (isFirst) => isFirst ? this.#handled() : this.settle("duplicate")
     )
   }
@@ -175,7 +184,7 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
 
   /** The failure of an attempt as a policy sees it; undefined: the cause comes from somewhere else. */
   #failed(cause: Cause.Cause<unknown>): ConsumerPolicy.Failure | undefined {
-    const { message } = this.delivery
+    const { message } = this
     const stage = this.#stage
     if (stage === "ended") return undefined
     this.#stage = "ended"

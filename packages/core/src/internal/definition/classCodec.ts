@@ -19,8 +19,8 @@ export interface ClassCodec {
   readonly steps: ReadonlyArray<(json: unknown) => Effect.Effect<NotificationEvent.Any, Schema.SchemaError>>
 }
 
-/** The `type` attribute of an event class: its tag and version. */
-export const typeOf = (event: NotificationEvent.AnyClass): string => `${event.tag}.v${event.route.version}`
+/** The `type` attribute of an event class, by default its tag and version. */
+export const typeOf = ({ route }: NotificationEvent.AnyClass): string => route.type(route.version)
 
 // Schemas derived from definitions, which live as long as the program
 const classCodecs = new WeakMap<NotificationEvent.AnyClass, ClassCodec>()

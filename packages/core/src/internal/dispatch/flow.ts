@@ -4,7 +4,7 @@
  */
 import * as Context from "effect/Context"
 import * as Ids from "../../Ids.ts"
-import { attribute } from "../../Message.ts"
+import type { Message } from "../../Message.ts"
 import type { Delivery } from "../../Subscriber.ts"
 import type { GivenServices } from "../definition/givenServices.ts"
 import type { Watching } from "./observers.ts"
@@ -28,7 +28,7 @@ interface FlowIds {
 interface Origin {
   readonly correlationId: string | undefined
   readonly causationId: string | undefined
-  readonly delivery?: Delivery | undefined
+  readonly consumed?: Consumed | undefined
 }
 
 /**
@@ -93,7 +93,7 @@ export class Flow implements FlowIds {
   static correlated(context: AnyContext, correlation: FlowIds): AnyContext {
     const parent = Context.get(context, CurrentFlow)
     const { causationId, correlationId } = correlation
-    const origin: Origin = { correlationId, causationId, delivery: parent?.delivery }
+    const origin: Origin = { correlationId, causationId, consumed: parent?.consumed }
     // Its caller stays: what the handler itself has provided is nearer than the flow (see `routeOf`)
     const flow = new Flow(parent?.caller ?? context, origin, parent?.routes, parent?.depth ?? 0, parent?.watching)
     return Context.addUnsafe(context, CurrentFlow.key, flow)
@@ -103,10 +103,10 @@ export class Flow implements FlowIds {
   static consuming(
     caller: AnyContext,
     routes: Routes | undefined,
-    delivery: Delivery,
+    consumed: Consumed,
     watching: Watching | undefined
   ): Flow {
-    return new Flow(caller, new Consumed(delivery), routes, 0, watching)
+    return new Flow(caller, consumed, routes, 0, watching)
   }
 
   /** This flow for handlers that run beside those of other depths. */
@@ -131,9 +131,9 @@ export class Flow implements FlowIds {
     return (this.root ?? this).origin?.causationId
   }
 
-  /** The delivery that this flow works on, if there is one. */
-  get delivery(): Delivery | undefined {
-    return (this.root ?? this).origin?.delivery
+  /** The consumed message that this flow works on, if there is one. */
+  get consumed(): Consumed | undefined {
+    return (this.root ?? this).origin?.consumed
   }
 
   /** The context of the caller, with this flow in it. */
@@ -174,23 +174,14 @@ export class Flow implements FlowIds {
   }
 }
 
-/** A consumed message as the origin of a flow. Its attributes are read when they are asked for. */
-class Consumed implements Origin {
+/** A consumed message as the origin of a flow: a `ConsumedMessage`, and its delivery. */
+export interface Consumed extends Origin {
   readonly delivery: Delivery
-
-  constructor(delivery: Delivery) {
-    this.delivery = delivery
-  }
-
-  get correlationId(): string | undefined {
-    return attribute(this.delivery.message, "correlationid") || this.causationId
-  }
-
-  get causationId(): string | undefined {
-    // An id must not be empty (CloudEvents 1.0)
-    return attribute(this.delivery.message, "id") || undefined
-  }
+  readonly message: Message
+  readonly group: string
+  readonly attempt: number
+  readonly origin: Readonly<Record<string, string>>
 }
 
-/** The delivery that the code of this context works on, if there is one. */
-export const deliveryOf = (context: AnyContext): Delivery | undefined => Context.get(context, CurrentFlow)?.delivery
+/** The consumed message that the code of this context works on, if there is one. */
+export const consumedOf = (context: AnyContext): Consumed | undefined => Context.get(context, CurrentFlow)?.consumed

@@ -5,7 +5,7 @@ import * as Ids from "../../Ids.ts"
 import type { Headers } from "../../Message.ts"
 import { attribute } from "../../Message.ts"
 import * as Traceparent from "../telemetry/traceparent.ts"
-import { CurrentFlow, deliveryOf, type Flow } from "./flow.ts"
+import { consumedOf, CurrentFlow, type Flow } from "./flow.ts"
 
 /** Looks each thing up when it is first needed. */
 export class FiberMessageContext {
@@ -24,7 +24,7 @@ export class FiberMessageContext {
     return this.#outgoing.tracestate
   }
   get baggage(): Headers[string] | undefined {
-    return deliveryOf(this.#context)?.message.headers["baggage"]
+    return consumedOf(this.#context)?.message.headers["baggage"]
   }
   get clock(): Clock.Clock {
     return Context.get(this.#context, Clock.Clock)
@@ -33,7 +33,7 @@ export class FiberMessageContext {
     return Context.get(this.#context, Ids.Ids)
   }
   get #outgoing(): Traceparent.Trace {
-    const consumed = deliveryOf(this.#context)?.message
+    const consumed = consumedOf(this.#context)?.message
     return this.#trace ??= Traceparent.outgoing(
       this.#context,
       consumed && { traceparent: attribute(consumed, "traceparent"), tracestate: attribute(consumed, "tracestate") }

@@ -6,7 +6,7 @@ import * as Broker from "../../Broker.ts"
 import { assertWhole, Waiters } from "../../BrokerLayer.ts"
 import type * as Message from "../../Message.ts"
 import type * as Subscriber from "../../Subscriber.ts"
-import { deliveryOf } from "../dispatch/flow.ts"
+import { consumedOf } from "../dispatch/flow.ts"
 import type { Entry, Group } from "./group.ts"
 import { Topic } from "./topic.ts"
 
@@ -158,7 +158,7 @@ export class State {
         )
       }
       // Who works on a message of the consumer that serves the group would wait for itself
-      if ((deliveryOf(publisher) as Held | undefined)?.[served]?.has(group) !== true) return undefined
+      if ((consumedOf(publisher)?.delivery as Held | undefined)?.[served]?.has(group) !== true) return undefined
       if (group.pending < 2 * this.#capacity) continue
       return fail(
         new Broker.Rejected({ detail: `${outstanding}, and its own consumer publishes more: raise capacity` })
