@@ -16,8 +16,17 @@ import { freePort, freePorts, pause, run, until } from "./process.ts"
 /** Of a throw-away node: small, so that a test can exceed it. */
 export const maxMessageSize = 1 << 20
 
+/** PEM texts for a listener with TLS, which asks clients for a certificate of the same authority. */
+export interface Tls {
+  readonly ca: string
+  readonly certificate: string
+  readonly key: string
+}
+
 export interface RabbitServer {
   readonly url: string
+  /** The port of the listener with TLS, where one was asked for. */
+  readonly tlsPort?: number
   /** What it is, for logs. */
   readonly description: string
   /** Ways to hurt it; undefined for a server that is not ours. */
@@ -86,13 +95,16 @@ const findAny = async (): Promise<Found> => {
   }
 }
 
-/** Starts what was found, and waits until it takes connections. */
-export const start = async (found: Exclude<Found, { readonly _tag: "None" }>): Promise<RabbitServer> => {
+/** Starts what was found, and waits until it takes connections. Only an installed server can have TLS. */
+export const start = async (
+  found: Exclude<Found, { readonly _tag: "None" }>,
+  options: { readonly tls?: Tls } = {}
+): Promise<RabbitServer> => {
   switch (found._tag) {
     case "Url":
       return { url: found.url, description: "RABBITMQ_URL", control: undefined, dispose: async () => {} }
     case "Installed":
-      return startNode(found)
+      return startNode(found, options.tls)
     case "Docker":
       return startContainer(found.image)
   }
@@ -115,7 +127,8 @@ const greets = (port: number): Promise<boolean> =>
   })
 
 const startNode = async (
-  { bin, root }: Extract<Found, { readonly _tag: "Installed" }>
+  { bin, root }: Extract<Found, { readonly _tag: "Installed" }>,
+  tls: Tls | undefined
 ): Promise<RabbitServer> => {
   // The paths of the server are those below its root
   const outside = (path: string) => root === undefined ? path : join(root, path)
@@ -123,11 +136,12 @@ const startNode = async (
     root === undefined ? [program, args] : ["chroot", [root, program, ...args]]
   const data = mkdtempSync(join(outside(root === undefined ? tmpdir() : "/tmp"), "event-flow-rabbitmq-"))
   const dir = root === undefined ? data : data.slice(root.length)
-  const [port, distPort, epmdPort] = await freePorts(3) as [number, number, number]
+  const [port, distPort, epmdPort, tlsPort] = await freePorts(4) as [number, number, number, number]
   const cookie = Array.from(crypto.getRandomValues(new Uint8Array(10)), (byte) => String.fromCharCode(97 + byte % 26))
     .join("")
   writeFileSync(join(data, "plugins"), "[].\n")
   writeFileSync(join(data, "env"), "")
+  for (const [name, text] of Object.entries(tls ?? {})) writeFileSync(join(data, `${name}.pem`), text)
   writeFileSync(
     join(data, "rabbitmq.conf"),
     // The alarm of a disk that is nearly full is raised by tests, not by the machine they run on
@@ -137,7 +151,15 @@ const startNode = async (
       `max_message_size = ${maxMessageSize}`,
       // Below a root of its own there is no /proc that tells them
       "total_memory_available_override_value = 4GB",
-      "vm_memory_calculation_strategy = allocated"
+      "vm_memory_calculation_strategy = allocated",
+      ...(tls === undefined ? [] : [
+        `listeners.ssl.1 = 127.0.0.1:${tlsPort}`,
+        `ssl_options.cacertfile = ${join(dir, "ca.pem")}`,
+        `ssl_options.certfile = ${join(dir, "certificate.pem")}`,
+        `ssl_options.keyfile = ${join(dir, "key.pem")}`,
+        "ssl_options.verify = verify_peer",
+        "ssl_options.fail_if_no_peer_cert = true"
+      ])
     ].join("\n") + "\n"
   )
   const env: Record<string, string> = {
@@ -229,6 +251,7 @@ const startNode = async (
   }
   return {
     url: `amqp://guest:guest@127.0.0.1:${port}`,
+    ...(tls === undefined ? undefined : { tlsPort }),
     description: `a throw-away node of ${outside(bin)}`,
     control: { ctl, stop, kill, start: launch },
     dispose
