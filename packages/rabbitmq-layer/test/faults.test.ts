@@ -3,6 +3,7 @@ import { assert, it } from "@effect/vitest"
 import * as Broker from "@event-flow/core/Broker"
 import * as EventConsumer from "@event-flow/core/EventConsumer"
 import * as EventHandler from "@event-flow/core/EventHandler"
+import * as Health from "@event-flow/core/Health"
 import * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import * as Subscriber from "@event-flow/core/Subscriber"
 import { RabbitTopology } from "@event-flow/rabbitmq-layer"
@@ -32,6 +33,9 @@ interface Account {
   readonly sent: Array<string>
   readonly handled: Array<string>
 }
+
+/** The frame of AMQP 0-9-1 that says that a connection is alive. */
+const heartbeat = Buffer.from([8, 0, 0, 0, 0, 0, 0, 0xce])
 
 const settle = (fault: string, { handled, sent }: Account) => {
   const unique = new Set(handled)
@@ -69,7 +73,7 @@ const handle = (topic: string, handled: Array<string>, each: Effect.Effect<void>
         yield* delivery.ack
       }
     })
-    yield* inBackground(Effect.forever(loop))
+    return yield* inBackground(Effect.forever(loop))
   })
 
 const all = (account: Account) =>
@@ -92,9 +96,6 @@ const throughout = Effect.fnUntraced(function*(topic: string, account: Account, 
     discard: true
   }))
   yield* eventually("a part to be handled", () => account.handled.length > 500)
-  // RabbitMQ 3.10 writes what it knows of a new quorum queue to disk once a second. Killed before, it comes back with
-  // queues that answer nobody, the bare client neither
-  yield* Effect.sleep("3 seconds")
   yield* fault
   const before = account.sent.length
   yield* eventually("publishing to go on", () => account.sent.length > before + 200)
@@ -122,6 +123,9 @@ withOwnServer("faults", () => {
       Effect.gen(function*() {
         const account: Account = { sent: [], handled: [] }
         const restart = Effect.promise(async () => {
+          // RabbitMQ writes what it knows of new quorum queues to disk within seconds. Killed before, it comes back with
+          // queues that answer nobody, the bare client neither
+          await server.control.ctl("eval", "[dets:sync(Table) || Table <- dets:all()].")
           await server.control[kind]()
           await server.control.start()
         })
@@ -150,16 +154,27 @@ withOwnServer("faults", () => {
     Effect.gen(function*() {
       const topic = unique("topic")
       const account: Account = { sent: [], handled: [] }
-      yield* handle(
-        topic,
-        account.handled,
-        Effect.suspend(() => Effect.sleep(account.handled.length === 0 ? 5_000 : 0))
+      // One a second of each connection, which is lost after two seconds without
+      let heartbeats = 0
+      const proxy = yield* Effect.acquireRelease(
+        Effect.promise(() => startProxy(server.url, (data) => heartbeats += data.equals(heartbeat) ? 1 : 0)),
+        (proxy) => Effect.promise(proxy.close)
       )
-      yield* send(topic, numbers(100), account.sent)
-      yield* all(account)
-      settle("a handler takes 5 s, heartbeat 1 s", account)
+      yield* Effect.gen(function*() {
+        const fiber = yield* handle(
+          topic,
+          account.handled,
+          Effect.suspend(() =>
+            account.handled.length === 0 ? eventually("ten heartbeats", () => heartbeats >= 10) : Effect.void
+          )
+        )
+        yield* send(topic, numbers(100), account.sent)
+        yield* all(account)
+        assert.isUndefined(fiber.pollUnsafe())
+      }).pipe(Effect.scoped, Effect.provide(ports({ url: proxy.url })))
+      settle(`a handler takes ${heartbeats} heartbeats`, account)
       assert.lengthOf(account.handled, 100)
-    }).pipe(Effect.scoped, Effect.provide(ports())))
+    }).pipe(Effect.scoped))
 
   live("the network stalls, in silence, while messages are published and consumed", () =>
     Effect.gen(function*() {
@@ -171,15 +186,26 @@ withOwnServer("faults", () => {
       )
       const stall = Effect.gen(function*() {
         proxy.stall()
-        // Longer than both sides take to notice
-        yield* Effect.sleep("4 seconds")
+        yield* eventually(
+          "the client to notice",
+          Effect.map(Health.all, (all) => all.length === 2 && all.every(({ state }) => state === "disconnected"))
+        )
+        yield* eventually(
+          "the server to notice",
+          async () => !(await server.control.ctl("list_connections", "state")).includes("running")
+        )
         proxy.resume()
       })
       yield* throughout(topic, account, stall).pipe(
         Effect.scoped,
-        Effect.provide(ports({ url: proxy.url, connectTimeout: "1 second", drainTimeout: "1 second" }))
+        Effect.provide(
+          Layer.provideMerge(
+            ports({ url: proxy.url, connectTimeout: "1 second", drainTimeout: "1 second" }),
+            Health.layer
+          )
+        )
       )
-      settle("the network stalls for 4 s, heartbeat 1 s", account)
+      settle("the network stalls until both sides have noticed", account)
     }).pipe(Effect.scoped))
 
   live("poison messages among good ones", () =>

@@ -21,8 +21,11 @@ export interface Proxy {
   readonly close: () => Promise<void>
 }
 
-/** Starts a proxy for the server at an address, which has a port. */
-export const startProxy = async (address = "tcp://127.0.0.1:0"): Promise<Proxy> => {
+/** Starts a proxy for the server at an address, which has a port. `onData` sees what clients send. */
+export const startProxy = async (
+  address = "tcp://127.0.0.1:0",
+  onData: (data: Buffer) => void = () => {}
+): Promise<Proxy> => {
   const url = new URL(address)
   let target = Number(url.port)
   const sockets = new Set<Socket>()
@@ -48,6 +51,7 @@ export const startProxy = async (address = "tcp://127.0.0.1:0"): Promise<Proxy> 
       from.on("end", () => to.end())
       from.on("error", () => to.destroy())
     }
+    client.on("data", onData)
     link(client, upstream)
     link(upstream, client)
     if (isStalled) {
