@@ -208,6 +208,28 @@ describe("the buffer", () => {
     assert.deepStrictEqual([...accumulator.topicsToLoad()], [], "nothing waits for metadata")
   })
 
+  it("says which messages the brokers leave without an answer", () => {
+    const { accumulator, clock, identify, load, publish } = setup()
+    const later = (millis: number) => {
+      clock.now += millis
+      return accumulator.trouble()
+    }
+    publish("a", "k")
+    assert.isUndefined(later(10_000))
+    assert.strictEqual(later(1), "no broker answers for t")
+    for (const topic of accumulator.topicsToLoad()) accumulator.loadFailed(topic, failure("unreachable"))
+    assert.strictEqual(later(0), "no broker answers for t: unreachable")
+    clock.now += 100
+    load(1)
+    identify(1n)
+    assert.strictEqual(later(0), "no broker answers for t/0")
+    const [request] = accumulator.collect()
+    accumulator.failed(request!.batches[0]!, failure("busy"), false)
+    assert.strictEqual(later(1_000), "no broker answers for t/0: busy")
+    accumulator.succeeded(accumulator.collect()[0]!.batches[0]!)
+    assert.isUndefined(accumulator.trouble())
+  })
+
   it("says Unreachable of a call only when none of its messages may have arrived", () => {
     const expire = (answer: (accumulator: Accumulator, batches: ReadonlyArray<Batch>) => void) => {
       const { accumulator, clock, identify, load, publish, results } = setup()

@@ -83,6 +83,25 @@ export class Accumulator implements Producer {
     return next === undefined ? undefined : Math.max(0, next - this.#now())
   }
 
+  /** Which messages the brokers leave without an acknowledgement for too long; undefined: none. */
+  trouble(): string | undefined {
+    const { publishTimeout, requestTimeout } = this.settings
+    // Before they fail and are no more
+    const since = this.#now() - Math.min(requestTimeout, publishTimeout / 2)
+    const describe = (where: string, failure: KafkaError.Failure | undefined) =>
+      failure === undefined ? `no broker answers for ${where}` : `no broker answers for ${where}: ${failure.detail}`
+    for (const topic of this.#topics.values()) {
+      if ((topic.unassignedSince ?? since) < since) return describe(topic.name, topic.failure)
+    }
+    for (const partition of this.#active) {
+      const { oldest, topic } = partition
+      if (oldest !== undefined && oldest.since < since) {
+        return describe(`${topic.name}/${partition.index}`, oldest.failure)
+      }
+    }
+    return undefined
+  }
+
   // --- metadata ---
 
   /** Topics whose metadata are wanted now. */

@@ -85,6 +85,13 @@ export class PartitionQueue {
     return this.#waiting.length > 0 || this.retry !== undefined
   }
 
+  /** When the oldest message came that is not acknowledged, and why it is not, where that is known. */
+  get oldest(): { readonly since: number; readonly failure: KafkaError.Failure | undefined } | undefined {
+    const batch = this.inFlight ?? this.retry
+    const pending = batch?.pendings[0] ?? peek(this.#waiting)
+    return pending === undefined ? undefined : { since: pending.since, failure: batch?.failure }
+  }
+
   push(pending: Pending): void {
     MutableList.append(this.#waiting, pending)
   }

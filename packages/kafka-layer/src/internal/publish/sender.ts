@@ -1,4 +1,5 @@
 /** The requests of a publisher: a loop in a scope, which sends what may be sent. */
+import * as Health from "@event-flow/core/Health"
 import { Producer } from "@platformatic/kafka"
 import type { Broker as BrokerAddress, Connection } from "@platformatic/kafka"
 import * as Clock from "effect/Clock"
@@ -167,6 +168,24 @@ export const make: (
     const wait = accumulator.nextWake()
     return wait === undefined ? latch.await : Effect.asVoid(Effect.timeoutOption(latch.await, Math.max(1, wait)))
   })
+  const health = yield* Health.report(
+    { system: "kafka", component: "publisher", group: undefined, topics: [] },
+    () => ({})
+  )
+  /** Whoever publishes nothing, or nothing any more, learns from metadata whether a broker answers. */
+  const contact = promise(() => client.metadata({ topics: [], forceUpdate: true, retries: 0 })).pipe(
+    Effect.match({
+      onSuccess: () => health.set("connected"),
+      onFailure: ({ detail }) => health.set("disconnected", detail)
+    })
+  )
+  const watchHealth = Effect.suspend(() => {
+    const trouble = accumulator.trouble()
+    if (trouble === undefined) return health.current().state === "connected" ? Effect.void : contact
+    health.set("disconnected", trouble)
+    return Effect.void
+  })
+  yield* Effect.forkScoped(Effect.forever(Effect.andThen(watchHealth, Effect.sleep("1 second"))))
   yield* Effect.forever(step, { disableYield: true }).pipe(
     Effect.annotateLogs({ package: "@event-flow/kafka-layer", module: "KafkaBroker" }),
     Effect.forkScoped

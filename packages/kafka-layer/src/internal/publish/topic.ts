@@ -1,7 +1,7 @@
 /** A topic that is published to: what is known of it, and which partition a message goes to. */
 import * as MutableList from "effect/MutableList"
 import * as KafkaError from "../errors.ts"
-import { shift } from "../queue.ts"
+import { peek, shift } from "../queue.ts"
 import type { Pending } from "./buffer.ts"
 import { partitionOf } from "./murmur2.ts"
 import { PartitionQueue } from "./partitionQueue.ts"
@@ -38,6 +38,11 @@ export class Topic implements Owner {
 
   get hasUnassigned(): boolean {
     return this.#unassigned.length > 0
+  }
+
+  /** When the oldest message came for which no partition is known. */
+  get unassignedSince(): number | undefined {
+    return peek(this.#unassigned)?.since
   }
 
   leaderOf(partition: number): number {
