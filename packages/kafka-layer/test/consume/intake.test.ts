@@ -93,4 +93,20 @@ describe("take", () => {
         }))
       assert.deepStrictEqual(stuck, [])
     }))
+
+  it.effect("gives nothing while it is suspended, and all of it afterwards", () =>
+    Effect.gen(function*() {
+      const { fetched, intake } = setup(10)
+      fetched(2)
+      const [first] = yield* intake.take
+      intake.suspend(true)
+      fetched(3)
+      const waiting = yield* Effect.forkChild(intake.take)
+      // Room and messages wake it
+      yield* first.ack
+      yield* turnsUntil(() => false)
+      assert.isUndefined(waiting.pollUnsafe())
+      intake.suspend(false)
+      assert.strictEqual((yield* Fiber.join(waiting)).length, 3)
+    }))
 })

@@ -20,6 +20,7 @@ export class Intake {
   #next = 0
   #inFlight = 0
   #failure: Subscriber.SubscribeError | undefined
+  #isSuspended = false
   /** Called when a partition has room again. */
   onRoom: () => void = () => undefined
   /** Called with each acknowledgement. */
@@ -57,6 +58,17 @@ export class Intake {
     this.#partitions = [...partitions]
     this.#next = 0
     this.wake()
+  }
+
+  /** Nothing is delivered, and nothing given up, while nobody knows whether the partitions are still ours. */
+  suspend(isSuspended: boolean): void {
+    if (this.#isSuspended === isSuspended) return
+    this.#isSuspended = isSuspended
+    this.wake()
+  }
+
+  get isSuspended(): boolean {
+    return this.#isSuspended
   }
 
   /** Nothing more is delivered. Handlers that run may end. */
@@ -116,7 +128,7 @@ export class Intake {
     const deliveries: Array<Subscriber.Delivery> = []
     const count = this.#partitions.length
     const room = Math.min(maxTake, this.#maxInFlight - this.#inFlight)
-    if (room <= 0 || count === 0) return deliveries
+    if (room <= 0 || count === 0 || this.#isSuspended) return deliveries
     const share = Math.max(1, Math.ceil(room / count))
     let left = room
     // Equal shares first, then what is left

@@ -140,6 +140,8 @@ export const run: (options: Options) => Effect.Effect<never, KafkaError.Failure,
 
 // --- internal ---
 
+const noHeartbeat = "no heartbeat was answered within the session timeout: nothing is delivered until one is"
+
 /** What one generation of the group gave to this member. */
 interface Generation {
   readonly scope: Scope.Closeable
@@ -169,8 +171,8 @@ class Session {
   #memberSince = 0
   /** Since when the offsets of the group are asked for. */
   #startingSince: number | undefined
-  /** Whether its brokers answer in time. */
-  #isHealthy = true
+  /** What does not answer in time. */
+  #trouble: string | undefined
   /** The id and the partitions of each topic when the group was joined last. */
   #partitions = ""
 
@@ -227,18 +229,22 @@ class Session {
     return this.#revoke(this.#isLost ? "lost" : "close")
   })
 
-  /** Fails for a stalled network and for a join that never ends, which the client does not notice. */
+  /**
+   * Fails for a join that never ends, which the client does not notice. A member without heartbeats delivers nothing
+   * until the coordinator has answered: that it is still a member, and then what was handled meanwhile is committed and
+   * not handled again; or that it is none, and then the client joins again.
+   */
   readonly watch: Effect.Effect<never, KafkaError.Failure> = Effect.suspend(() => {
     const { rebalanceTimeout, requestTimeout, sessionTimeout } = this.#options.settings
     const check = Effect.suspend(() => {
       const now = this.#now()
-      const heard = this.#heardAt
-      const detail = this.#joiningSince === undefined
-        ? now - heard > sessionTimeout ? `no heartbeat was answered for ${now - heard} ms` : undefined
-        : now - this.#joiningSince > rebalanceTimeout + requestTimeout
-        ? `joining has taken ${now - this.#joiningSince} ms`
-        : undefined
-      if (detail === undefined) return this.#noteHealth(now)
+      if (this.#joiningSince === undefined) {
+        const { intake } = this.#options
+        intake.suspend(now - this.#heardAt > sessionTimeout)
+        return this.#noteHealth(now)
+      }
+      if (now - this.#joiningSince <= rebalanceTimeout + requestTimeout) return Effect.void
+      const detail = `joining has taken ${now - this.#joiningSince} ms`
       this.#isLost = true
       return Effect.fail<KafkaError.Failure>({ kind: "timeout", detail, cause: undefined })
     })
@@ -247,18 +253,18 @@ class Session {
 
   /** A broker that is away for a moment is no news: each may take its time to answer. */
   #noteHealth(now: number): Effect.Effect<void> {
-    const trouble = this.#generation === undefined ? undefined : this.#trouble(now)
-    const isHealthy = trouble === undefined
-    if (isHealthy === this.#isHealthy) return Effect.void
-    this.#isHealthy = isHealthy
+    const trouble = this.#generation === undefined ? undefined : this.#findTrouble(now)
+    if (trouble === this.#trouble) return Effect.void
+    this.#trouble = trouble
     const { onState } = this.#options
-    return isHealthy
+    return trouble === undefined
       ? Effect.andThen(Effect.logInfo("The brokers answer for every partition again"), onState("connected", undefined))
       : Effect.andThen(Effect.logWarning("Not all brokers answer", trouble), onState("disconnected", trouble))
   }
 
-  #trouble(now: number): string | undefined {
+  #findTrouble(now: number): string | undefined {
     const { intake, settings: { fetchWait, heartbeatInterval, requestTimeout } } = this.#options
+    if (intake.isSuspended) return noHeartbeat
     const silent = intake.partitions.filter((partition) => partition.isUnanswered(now))
     if (silent.length > 0) {
       return `no broker answers for ${silent.map(({ index, topic }) => `${topic}/${index}`).join(", ")}`
@@ -295,7 +301,8 @@ class Session {
       now: () => this.#now()
     })
     this.#generation = { scope, committer }
-    this.#isHealthy = true
+    this.#trouble = undefined
+    intake.suspend(false)
     yield* this.#consume(membership, committer, assignments).pipe(
       Effect.catch((failure) => Effect.sync(() => this.lose(failure))),
       Effect.forkIn(scope)
