@@ -192,8 +192,17 @@ export class Load {
     Effect.gen({ self: this }, function*() {
       this.#isStopped = true
       yield* eventually("every publish is over", () => this.#open === 0)
-      const ends = yield* endsOf(this.#cluster, this.topic, this.#partitions)
-      const logged = [...ends.values()].reduce((sum, end) => sum + end, 0)
+      let ends: ReadonlyMap<number, number> = new Map()
+      let logged = 0
+      // A node that was frozen takes itself for the leader for a moment
+      yield* eventually(
+        "what is acknowledged is in the log",
+        Effect.map(endsOf(this.#cluster, this.topic, this.#partitions), (found) => {
+          ends = found
+          logged = [...ends.values()].reduce((sum, end) => sum + end, 0)
+          return logged >= this.acknowledged.size
+        })
+      )
       yield* this.#committed(ends)
       const { tally } = this
       const failedWith = (reason: string) => [...this.failed].filter(([, failed]) => failed === reason)
