@@ -49,7 +49,8 @@ const fields = {
   statementTimeout: Settings.withDefault(Settings.duration(), "30 seconds"),
   /**
    * The number of attempts after which a row is dead, if its last failure is
-   * not retryable (`PublishError.isRetryable`). Default: 10.
+   * not retryable (`PublishError.isRetryable`) and other rows got through since
+   * its first. Default: 10.
    */
   maxAttempts: Settings.withDefault(Settings.wholeNumber(), 10),
   /**
@@ -172,8 +173,10 @@ export class OutboxRelay extends Context.Service<OutboxRelay, {
  * for its `retryDelay`, later rows of its key wait behind it, and all other
  * keys go on. After `maxAttempts` the row is dead; `OutboxAdmin` lists and
  * redrives dead rows. A retryable failure (`PublishError.isRetryable`) never
- * makes a row dead. If no row is published, the broker is away: rows stay
- * unchanged, and the relay tries again after 0.1 seconds, growing to 10.
+ * makes a row dead, nor does any failure while nothing else gets through (it may
+ * be the broker's), except `MessageTooLarge`. If all failures are retryable and
+ * no row is published, the broker is away: rows stay unchanged, and the relay
+ * tries again after 0.1 seconds, growing to 10.
  *
  * A statement without an answer for `statementTimeout` has its connection ended,
  * on the server, too, so that its slots are free. The batch is tried again over
@@ -325,8 +328,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const markDone = Duration.isZero(checked.retention) ? dialect.remove : dialect.markPublished
   const publishRows = Publishing.make(broker, {
     timeout: checked.publishTimeout,
-    delay: (attempts, isRetryable) =>
-      !isRetryable && attempts >= maxAttempts
+    delay: (attempts, mayDie) =>
+      mayDie && attempts >= maxAttempts
         ? null
         : wholeMillis(Duration.toMillis(Duration.fromInputUnsafe(retryDelay(attempts))))
   })

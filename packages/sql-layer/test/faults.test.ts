@@ -269,7 +269,7 @@ withServer("nothing is lost", () => {
         Effect.map(OutboxAdmin.status, ({ dead, pending }) => pending === 0 && dead === 10)
       )
       const dead = yield* OutboxAdmin.list()
-      assert.isTrue(dead.every(({ attempts, lastError }) => attempts === 3 && lastError!.includes("poison")))
+      assert.isTrue(dead.every(({ attempts, lastError }) => attempts >= 3 && lastError!.includes("poison")))
       yield* settle("Ten poison rows among 500", broker.log(), { committed: 500, duplicates: 0, dead: 10 })
     }))
 

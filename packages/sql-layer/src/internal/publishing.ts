@@ -12,8 +12,8 @@ import { toStorable } from "./slot.ts"
 export interface Options {
   /** How long one publish may take, in milliseconds. */
   readonly timeout: number
-  /** Milliseconds until the next attempt; null for a row that is dead. */
-  readonly delay: (attempts: number, isRetryable: boolean) => number | null
+  /** Milliseconds until the next attempt; null for a row that is dead, which `mayDie` allows. */
+  readonly delay: (attempts: number, mayDie: boolean) => number | null
 }
 
 export interface Outcome {
@@ -32,6 +32,9 @@ const probes = 8
 
 /** How many keys are published at the same time when each is by itself. */
 const groupConcurrency = 64
+
+/** How many rows that failed are remembered. One that is forgotten is taken for new, and dies later. */
+const maxRemembered = 10_000
 
 /** An error of the column, not of the row: it must not be what makes the update fail. */
 const maxErrorLength = 2000
@@ -64,9 +67,37 @@ export const make = (
       (cause) => Effect.fail(toFailure(cause))
     )
 
+  /** How many rows were published, now and when a row failed for the first time. */
+  let publishedSoFar = 0
+  const publishedBefore = new Map<bigint, number>()
+
+  /**
+   * A row is dead only where others got through since it failed first: a broker that refuses everything, for whatever
+   * reason, is no fault of a row.
+   */
+  const conclude = (published: ReadonlyArray<bigint>, failures: ReadonlyArray<readonly [PendingRow, Failure]>) => {
+    const before = publishedSoFar
+    publishedSoFar += published.length
+    if (publishedBefore.size > 0) { for (const id of published) publishedBefore.delete(id) }
+    const failed = failures.map(([row, failure]): FailedRow => {
+      const since = publishedBefore.get(row.id) ?? before
+      const mayDie = !failure.isRetryable && (failure.isOfMessage || publishedSoFar > since)
+      const delay = options.delay(row.attempts + 1, mayDie)
+      publishedBefore.delete(row.id)
+      if (delay !== null) publishedBefore.set(row.id, since)
+      return { id: row.id, error: failure.text, delay }
+    })
+    // The oldest first
+    for (const id of publishedBefore.keys()) {
+      if (publishedBefore.size <= maxRemembered) break
+      publishedBefore.delete(id)
+    }
+    return { published, failed }
+  }
+
   return Effect.fnUntraced(function*(rows) {
     const published: Array<bigint> = []
-    const failed: Array<FailedRow> = []
+    const failed: Array<readonly [PendingRow, Failure]> = []
     const { fresh, suspects } = split(rows)
     let lastFailure: Failure | undefined
     if (fresh.length > 0) {
@@ -87,11 +118,7 @@ export const make = (
             published.push(row.id)
           } else {
             lastFailure = failure
-            failed.push({
-              id: row.id,
-              error: failure.text,
-              delay: options.delay(row.attempts + 1, failure.isRetryable)
-            })
+            failed.push([row, failure])
             if (failure.isRetryable) retryable++
             if (row.attempts === 0) first++
             // The rest of the key waits behind it, dead or not, until the next batch
@@ -115,7 +142,7 @@ export const make = (
       }
       yield* publishGroups(order.slice(probes))
     }
-    return { published, failed }
+    return conclude(published, failed)
   })
 }
 
@@ -157,6 +184,8 @@ interface Failure {
   readonly error: unknown
   readonly text: string
   readonly isRetryable: boolean
+  /** Whether it is about this message, whatever the broker does with others. */
+  readonly isOfMessage: boolean
 }
 
 const toFailure = (cause: Cause.Cause<Broker.PublishError | Broker.BrokerNotFound>): Failure => {
@@ -166,7 +195,8 @@ const toFailure = (cause: Cause.Cause<Broker.PublishError | Broker.BrokerNotFoun
   const isRetryable = failed === undefined
     ? Cause.hasInterruptsOnly(cause)
     : failed.error._tag === "BrokerNotFound" || failed.error.isRetryable || failed.error.reason._tag === "Closed"
-  return { error, text: describe(error), isRetryable }
+  const isOfMessage = failed?.error._tag === "PublishError" && failed.error.reason._tag === "MessageTooLarge"
+  return { error, text: describe(error), isRetryable, isOfMessage }
 }
 
 const describe = (error: unknown): string => {

@@ -1,6 +1,7 @@
 /** What `OutboxRelay` does with rows that cannot publish, and with a broker that is away. */
 import { PgClient } from "@effect/sql-pg"
 import { assert } from "@effect/vitest"
+import { Broker } from "@event-flow/core"
 import { OutboxAdmin } from "@event-flow/sql-layer"
 import { Effect } from "effect"
 import { byKey, inTurns, message, numbered, textOf } from "../support/messages.ts"
@@ -167,9 +168,10 @@ withServer("a row that cannot be published", () => {
           "a:3 pending",
           "a:4 pending"
         ])
-        // In vain: it waits again, and they behind it
+        // In vain: it waits again, and they behind it. That another one gets through shows whose fault it is
         assert.strictEqual(yield* OutboxAdmin.redrive("all"), 1)
-        assert.strictEqual(yield* relay.drain, 0)
+        yield* put(["c:1"])
+        assert.strictEqual(yield* relay.drain, 1)
         isHealed = true
         assert.strictEqual(yield* OutboxAdmin.redrive("all"), 1)
         assert.strictEqual(yield* relay.drain, 4)
@@ -179,13 +181,13 @@ withServer("a row that cannot be published", () => {
 
   live("holds them until it is pruned, too", () =>
     Effect.gen(function*() {
-      yield* put(numbered("a", 3))
+      yield* put([...numbered("a", 3), "b:1"])
       const broker = recorder(failingOn((text) => text === "a:1" ? Effect.fail(rejected(text)) : undefined))
       const relay = yield* manualRelay(broker.layer, { maxAttempts: 1, afterDead: "hold" })
-      assert.strictEqual(yield* relay.drain, 0)
+      assert.strictEqual(yield* relay.drain, 1)
       assert.strictEqual(yield* OutboxAdmin.prune({ olderThan: 0, state: "dead" }), 1)
       assert.strictEqual(yield* relay.drain, 2)
-      assert.deepStrictEqual(broker.log(), ["a:2", "a:3"])
+      assert.deepStrictEqual(broker.log(), ["b:1", "a:2", "a:3"])
     }))
 
   live("is published at once when it is redriven", () =>
@@ -260,6 +262,45 @@ withServer("a row that cannot be published", () => {
 })
 
 withServer("a broker that is away", () => {
+  for (
+    const reason of [
+      new Broker.NotAuthorised({ detail: "the right to write was taken away" }),
+      new Broker.Rejected({ detail: "the disk is full" }),
+      new Broker.UnknownTopic({ detail: "topics were deleted" })
+    ]
+  ) {
+    live(
+      `makes no row dead, although it says ${reason._tag}; afterwards a poison row is found`,
+      () =>
+        Effect.gen(function*() {
+          let isAway = false
+          let refused = 0
+          const broker = recorder((texts) => {
+            if (!isAway && !texts.includes("poison:1")) return Effect.void
+            refused++
+            return Effect.fail(Broker.publishError(message(texts[0]!), reason))
+          })
+          yield* startRelay(broker.layer, { maxAttempts: 3, retryDelay: () => 20, pollInterval: "20 millis" })
+          yield* put(["before:1"])
+          yield* empty
+          isAway = true
+          yield* put([...inTurns(numbered("a", 10), numbered("b", 10)), "poison:1"])
+          const attempted = Effect.map(rows, (rows) => rows.filter(({ attempts }) => attempts >= 5).length === 3)
+          yield* eventually("more attempts than a row has", attempted)
+          assert.isTrue((yield* rows).every(({ state }) => state === "pending"))
+          isAway = false
+          yield* eventually(
+            "the poison row alone to be there, dead",
+            Effect.map(rows, (rows) => rows.length === 1 && rows[0]!.state === "dead" && rows[0]!.text === "poison:1")
+          )
+          const published = byKey(broker.log())
+          for (const key of ["a", "b"]) assert.deepStrictEqual(published.get(key), numbered(key, 10))
+          assert.lengthOf(broker.log(), 21)
+          assert.isAbove(refused, 15)
+        })
+    )
+  }
+
   for (const concurrency of [1, 4]) {
     live(
       `leaves the rows as they are; they are published when it is back, with concurrency ${concurrency}`,

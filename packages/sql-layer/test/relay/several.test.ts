@@ -125,7 +125,8 @@ withServer("relays do what their model does", () => {
         const deadRows = planned.filter(({ text }) => dead.has(text)).length
 
         const hook = failingOn((text) => {
-          const row = byText.get(text)!
+          const row = byText.get(text)
+          if (row === undefined) return undefined
           if (row.fails === "never" || row.left-- <= 0) return undefined
           if (row.fails === "unreachable") return Effect.fail(unreachable(text))
           return row.fails === "dies" ? Effect.die(new Error(text)) : Effect.fail(rejected(text))
@@ -148,15 +149,21 @@ withServer("relays do what their model does", () => {
         yield* Effect.forEach(transactions.slice(before), (texts) => put(texts))
         yield* eventually(
           "all to be published, dead or held",
-          Effect.map(OutboxAdmin.status, (status) => status.pending === held && status.dead === deadRows)
+          // That others get through shows whose fault a failure is
+          Effect.andThen(
+            put(["other:1"]),
+            Effect.map(rows, (rows) => {
+              const ours = rows.filter(({ text }) => text !== "other:1")
+              const dead = ours.filter(({ state }) => state === "dead").length
+              return dead === deadRows && ours.length - dead === held
+            })
+          )
         )
-        assert.deepStrictEqual(
-          (yield* OutboxAdmin.list()).map(({ attempts }) => attempts),
-          Array<number>(deadRows).fill(3)
-        )
+        for (const { attempts } of yield* OutboxAdmin.list()) assert.isAtLeast(attempts, 3)
         // Nothing twice, nothing too few, and each key in order
-        assert.deepStrictEqual(log.flat().toSorted(), published.toSorted())
-        const [actual, expected] = [byKey(log.flat()), byKey(published)]
+        const all = log.flat().filter((text) => text !== "other:1")
+        assert.deepStrictEqual(all.toSorted(), published.toSorted())
+        const [actual, expected] = [byKey(all), byKey(published)]
         for (const key of ["a", "b", "c"]) assert.deepStrictEqual(actual.get(key), expected.get(key), key)
       }).pipe(Effect.scoped, Effect.provide(database())),
     { arbitrary: { runs: 25, seed: 1 } }
