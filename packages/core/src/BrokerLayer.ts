@@ -9,7 +9,9 @@
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import * as ConsumerPolicy from "./ConsumerPolicy.ts"
 import * as Bare from "./internal/bare.ts"
 import { type Headers, type HeaderValue, headerValues, type Message } from "./Message.ts"
@@ -223,6 +225,12 @@ export interface RetryHeaders {
   readonly reason: string
   /** The last failure in words. */
   readonly error: string
+  /** The handlers that are still to run; undefined: all. */
+  readonly handlers?: ReadonlyArray<string> | undefined
+  /** How often handling failed in each way, by the tag of the failure. */
+  readonly failures?: Readonly<Record<string, number>> | undefined
+  /** When the message failed first, in milliseconds since 1970. */
+  readonly since?: number | undefined
   /** Its place in the first topic, in terms of the broker (`Delivery.origin`). */
   readonly origin: Readonly<Record<string, string>>
 }
@@ -247,7 +255,11 @@ export const encodeRetry = (retry: RetryHeaders): Readonly<Record<string, string
   const { origin, ...fields } = retry
   const headers = emptyRecord<string>()
   for (const [name, value] of Object.entries({ ...origin, ...fields })) {
-    headers[retryHeaderPrefix + name] = String(value)
+    if (value !== undefined) {
+      headers[retryHeaderPrefix + name] = typeof value === "object"
+        ? JSON.stringify(value)
+        : String(value)
+    }
   }
   return headers
 }
@@ -283,6 +295,9 @@ export const decodeRetry = (message: Message, group: string): RetryHeaders | und
     topic,
     reason: text("reason") ?? "",
     error: text("error") ?? "",
+    ...given("handlers", Option.getOrUndefined(decodeNames(text("handlers")))),
+    ...given("failures", Option.getOrUndefined(decodeCounts(text("failures")))),
+    ...given("since", wholeNumber(text("since"))),
     origin
   }
 }
@@ -344,8 +359,19 @@ const retryFields: ReadonlySet<string> = new Set<Exclude<keyof RetryHeaders, "or
   "attempts",
   "topic",
   "reason",
-  "error"
+  "error",
+  "handlers",
+  "failures",
+  "since"
 ])
+
+const given = <Name extends string, A>(name: Name, value: A | undefined): { readonly [N in Name]?: A } =>
+  // The one name of the type
+  value === undefined ? {} : { [name]: value } as { readonly [N in Name]?: A }
+
+const decodeCounts = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Record(Schema.String, Schema.Number)))
+
+const decodeNames = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Array(Schema.String)))
 
 const wholeNumber = (text: string | undefined): number | undefined => {
   const value = text === undefined || text === "" ? Number.NaN : Number(text)

@@ -76,7 +76,7 @@ export const layer: Layer.Layer<EventEmitter, never, EventMap.EventMap | Broker.
     const publishing = yield* makePublish(yield* Broker.Broker)
 
     const handlerOf: EmitterWay["handlerOf"] = (dispatch, report, next) =>
-      new HandlerRuns(table, run, dispatch, report, next)
+      new HandlerRuns(table, run, dispatch, report, next, undefined)
 
     const emitter = EventEmitter.of({
       publish: publishing.publish,

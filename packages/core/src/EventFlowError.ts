@@ -6,9 +6,37 @@
  * @stability unstable
  * @since 0.1.0
  */
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import * as SchemaTransformation from "effect/SchemaTransformation"
 import { BrokerNotFound, PublishError } from "./Broker.ts"
-import { describe } from "./internal/describe.ts"
+import { describeWhole, fieldsOf } from "./internal/describe.ts"
+
+const Defect = Schema.Defect()
+const encodeDefect = Schema.encodeSync(Defect)
+const decodeDefect = Schema.decodeSync(Defect)
+
+/** As `Schema.Defect`, and the tag and the fields of a tagged error go along: the receiver reads them from an `Error`. */
+const HandlerCause: Schema.Codec<unknown, Schema.Json> = Schema.Json.pipe(
+  Schema.decodeTo(
+    Schema.Unknown,
+    SchemaTransformation.transform<unknown, Schema.Json>({
+      encode: (cause) => {
+        const encoded = encodeDefect(cause)
+        const fields = cause instanceof Error && "_tag" in cause ? fieldsOf(cause) : undefined
+        return fields === undefined || typeof encoded !== "object"
+          ? encoded
+          : { ...encoded, fields: JSON.parse(fields) as Schema.Json }
+      },
+      decode: (encoded) => {
+        const cause = decodeDefect(encoded)
+        return cause instanceof Error && Predicate.hasProperty(encoded, "fields") && Predicate.isObject(encoded.fields)
+          ? Object.assign(cause, encoded.fields, { _tag: cause.name })
+          : cause
+      }
+    })
+  )
+)
 
 /**
  * A handler of an event failed with one of its declared errors.
@@ -25,13 +53,16 @@ export class EventHandlerError
       event: Schema.String,
       /** The name of the handler. */
       handler: Schema.String,
-      /** The error that the handler failed with. */
-      cause: Schema.Defect()
+      /**
+       * The error that the handler failed with. Over a wire, a tagged error comes as an
+       * `Error` with its tag, message and fields, as far as these have a JSON form.
+       */
+      cause: HandlerCause
     }
   )
 {
   override get message(): string {
-    return `Handler "${this.handler}" of event "${this.event}" failed: ${describe(this.cause)}`
+    return `Handler "${this.handler}" of event "${this.event}" failed: ${describeWhole(this.cause)}`
   }
 }
 

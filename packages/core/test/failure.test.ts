@@ -127,7 +127,7 @@ describe("F6: failing fast", () => {
         assert.strictEqual(error.event, "A")
         assert.strictEqual(error.handler, "OnA2")
         assert.deepStrictEqual(error.cause, new Boom({ id: "of A2" }))
-        assert.strictEqual(error.message, "Handler \"OnA2\" of event \"A\" failed: boom of A2")
+        assert.strictEqual(error.message, "Handler \"OnA2\" of event \"A\" failed: Boom: boom of A2 {\"id\":\"of A2\"}")
       }))
 
     it.effect(`F6: a failed publish is the failure, concurrency ${concurrency}`, () =>
@@ -273,8 +273,8 @@ describe("F6: logging", () => {
         assert.strictEqual(answer, "done")
         assert.deepStrictEqual(entries, ["A2", "B", "C"])
         assert.deepStrictEqual(logger.entries.sort(), [
-          "Error Handler \"OnA\" of event \"A\" failed: boom A",
-          "Error Handler \"OnC\" of event \"C\" failed: boom C",
+          "Error Handler \"OnA\" of event \"A\" failed: Boom: boom A {\"id\":\"A\"}",
+          "Error Handler \"OnC\" of event \"C\" failed: Boom: boom C {\"id\":\"C\"}",
           "Error No broker to publish \"News.v1\" to topic \"news\": Broker.layerNone is provided; " +
           "provide a broker's layer instead (KafkaBroker, RabbitBroker, MemoryBroker)"
         ])

@@ -41,6 +41,53 @@ export const describeNamed = (error: unknown): string =>
     return name === undefined || name === text ? text : `${name}: ${text}`
   })
 
+/** An error by its tag, what it says, and its fields: `NoSeat: taken {"seat":"1A"}`. Of what has no tag, what it says. */
+export const describeWhole = (error: unknown): string =>
+  safely(() => {
+    if (typeof error !== "object" || error === null || !("_tag" in error)) return textOf(error)
+    const fields = fieldsOf(error, 500)
+    return fields === undefined ? describeNamed(error) : `${describeNamed(error)} ${fields}`
+  })
+
+/**
+ * The fields of an error as a JSON object, long texts shortened, and without what
+ * would make it longer than it may be. Undefined: it has none.
+ */
+export const fieldsOf = (error: unknown, most = 2_000): string | undefined => {
+  try {
+    if (typeof error !== "object" || error === null) return undefined
+    const parts: Array<string> = []
+    let length = 2
+    for (const [name, value] of Object.entries(error)) {
+      if (name === "_tag" || name === "cause" || name === "stack" || name === "message") continue
+      // That of an error which came over a wire
+      if (name === "name" && value === nameOf(error)) continue
+      const part = partOf(name, value)
+      if (part === undefined || length + part.length + 1 > most) continue
+      length += part.length + 1
+      parts.push(part)
+    }
+    return parts.length === 0 ? undefined : `{${parts.join(",")}}`
+  } catch {
+    return undefined
+  }
+}
+
+/** Undefined: it has no JSON form. */
+const partOf = (name: string, value: unknown): string | undefined => {
+  try {
+    const text = JSON.stringify(
+      value,
+      (_, inner) => typeof inner === "string" && inner.length > maxText ? `${inner.slice(0, maxText)}…` : inner
+    )
+    return text === undefined ? undefined : `${JSON.stringify(name)}:${text}`
+  } catch {
+    return undefined
+  }
+}
+
+const maxText = 300
+
 const safely = (text: () => string): string => {
   try {
     return text()

@@ -52,7 +52,15 @@ describe("the default policy", () => {
           "dead-letter-group": "group",
           "dead-letter-attempts": "6",
           "dead-letter-partition": "7",
-          "dead-letter-offset": "42"
+          "dead-letter-offset": "42",
+          "dead-letter-handler": "OnOrdered",
+          "dead-letter-error-tag": "Boom",
+          "dead-letter-error-fields": "{\"id\":\"1\"}",
+          "dead-letter-failures": "{\"HandlerFailed\":6}",
+          "dead-letter-first-failed": new Date(times[0]!).toISOString(),
+          "dead-letter-last-failed": new Date(times[5]!).toISOString(),
+          "dead-letter-handlers": "[\"OnOrdered\"]",
+          "dead-letter-cause": broker.batches[0]![0]!.headers["dead-letter-cause"]!
         },
         body: message.body
       }]])
@@ -89,14 +97,16 @@ describe("the default policy", () => {
         {},
         ({ n }) => Effect.die(new Error(`${"x".repeat(n)}😀${"y".repeat(9)}`))
       )
-      yield* deliver(order(989), order(990), order(998), order(999))
+      yield* deliver(order(989), order(990), order(992), order(993), order(994), order(2_000))
       yield* settled
       const reasons = broker.batches.flat().map(({ headers }) => text(headers, "dead-letter-error"))
       assert.deepStrictEqual(reasons, [
-        `${"x".repeat(989)}😀${"y".repeat(9)}`,
-        `${"x".repeat(990)}😀${"y".repeat(7)}…`,
-        `${"x".repeat(998)}…`,
-        `${"x".repeat(999)}…`
+        `${"x".repeat(989)}😀yyyy…`,
+        `${"x".repeat(990)}😀yyy…`,
+        `${"x".repeat(992)}😀y…`,
+        `${"x".repeat(993)}😀…`,
+        `${"x".repeat(994)}…`,
+        `${"x".repeat(997)}…`
       ])
     }))
 

@@ -25,6 +25,9 @@ const postponed: BrokerLayer.RetryHeaders = {
   topic: "notes",
   reason: "HandlerFailed",
   error: "no",
+  handlers: ["Handle"],
+  failures: { HandlerFailed: 2 },
+  since: 10,
   origin: { partition: "7" }
 }
 
@@ -80,7 +83,10 @@ describe("a postponed message", () => {
         due: 5_100,
         attempts: 1,
         topic: "notes",
-        reason: "HandlerFailed"
+        reason: "HandlerFailed",
+        handlers: ["Handle"],
+        failures: { HandlerFailed: 1 },
+        since: 100
       })
       assert.include(error, "no")
       assert.deepStrictEqual(origin, { offset: "0" })

@@ -88,7 +88,8 @@ describe("Tracker, in process", () => {
       const joined = "\n├─ • UserJoined {\"userId\":\"u\"}\n│  └─ "
       assert.strictEqual(
         yield* tree(Greet.toLayer(() => Effect.fail(new Full({ meetingId: "x" })))),
-        "✗ Join {\"userId\":\"u\"}: EventHandlerError: Handler \"Greet\" of event \"UserJoined\" failed: x is full" +
+        "✗ Join {\"userId\":\"u\"}: EventHandlerError: Handler \"Greet\" of event \"UserJoined\" failed: Full: x is full " +
+          "{\"meetingId\":\"x\"}" +
           joined + "✗ Greet: Full: x is full" + announced
       )
       assert.strictEqual(

@@ -3,6 +3,7 @@ import { assert } from "@effect/vitest"
 import {
   Broker,
   ConsumerPolicy,
+  DeadLetter,
   EventConsumer,
   EventHandler,
   Inbox,
@@ -228,22 +229,34 @@ withServer("retry topics", () => {
             "event-flow-retry-offset": "1",
             "event-flow-retry-reason": "HandlerFailed",
             "event-flow-retry-error": "…",
+            "event-flow-retry-handlers": "[\"Handle\"]",
+            "event-flow-retry-failures": `{"HandlerFailed":${i + 1}}`,
+            "event-flow-retry-since": header(message, "event-flow-retry-since"),
             "event-flow-retry-due": due
           })
+          assert.isAtLeast(Number(header(message, "event-flow-retry-since")), runs.of(2)[0]!.at)
+          assert.isAtMost(Number(header(message, "event-flow-retry-since")), runs.of(2)[1]!.at)
           assert.include(header(message, "event-flow-retry-error"), "not yet 2")
           assert.isAtLeast(Number(due), runs.of(2)[i]!.at + [300, 500][i]!)
           assert.isAtLeast(runs.of(2)[i + 1]!.at, Number(due), `attempt ${i + 2} came too early`)
         }
-        assert.deepStrictEqual({ ...dead!.headers, "dead-letter-error": "…" }, {
-          own: "kept",
-          "dead-letter-reason": "HandlerFailed",
-          "dead-letter-error": "…",
-          "dead-letter-topic": topic,
-          "dead-letter-partition": "0",
-          "dead-letter-offset": "1",
-          "dead-letter-group": group,
-          "dead-letter-attempts": "3"
+        assert.strictEqual(dead!.headers["own"], "kept")
+        const { cause, error, firstFailed, lastFailed, origin, ...letter } = DeadLetter.decode(dead!)!
+        assert.deepStrictEqual({ ...letter, failures: { ...letter.failures } }, {
+          reason: "HandlerFailed",
+          handler: "Handle",
+          errorTag: "string",
+          errorFields: undefined,
+          failures: { HandlerFailed: 3 },
+          attempts: 3,
+          handlers: ["Handle"],
+          topic,
+          group
         })
+        assert.deepStrictEqual({ ...origin }, { partition: "0", offset: "1" })
+        assert.include(error, "not yet 2")
+        assert.include(cause, "EventHandlerError")
+        assert.isAbove(lastFailed!, firstFailed!)
         assert.deepStrictEqual({ ...dead!.attributes }, note(topic, 2).attributes)
       }).pipe(Effect.scoped)
   )

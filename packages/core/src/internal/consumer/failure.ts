@@ -10,7 +10,7 @@ import type * as Broker from "../../Broker.ts"
 import * as ConsumerPolicy from "../../ConsumerPolicy.ts"
 import type * as Message from "../../Message.ts"
 import { describe, describeId } from "../describe.ts"
-import { toDeadLetter, toPostponed, withoutForeign } from "./aside.ts"
+import { type Aside, toDeadLetter, toPostponed, withoutForeign } from "./aside.ts"
 import { History } from "./history.ts"
 import { isSuspicious, type Outage, type Suspicious } from "./outage.ts"
 import { causeOf, kindOf, underlying } from "./reasons.ts"
@@ -39,6 +39,7 @@ export const makeAfterFailure = <E>(options: Options<E>): AfterFailure<E> => {
     const history = worker.history ??= new History()
     let failure: ConsumerPolicy.Failure | undefined = first
     while (failure !== undefined) {
+      history.note(failure, yield* Clock.currentTimeMillis)
       yield* logBug(failure)
       worker.why = { cause: causeOf(failure) }
       const decision = decide(policy, failure)
@@ -142,7 +143,9 @@ const makeConclude = <E>({ closing, group, stopped, watch }: Options<E>) => {
     failure: ConsumerPolicy.Failure,
     decision: ConsumerPolicy.Final | ConsumerPolicy.Postpone
   ) {
-    const { attempts, delivery, message } = worker
+    const { attempts, delivery, memory, message } = worker
+    const history = worker.history!
+    const asideOf = (topic: string): Aside => ({ attempts, delivery, failure, group, history, memory, topic })
     const name = `message ${describeId(message)} of topic "${message.topic}"`
     const why = describe(underlying(failure))
     switch (decision?._tag) {
@@ -158,7 +161,7 @@ const makeConclude = <E>({ closing, group, stopped, watch }: Options<E>) => {
         const { topic } = decision
         const due = (yield* Clock.currentTimeMillis) + Math.ceil(Duration.toMillis(decision.delay))
         worker.why = { cause: causeOf(failure), decision, topic, due }
-        const aside = toPostponed(delivery, failure, decision, { attempts, due, group })
+        const aside = toPostponed(asideOf(topic), { due, step: decision.step })
         if (!(yield* publishAside(worker, "retry", aside))) return yield* worker.giveBack()
         yield* Effect.logInfo(`Postponed ${name} to topic "${topic}"`, why)
         return yield* worker.settle("postponed")
@@ -166,7 +169,7 @@ const makeConclude = <E>({ closing, group, stopped, watch }: Options<E>) => {
       case "DeadLetter": {
         const topic = decision.topic ?? `${message.topic}.dead-letter`
         worker.why = { cause: causeOf(failure), decision, topic }
-        const aside = toDeadLetter(delivery, failure, { attempts, group, topic })
+        const aside = toDeadLetter(asideOf(topic))
         if (!(yield* publishAside(worker, "dead letter", aside))) return yield* worker.giveBack()
         yield* Effect.logWarning(`Dead-lettered ${name} after ${attempts} attempt(s)`, why)
         return yield* worker.settle("dead_lettered")

@@ -58,7 +58,8 @@ export const kindOf = (failure: ConsumerPolicy.Failure): string => {
     : [failure._tag, tagOf(error)].join("/")
 }
 
-const tagOf = (error: unknown): string => {
+/** What names the kind of an error. */
+export const tagOf = (error: unknown): string => {
   if (Predicate.hasProperty(error, "_tag")) return String(error._tag)
   return error instanceof Error ? error.name : typeof error
 }

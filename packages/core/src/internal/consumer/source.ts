@@ -17,7 +17,7 @@ import { addForeignRoutes, keyOf } from "../dispatch/flowLayer.ts"
 import { HandlerRuns } from "../dispatch/handlerRuns.ts"
 import { type HandlerTable, makeTable } from "../dispatch/handlerTable.ts"
 import { makeRunHandler } from "../dispatch/watchHandler.ts"
-import { type HandlesFollowUps, type ProcessorWay, processorWays } from "../dispatch/ways.ts"
+import { type HandlesFollowUps, type Memory, type ProcessorWay, processorWays } from "../dispatch/ways.ts"
 
 export type Source = EventFlow.Any | ReadonlyArray<EventHandler.Any>
 
@@ -30,6 +30,7 @@ export interface Consuming {
   /** Handles one event after the other in a dispatch, with their follow-ups; then comes `next`. */
   readonly handlerIn: <A, E>(
     dispatch: Dispatch,
+    memory: Memory,
     next: () => Effect.Effect<A, E>
   ) => { readonly handle: (event: Event.Any) => Effect.Effect<A, E | EventFlowError> }
 }
@@ -108,8 +109,11 @@ const handlerIn = (
   run: Effect.Success<typeof makeRunHandler>
 ): Consuming["handlerIn"] => {
   const consume = processorWays.get(processor)?.consume ?? consumeWith(processor)
-  const runs: HandlesFollowUps = (dispatch, report, next) => new HandlerRuns(table, run, dispatch, report, next)
-  return (dispatch, next) => consume(dispatch, runs, next)
+  return (dispatch, memory, next) => {
+    const runs: HandlesFollowUps = (dispatch, report, next) =>
+      new HandlerRuns(table, run, dispatch, report, next, memory)
+    return consume(dispatch, runs, next)
+  }
 }
 
 /** The same with a processor that is not ours. */

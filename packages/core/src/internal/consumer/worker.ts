@@ -3,6 +3,7 @@ import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as ConsumerPolicy from "../../ConsumerPolicy.ts"
+import * as DeadLetter from "../../DeadLetter.ts"
 import type * as Event from "../../Event.ts"
 import type { EventFlowError } from "../../EventFlowError.ts"
 import type { DeliveryOutcome } from "../../FlowObserver.ts"
@@ -17,6 +18,7 @@ import type { Watching } from "../dispatch/observers.ts"
 import { isDone } from "../isDone.ts"
 import { readable } from "../structured.ts"
 import { Consumed } from "./consumed.ts"
+import { HandlerMemory } from "./handlerMemory.ts"
 import type { History } from "./history.ts"
 import type { Runner } from "./lanes.ts"
 import type { Once } from "./once.ts"
@@ -54,6 +56,7 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
   readonly #dispatch: Dispatch
   /** Settles the delivery as well. */
   readonly #handler: EventHandler
+  readonly memory: HandlerMemory
   #stage: "decoding" | "handling" | "ended" = "ended"
   #event: NotificationEvent.Any | undefined = undefined
   #consumed: Consumed | undefined = undefined
@@ -69,8 +72,12 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
   constructor(shared: Shared, fiber: AnyFiber) {
     this.#shared = shared
     this.#dispatch = new Dispatch(fiber)
+    this.memory = new HandlerMemory(
+      shared.once !== undefined,
+      () => DeadLetter.handlersToRun(this.delivery.message, shared.group)
+    )
     this.#handler = shared.once === undefined
-      ? shared.consuming.handlerIn(this.#dispatch, this.#handled)
+      ? shared.consuming.handlerIn(this.#dispatch, this.memory, this.#handled)
       : { handle: this.#handleOnce(shared.once) }
   }
 
@@ -81,7 +88,12 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
     if (delivery.isRevoked()) return delivery.nack
     this.delivery = delivery
     this.message = readable(delivery.message)
-    this.attempts = this.history === undefined ? 0 : this.history.attempts
+    this.memory.clear()
+    this.attempts = 0
+    if (this.history !== undefined) {
+      this.attempts = this.history.attempts
+      this.memory.restore(this.history.handlers)
+    }
     this.why = undefined
     this.outcome = undefined
     return this.#shared.watch.around(this)
@@ -116,7 +128,7 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
     this.#enterContext()
     // The inbox may run it in a fiber of its own
     const handling = inDispatch((dispatch) =>
-      this.#shared.consuming.handlerIn(dispatch, () => Effect.void).handle(event)
+      this.#shared.consuming.handlerIn(dispatch, this.memory, () => Effect.void).handle(event)
     )
     return Effect.flatMap(
       once(this.message, handling),
@@ -152,6 +164,7 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
     this.#leave()
     this.outcome = "held"
     history.attempts = this.attempts
+    history.handlers = this.memory.save()
     this.#shared.watch.held(this)
     this.#shared.outage!.hold(delivery, history, now)
   }
@@ -188,6 +201,7 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
     const stage = this.#stage
     if (stage === "ended") return undefined
     this.#stage = "ended"
+    this.memory.attemptFailed()
     // Whatever ran may have left a context of its own
     this.#enterContext()
     return stage === "decoding"

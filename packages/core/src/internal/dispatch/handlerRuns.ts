@@ -11,7 +11,7 @@ import { type Dispatch, enterHandler } from "./dispatch.ts"
 import type { Flow } from "./flow.ts"
 import type { CountedHandler, HandlerTable } from "./handlerTable.ts"
 import { nothing } from "./reporting.ts"
-import type { Next, Report } from "./ways.ts"
+import type { Memory, Next, Report } from "./ways.ts"
 
 export type RunHandler = (
   handler: BoundHandler,
@@ -46,18 +46,27 @@ export class HandlerRuns<A, E> {
   readonly #dispatch: Dispatch
   readonly #report: Report
   readonly #next: Next<A, E>
+  readonly #memory: Memory | undefined
   #event!: Event.Any
   #handlers!: ReadonlyArray<CountedHandler>
   #index = 0
   #followUps: ReadonlyArray<Event.Any> = nothing
   #collector!: Collector
 
-  constructor(table: HandlerTable, run: RunHandler, dispatch: Dispatch, report: Report, next: Next<A, E>) {
+  constructor(
+    table: HandlerTable,
+    run: RunHandler,
+    dispatch: Dispatch,
+    report: Report,
+    next: Next<A, E>,
+    memory: Memory | undefined
+  ) {
     this.#table = table
     this.#run = run
     this.#dispatch = dispatch
     this.#report = report
     this.#next = next
+    this.#memory = memory
   }
 
   handle(event: Event.Any): Effect.Effect<A, E | EventFailure> {
@@ -68,10 +77,12 @@ export class HandlerRuns<A, E> {
     this.#handlers = entry.handlers
     this.#index = 0
     this.#followUps = nothing
+    if (this.#memory !== undefined) this.#memory.begin(entry.handlers)
     return this.#step()
   }
 
   #step(): Effect.Effect<A, E | EventFailure> {
+    if (this.#memory !== undefined) this.#pass(this.#memory)
     if (this.#index === this.#handlers.length) return this.#next(this.#followUps)
     const handler = this.#handlers[this.#index++]!
     handler.counts.started++
@@ -80,13 +91,26 @@ export class HandlerRuns<A, E> {
     return Effect.matchCauseEffect(this.#run(handler, this.#event, this.#collector, this.#dispatch.flow), this)
   }
 
+  /** Passes over the handlers that have succeeded already. */
+  #pass(memory: Memory): void {
+    while (this.#index < this.#handlers.length) {
+      const events = memory.collectedBy(this.#index)
+      if (events === undefined) return
+      this.#index++
+      this.#follow(events)
+    }
+  }
+
+  #follow(events: ReadonlyArray<Event.Any>): void {
+    if (events.length > 0) this.#followUps = this.#followUps.length === 0 ? events : this.#followUps.concat(events)
+  }
+
   // Bound, and of one parameter: Effect wraps functions of another arity
   // oxlint-disable-next-line no-unused-vars
   readonly onSuccess = (_: void): Effect.Effect<A, E | EventFailure> => {
     const events = this.#collector.close()
-    if (events !== undefined) {
-      this.#followUps = this.#followUps.length === 0 ? events : this.#followUps.concat(events)
-    }
+    if (events !== undefined) this.#follow(events)
+    if (this.#memory !== undefined) this.#memory.succeeded(this.#index - 1, events ?? nothing)
     return this.#step()
   }
 
@@ -96,6 +120,7 @@ export class HandlerRuns<A, E> {
     const bound = this.#handlers[this.#index - 1]!
     const handler = bound.definition.name
     bound.counts.failed++
+    if (this.#memory !== undefined) this.#memory.failedAt(this.#index - 1)
     const failure = Cause.map(cause, (error) => new EventHandlerError({ event, handler, cause: error }))
     // An interruption of the dispatch does not come by here: this one is the handler's own
     if (this.#report === undefined) return Effect.failCause(failure)

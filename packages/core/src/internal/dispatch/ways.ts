@@ -13,7 +13,7 @@ import type * as Event from "../../Event.ts"
 import type { EventFailure, EventFlowError } from "../../EventFlowError.ts"
 import type * as NotificationEvent from "../../NotificationEvent.ts"
 import type { Dispatch } from "./dispatch.ts"
-import type { HandlerTable } from "./handlerTable.ts"
+import type { CountedHandler, HandlerTable } from "./handlerTable.ts"
 
 /** Takes a failure of an emission, and the rest goes on; undefined: the first failure ends the emission. */
 export type Report = ((failure: Cause.Cause<EventFailure>) => void) | undefined
@@ -54,6 +54,15 @@ export interface ProcessorWay {
 
 /** Runs the handlers of a consumed event and hands over their follow-ups. */
 export type HandlesFollowUps = <A, E>(dispatch: Dispatch, report: Report, next: Next<A, E>) => Handles<A, E>
+
+/** What is remembered of the handlers of one event, by their place, from one attempt to the next. */
+export interface Memory {
+  readonly begin: (handlers: ReadonlyArray<CountedHandler>) => void
+  /** What a handler collected that has succeeded already; undefined: it is to run. */
+  readonly collectedBy: (index: number) => ReadonlyArray<Event.Any> | undefined
+  readonly succeeded: (index: number, events: ReadonlyArray<Event.Any>) => void
+  readonly failedAt: (index: number) => void
+}
 
 export const emitterWays = new WeakMap<object, EmitterWay>()
 export const processorWays = new WeakMap<object, ProcessorWay>()
