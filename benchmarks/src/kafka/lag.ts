@@ -37,7 +37,7 @@ const consume = Effect.gen(function*() {
   return yield* Effect.forever(
     Effect.flatMap(subscription.take, (deliveries) =>
       Effect.forEach(deliveries, (delivery) => {
-        seen[Number.parseInt(Buffer.from(delivery.message.body.subarray(0, 12)).toString(), 10)] = 1
+        seen[Number.parseInt(Buffer.from(delivery.message.body!.subarray(0, 12)).toString(), 10)] = 1
         handled++
         return delivery.ack
       }, { discard: true }))

@@ -25,7 +25,7 @@ const NothingBroker = Layer.succeed(Broker.Broker)({
   name: "nothing",
   publish: (messages) =>
     Effect.sync(() => {
-      for (const message of messages) countMessage(message.body)
+      for (const message of messages) countMessage(message.body!)
     })
 })
 

@@ -249,10 +249,15 @@ const versionsOf = ({ definition: event }: FlowGraph.NotificationEventNode): Rea
   const { _tag: _, ...fields } = event.fields
   const steps = event.route.upcast?.steps ?? []
   return [
-    { event, name: MessageCodec.typeOf(event), isOlder: false, schema: Schema.Struct(fields) },
+    {
+      event,
+      name: MessageCodec.typeOf(event),
+      isOlder: false,
+      schema: event.route.tombstone === undefined ? Schema.Struct(fields) : Schema.Null
+    },
     ...steps.toReversed().map(({ schema, version }): Version => ({
       event,
-      name: `${event.tag}.v${version}`,
+      name: event.route.type(version),
       isOlder: true,
       schema
     }))

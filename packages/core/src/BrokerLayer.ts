@@ -318,7 +318,7 @@ export const retryPolicy = (options: {
   readonly inPlace: Schedule.Schedule<unknown, ConsumerPolicy.Failure> | undefined
   /**
    * The decision after the last delay, and for failures that are not retried.
-   * Default: dead-letter the message.
+   * Default: that of `ConsumerPolicy.defaultPolicy`.
    */
   readonly otherwise: ConsumerPolicy.Final | undefined
   /** Names the topic in which the message waits. Steps start at 1. */
@@ -326,7 +326,7 @@ export const retryPolicy = (options: {
 }): ConsumerPolicy.ConsumerPolicy => {
   const { delays, group, inPlace, otherwise = ConsumerPolicy.deadLetter(), topicName } = options
   return (failure) => {
-    if (failure._tag !== "HandlerFailed") return otherwise
+    if (failure._tag !== "HandlerFailed") return options.otherwise ?? ConsumerPolicy.defaultPolicy(failure)
     const { message } = failure
     const step = (decodeRetry(message, group)?.step ?? 0) + 1
     const delay = delays[step - 1]

@@ -254,14 +254,17 @@ export const inboxSchedule: Schedule.Schedule<Duration.Duration | number, unknow
  * The default policy. Typed failures are retried by `defaultSchedule`, then
  * dead-lettered. Messages that cannot be decoded, and defects, are
  * dead-lettered at once, because they would fail in the same way again. It
- * loses no message and never blocks forever. For a topic with types that this
- * consumer does not handle, see `ignoreUnknownTypes`.
+ * loses no message and never blocks forever. Tombstones that the consumer does
+ * not handle (messages without a body, of a compacted topic) are ignored: they
+ * carry no event. For a topic with types that this consumer does not handle, see
+ * `ignoreUnknownTypes`.
  *
  * @stability unstable
  * @category policies
  * @since 0.1.0
  */
 export const defaultPolicy: ConsumerPolicy = (failure) => {
+  if (failure._tag === "Undecodable" && failure.error.reason === "Tombstone") return ignore
   if (failure._tag === "InboxFailed") return retry(inboxSchedule)
   return failure._tag === "HandlerFailed" ? retry(defaultSchedule) : deadLetter()
 }

@@ -26,8 +26,8 @@ export class DuplicateDefinition
   extends Schema.TaggedError<DuplicateDefinition>("@event-flow/core/EventMap/DuplicateDefinition")(
     "DuplicateDefinition",
     {
-      kind: Schema.Literals(["flow", "command", "handler", "event", "type"]),
-      /** The tag of the commands or events, the name of the handlers or flows, or the CloudEvents type of the events. */
+      kind: Schema.Literals(["flow", "command", "handler", "event", "type", "tombstone"]),
+      /** The tag of the commands or events, the name of the handlers or flows, or the CloudEvents type or the topic of the events. */
       definition: Schema.String,
       /** The two definitions, described. */
       first: Schema.String,
@@ -41,7 +41,8 @@ export class DuplicateDefinition
       command: "commands have the tag",
       handler: "event handlers are named",
       event: "event classes have the tag",
-      type: "event classes have the CloudEvents type"
+      type: "event classes have the CloudEvents type",
+      tombstone: "event classes are the tombstone of topic"
     }
     return `Two ${what[this.kind]} "${this.definition}": ${this.first}, and ${this.second}. Rename one`
   }

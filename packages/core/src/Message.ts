@@ -51,7 +51,8 @@ export interface Message {
   readonly attributes: Readonly<Record<string, string>>
   /** Everything else: headers that are not CloudEvents attributes. */
   readonly headers: Headers
-  readonly body: Uint8Array
+  /** Null for a tombstone, which removes its key from a compacted topic of Kafka; other brokers keep it as well. */
+  readonly body: Uint8Array | null
   /**
    * For authors of broker layers: reads one of `attributes` by its name, without
    * reading the others. `Message.attribute` calls it where a message has it. The
@@ -103,7 +104,7 @@ export const make = (options: {
   readonly key?: string | Uint8Array | undefined
   readonly attributes?: Readonly<Record<string, string>> | undefined
   readonly headers?: Headers | undefined
-  readonly body: Uint8Array
+  readonly body: Uint8Array | null
 }): Message => ({
   topic: options.topic,
   key: options.key,
@@ -132,7 +133,7 @@ export const copy = (
   key: "key" in changes ? changes.key : message.key,
   attributes: changes.attributes ?? message.attributes,
   headers: changes.headers ?? message.headers,
-  body: changes.body ?? message.body
+  body: changes.body === undefined ? message.body : changes.body
 })
 
 /**

@@ -39,9 +39,10 @@ export class DecodeError extends Schema.TaggedError<DecodeError>("@event-flow/co
      *   or an envelope that is broken.
      * - `"UnknownType"`: no event of this tag is known to the consumer.
      * - `"UnknownVersion"`: newer than this program, older with no `upcast`, or no version at all.
+     * - `"Tombstone"`: it has no body (null), and the consumer handles no tombstone with this topic or type.
      * - `"InvalidBody"`: the body is not the JSON that the event's schema describes.
      */
-    reason: Schema.Literals(["NoType", "InvalidEnvelope", "UnknownType", "UnknownVersion", "InvalidBody"]),
+    reason: Schema.Literals(["NoType", "InvalidEnvelope", "UnknownType", "UnknownVersion", "Tombstone", "InvalidBody"]),
     detail: Schema.String,
     /** The defect of a schema or an upcast that died. */
     cause: Schema.optionalKey(Schema.Defect())
@@ -208,7 +209,7 @@ const noHeaders: Message["headers"] = {}
 class CloudEvent implements Message {
   readonly topic: string
   readonly key: string | undefined
-  readonly body: Uint8Array
+  readonly body: Uint8Array | null
   readonly #source: string
   readonly #type: string
   readonly #time: number
@@ -221,7 +222,7 @@ class CloudEvent implements Message {
   constructor(
     route: NotificationEvent.Route,
     key: string | undefined,
-    body: Uint8Array,
+    body: Uint8Array | null,
     type: string,
     source: string,
     context: MessageContext,
@@ -251,9 +252,9 @@ class CloudEvent implements Message {
       id: this.#id || ids.next(),
       type: this.#type,
       source: this.#source,
-      time: new Date(this.#time).toISOString(),
-      datacontenttype: "application/json"
+      time: new Date(this.#time).toISOString()
     }
+    if (this.body !== null) attributes["datacontenttype"] = "application/json"
     // A subject must not be empty (CloudEvents 1.0)
     if (this.key !== undefined && this.key !== "") attributes["subject"] = this.key
     if (correlation !== undefined) {
@@ -277,7 +278,8 @@ class CloudEvent implements Message {
 const encodeAs = (source: string, isStructured: boolean): MessageCodec["encode"] => (event, context) => {
   const definition = NotificationEvent.classOf(event)
   const codec = ClassCodec.classCodec(definition)
-  let json = codec.toText(event)
+  // A tombstone says all with its key
+  let json = definition.route.tombstone === undefined ? codec.toText(event) : "null"
   if (json === undefined) {
     const encoded = codec.toJson(event)
     if (Exit.isFailure(encoded)) {
@@ -292,8 +294,9 @@ const encodeAs = (source: string, isStructured: boolean): MessageCodec["encode"]
   const key = route.key?.(event as never)
   const id = route.id?.(event as never)
   const headers = route.headers?.(event as never)
-  const message = new CloudEvent(route, key, encodeUtf8(json), codec.type, source, context, id, headers)
-  return Exit.succeed(isStructured ? Structured.toStructured(message, json) : message)
+  const body = route.tombstone === undefined ? encodeUtf8(json) : null
+  const message = new CloudEvent(route, key, body, codec.type, source, context, id, headers)
+  return Exit.succeed(isStructured && body !== null ? Structured.toStructured(message, json) : message)
 }
 
 const encodeFailed = (
@@ -318,6 +321,8 @@ interface Version {
 interface Codecs {
   readonly current: ReadonlyMap<string, ClassCodec.ClassCodec>
   readonly older: ReadonlyMap<string, Version>
+  /** By topic. */
+  readonly tombstones: ReadonlyMap<string, NotificationEvent.AnyClass>
 }
 
 // Made once for the events of a consumer: `known` does not change
@@ -328,13 +333,15 @@ const codecsOf = (known: Known): Codecs => {
   if (cached !== undefined) return cached
   const current = new Map<string, ClassCodec.ClassCodec>()
   const older = new Map<string, Version>()
+  const tombstones = new Map<string, NotificationEvent.AnyClass>()
   for (const event of known.values()) {
+    if (event.route.tombstone !== undefined) tombstones.set(event.route.topic, event)
     current.set(typeOf(event), ClassCodec.classCodec(event))
     for (let version = 1; version < event.route.version; version++) {
       older.set(event.route.type(version), { event, version })
     }
   }
-  const codecs = { current, older }
+  const codecs = { current, older, tombstones }
   codecsByType.set(known, codecs)
   return codecs
 }
@@ -342,7 +349,7 @@ const codecsOf = (known: Known): Codecs => {
 const makeDecode = (): MessageCodec["decode"] => {
   // Most programs have one consumer, and a look into the map costs 25 ns
   let last: Known | undefined
-  let codecs: Codecs = { current: new Map(), older: new Map() }
+  let codecs: Codecs = { current: new Map(), older: new Map(), tombstones: new Map() }
   return (message, known) => {
     if (known !== last) {
       codecs = codecsOf(known)
@@ -359,15 +366,21 @@ const makeDecode = (): MessageCodec["decode"] => {
 const decodeBinary = (message: Message, known: Known, codecs: Codecs): ReturnType<MessageCodec["decode"]> => {
   const type = attribute(message, "type") ?? ""
   const codec = codecs.current.get(type)
-  return codec === undefined ? decodeOlder(message, type, known, codecs) : decodeCurrent(message, codec)
+  if (codec !== undefined) return decodeCurrent(message, codec, codecs)
+  return message.body === null ? decodeTombstone(message, codecs) : decodeOlder(message, type, known, codecs)
 }
 
-const decodeCurrent = (message: Message, codec: ClassCodec.ClassCodec): ReturnType<MessageCodec["decode"]> => {
+const decodeCurrent = (
+  message: Message,
+  codec: ClassCodec.ClassCodec,
+  codecs: Codecs
+): ReturnType<MessageCodec["decode"]> => {
   let json: unknown
   try {
     json = parse(message)
   } catch (error) {
-    return unparsable(message, error)
+    // Asked for when there is no other way: a broker's layer cuts the body out of more bytes
+    return message.body === null ? decodeTombstone(message, codecs) : unparsable(message, error)
   }
   try {
     const event = codec.fromPlain(json)
@@ -376,6 +389,25 @@ const decodeCurrent = (message: Message, codec: ClassCodec.ClassCodec): ReturnTy
     return Exit.die(defect)
   }
   return orInvalidBody(message, codec.fromJson(json))
+}
+
+/** By its topic alone: most tombstones are written by hand or by a tool, and have no type. */
+const decodeTombstone = (message: Message, { tombstones }: Codecs): ReturnType<MessageCodec["decode"]> => {
+  const event = tombstones.get(message.topic)
+  const read = event?.route.tombstone
+  if (event === undefined || read === undefined) {
+    return decodeFailed(
+      message,
+      "Tombstone",
+      "it has no body, and no event of its topic that is handled is a tombstone"
+    )
+  }
+  const { key } = message
+  if (typeof key !== "string") return decodeFailed(message, "Tombstone", "it has neither a body nor a key that is text")
+  return Effect.catch(
+    Effect.suspend(() => ClassCodec.classCodec(event).fromFields(read(key))),
+    (error) => decodeFailed(message, "Tombstone", `its key "${key}" does not fit: ${error.message}`)
+  )
 }
 
 /** Decodes what is of no known type in its current version. */
@@ -427,7 +459,10 @@ const versionPattern = /\.v[1-9][0-9]*$/
 
 const decoder = new TextDecoder("utf-8", { fatal: true })
 
-const parse = (message: Message): unknown => JSON.parse(message.readText?.() ?? decoder.decode(message.body))
+/** Throws for a tombstone. */
+const parse = (message: Message): unknown => JSON.parse(message.readText?.() ?? decoder.decode(message.body ?? nothing))
+
+const nothing = new Uint8Array(0)
 
 const unparsable = (message: Message, error: unknown): Exit.Exit<never, DecodeError> =>
   decodeFailed(message, "InvalidBody", error instanceof Error ? error.message : String(error))

@@ -41,6 +41,8 @@ export interface Route {
   readonly type: (version: number) => string
   readonly id: ((event: never) => string) | undefined
   readonly headers: ((event: never) => Headers) | undefined
+  /** For a tombstone, which has no body: reads the fields from the key. */
+  readonly tombstone: ((key: string) => unknown) | undefined
 }
 
 /**
@@ -137,6 +139,14 @@ export interface Options<Tag extends string, Fields extends Schema.Struct.Fields
    * drops the second. Default: one of `Ids`, new for each publish.
    */
   readonly id?: ((event: NoInfer<EventClass.TaggedFields<Tag, Fields>["Type"]>) => string) | undefined
+  /**
+   * Makes the event a tombstone: its message has a key and no body (null), which
+   * removes the key from a compacted topic of Kafka. The function reads the fields
+   * from the key. It also reads the tombstones of other programs, which often
+   * have no type: of a topic, one event may be a tombstone. Default: the fields
+   * are in the body.
+   */
+  readonly tombstone?: ((key: string) => Schema.Struct<Fields>["~type.make.in"]) | undefined
   /** Headers of the message, beside its attributes. Default: none. */
   readonly headers?: ((event: NoInfer<EventClass.TaggedFields<Tag, Fields>["Type"]>) => Headers) | undefined
 }
@@ -194,7 +204,7 @@ export const classOf = (event: Any): AnyClass =>
 
 // --- internal ---
 
-interface ErasedOptions extends Partial<Pick<Route, "key" | "upcast" | "id" | "headers">> {
+interface ErasedOptions extends Partial<Pick<Route, "key" | "upcast" | "id" | "headers" | "tombstone">> {
   readonly topic: string
   readonly version?: number | undefined
   readonly type?: string | ((version: number) => string) | undefined
@@ -212,7 +222,7 @@ const makeClass = (tag: string, fields: Schema.Struct.Fields, options: ErasedOpt
   if (options.topic.length === 0) {
     throw new Error(`NotificationEvent "${tag}": topic is empty`)
   }
-  const { headers, id, key, topic, type, upcast } = options
+  const { headers, id, key, tombstone, topic, type, upcast } = options
   const typeOf = typeof type === "function" ? type : (version: number) => type ?? `${tag}.v${version}`
   const types = Array.from({ length: version }, (_, i) => typeOf(i + 1))
   if (types.includes("")) throw new Error(`NotificationEvent "${tag}": type is empty`)
@@ -221,7 +231,10 @@ const makeClass = (tag: string, fields: Schema.Struct.Fields, options: ErasedOpt
       `NotificationEvent "${tag}": two versions have one type: give \`type\` as a function of the version`
     )
   }
-  const route: Route = { topic, version, key, upcast, type: typeOf, id, headers }
+  if (tombstone !== undefined && key === undefined) {
+    throw new Error(`NotificationEvent "${tag}": a tombstone needs a key`)
+  }
+  const route: Route = { topic, version, key, upcast, type: typeOf, id, headers, tombstone }
   return EventClass.make({
     tag,
     fields,

@@ -332,7 +332,7 @@ describe("AsyncApi.make", () => {
         ]
       ) {
         const message = yield* codec.encode(event, context)
-        const body: Record<string, unknown> = JSON.parse(new TextDecoder().decode(message.body))
+        const body: Record<string, unknown> = JSON.parse(new TextDecoder().decode(message.body!))
         assertValid(payload, body)
         assertValid(headers, message.attributes)
         assert.isFalse(headers({ ...message.attributes, type: "Booked.v2" }))

@@ -170,7 +170,7 @@ export class RecordingBroker {
   }
 }
 
-export const bodyOf = (message: Message.Message): unknown => JSON.parse(new TextDecoder().decode(message.body))
+export const bodyOf = (message: Message.Message): unknown => JSON.parse(new TextDecoder().decode(message.body!))
 
 /** Keeps what is logged as `LEVEL message`. */
 export class RecordingLogger {

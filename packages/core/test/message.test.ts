@@ -309,7 +309,7 @@ describe("round trips", () => {
     Effect.gen(function*() {
       class Empty extends NotificationEvent.Class<Empty>()("Empty", {}, { topic: "empty" }) {}
       const message = yield* encode(new Empty())
-      assert.strictEqual(new TextDecoder().decode(message.body), "{}")
+      assert.strictEqual(new TextDecoder().decode(message.body!), "{}")
       assert.deepStrictEqual(yield* decode(message, Empty), new Empty())
     }))
 

@@ -190,7 +190,7 @@ describe("published in structured mode", () => {
       )
       yield* Mediator.send(new Place()).pipe(Effect.provide(layer))
       const [message] = broker.batches[0]!
-      const { data, ...attributes } = JSON.parse(new TextDecoder().decode(message!.body))
+      const { data, ...attributes } = JSON.parse(new TextDecoder().decode(message!.body!))
       assert.deepStrictEqual(data, { id: "order-7", items: 2, note: "Grüße 🛫" })
       assert.deepStrictEqual({ ...message!.attributes }, {
         ...attributes,

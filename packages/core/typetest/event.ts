@@ -1,5 +1,5 @@
 /** What the types of events promise. */
-import { DomainEvent, Event, NotificationEvent, Upcast } from "@event-flow/core"
+import { ConsumedMessage, DomainEvent, Event, NotificationEvent, Upcast } from "@event-flow/core"
 import type { EventFlowError } from "@event-flow/core"
 import { Context, Effect, Schema, SchemaGetter } from "effect"
 import { check, type Equals } from "./support.ts"
@@ -199,6 +199,23 @@ Upcast.from(V1).to(V2, (v1) => v1)
 
 // @ts-expect-error a chain without its last step is none
 export const incomplete: Upcast.Upcast<2, unknown> = Upcast.from(V1)
+
+// --- what an event says of its message fits its fields ---
+
+const removed = { id: Schema.String, reason: Schema.optionalKey(Schema.String) }
+const key = ({ id }: { readonly id: string }) => id
+NotificationEvent.Class<object>()("Removed", removed, { topic: "t", key, tombstone: (id) => ({ id }), id: key })
+// @ts-expect-error a tombstone has no such field
+NotificationEvent.Class<object>()("Removed", removed, { topic: "t", key, tombstone: (id) => ({ name: id }) })
+// @ts-expect-error an id is text
+NotificationEvent.Class<object>()("Removed", removed, { topic: "t", id: () => 1 })
+// @ts-expect-error the event has no such field
+NotificationEvent.Class<object>()("Removed", removed, { topic: "t", id: (event) => event.name })
+// @ts-expect-error a header is text, bytes or nothing
+NotificationEvent.Class<object>()("Removed", removed, { topic: "t", headers: () => ({ n: 1 }) })
+
+// @ts-expect-error there is no consumed message where no consumer runs the handler
+export const attempt = Effect.map(ConsumedMessage.current, (consumed) => consumed.attempt)
 
 // --- events are matched exhaustively ---
 

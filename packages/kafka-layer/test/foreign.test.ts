@@ -1,6 +1,14 @@
 /** Records of another client, whatever their headers and bytes: none of them ends a consumer. */
 import { assert } from "@effect/vitest"
-import { EventConsumer, EventHandler, Message, NotificationEvent, Subscriber } from "@event-flow/core"
+import {
+  Broker,
+  ConsumerPolicy,
+  EventConsumer,
+  EventHandler,
+  Message,
+  NotificationEvent,
+  Subscriber
+} from "@event-flow/core"
 import { Producer } from "@platformatic/kafka"
 import { Arbitrary, Effect, Layer, Schema } from "effect"
 import {
@@ -70,7 +78,12 @@ withServer("records of another client", () => {
       class Note extends NotificationEvent.Class<Note>()("Note", { n: Schema.Int }, { topic }) {}
       const Handle = EventHandler.make("Handle", { on: Note })
       const handled: Array<number> = []
-      const consumer = EventConsumer.layer([Handle], { group: unique("foreign"), concurrency: 4 }).pipe(
+      const consumer = EventConsumer.layer([Handle], {
+        group: unique("foreign"),
+        concurrency: 4,
+        // Tombstones as well
+        policy: () => ConsumerPolicy.deadLetter()
+      }).pipe(
         Layer.provide(Handle.toLayer(({ n }) => Effect.sync(() => void handled.push(n))))
       )
       const seed = process.env["SEED"] ?? String(Date.now())
@@ -128,10 +141,73 @@ withServer("records of another client", () => {
         assert.deepStrictEqual(foreign(headersOf(letter)), foreign(headers), what)
         assert.strictEqual(letter.key === undefined, key === null, what)
         if (key !== null) assert.strictEqual(Buffer.from(letter.key!).toString("hex"), key.toString("hex"), what)
-        assert.strictEqual(Buffer.from(letter.body).toString("hex"), (value ?? Buffer.of()).toString("hex"), what)
+        assert.strictEqual(
+          letter.body && Buffer.from(letter.body).toString("hex"),
+          value && value.toString("hex"),
+          what
+        )
         assert.isUndefined(letter.headers["dead-letter-without"], what)
       }
     }).pipe(Effect.scoped, Effect.provide([broker(), subscriber()])))
+})
+
+withServer("a compacted topic", () => {
+  live(
+    "with deletions fills no dead letters, and its tombstones are handled where an event is one",
+    () =>
+      Effect.gen(function*() {
+        const topic = yield* createTopic("compacted", 2, servers, { "cleanup.policy": "compact" })
+        const dead = `${topic}.dead-letter`
+        yield* withAdmin(
+          servers,
+          (admin) => admin.createTopics({ topics: [{ topic: dead, partitions: 1, replicas: 1 }] })
+        )
+        class Stored extends NotificationEvent.Class<Stored>()("Stored", { n: Schema.Int }, { topic }) {}
+        class Removed extends NotificationEvent.Class<Removed>()("Removed", { key: Schema.String }, {
+          topic,
+          key: ({ key }) => key,
+          tombstone: (key) => ({ key })
+        }) {}
+        const OnStored = EventHandler.make("OnStored", { on: Stored })
+        const OnRemoved = EventHandler.make("OnRemoved", { on: Removed })
+        const stored: Record<string, number> = { all: 0, some: 0 }
+        const removed: Array<string> = []
+        const handlers = (who: string) =>
+          Layer.merge(
+            OnStored.toLayer(() => Effect.sync(() => void stored[who]!++)),
+            OnRemoved.toLayer(({ key }) => Effect.sync(() => void removed.push(key)))
+          )
+        const consumers = Layer.merge(
+          Layer.provide(EventConsumer.layer([OnStored, OnRemoved], { group: unique("all") }), handlers("all")),
+          Layer.fresh(Layer.provide(EventConsumer.layer([OnStored], { group: unique("some") }), handlers("some")))
+        )
+        const key = (i: number) => Buffer.from(`key-${i}`)
+        const value = Buffer.from("{\"n\":1}")
+        const type = [["ce_type", Buffer.from("Stored.v1")]] as const
+        yield* produce(
+          topic,
+          Array.from({ length: 200 }, (_, i) =>
+            // Every fourth one removes the key before it, half of them with the headers of what it was
+            i % 4 === 3
+              ? { key: key(i - 1), value: null, headers: i % 8 === 3 ? type : [] }
+              : { key: key(i), value, headers: type })
+        )
+        const { publish } = yield* Broker.Broker
+        yield* publish([Message.make({ topic, key: "ours", attributes: { type: "Removed.v1" }, body: null })])
+        yield* eventually(
+          "all are handled",
+          () => stored["all"] === 150 && stored["some"] === 150 && removed.length === 51
+        )
+          .pipe(Effect.provide(consumers))
+        assert.include(removed, "ours")
+        const [offsets] = yield* withAdmin(
+          servers,
+          (admin) =>
+            admin.listOffsets({ topics: [{ name: dead, partitions: [{ partitionIndex: 0, timestamp: -1n }] }] })
+        )
+        assert.strictEqual(Number(offsets!.partitions[0]!.offset), 0, "dead letters")
+      }).pipe(Effect.scoped, Effect.provide([broker(), subscriber()]))
+  )
 })
 
 /** Sends with the bare client. */

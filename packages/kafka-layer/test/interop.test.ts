@@ -79,7 +79,7 @@ withJava("interoperability with Java", () => {
       assert.strictEqual(delivery.message.key, original.key)
       assert.deepStrictEqual({ ...delivery.message.attributes }, original.attributes)
       assert.deepStrictEqual({ ...delivery.message.headers }, original.headers)
-      assert.strictEqual(Buffer.from(delivery.message.body).toString(), `{"title":"Grüße"}`)
+      assert.strictEqual(Buffer.from(delivery.message.body!).toString(), `{"title":"Grüße"}`)
     }).pipe(Effect.scoped, Effect.provide(subscriber())))
 
   for (const [protocol, what] of [["classic", "classic protocol"], ["consumer", "new protocol (KIP-848)"]] as const) {

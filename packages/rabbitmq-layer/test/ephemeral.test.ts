@@ -20,7 +20,7 @@ withServer("ephemeral groups", () => {
       const scope = yield* Scope.make()
       const { take } = yield* Scope.provide(subscribe(group, topic, true), scope)
       yield* Effect.promise(async () => {
-        for (const text of ["1", "2"]) channel.publish("event-flow", topic, Buffer.from(message(topic, text).body))
+        for (const text of ["1", "2"]) channel.publish("event-flow", topic, Buffer.from(message(topic, text).body!))
         await channel.waitForConfirms()
       })
       const [first] = yield* take

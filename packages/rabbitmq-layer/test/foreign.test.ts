@@ -154,7 +154,7 @@ withServer("messages of another client", () => {
       for (const letter of letters) {
         const { body, fields, messageId } = sent[numberOf(letter)]!
         const what = `${messageId}, SEED=${seed}`
-        assert.deepStrictEqual(Buffer.from(letter.body), body, what)
+        assert.deepStrictEqual(Buffer.from(letter.body!), body, what)
         for (const name of Object.keys(fields).filter((name) => !isReserved(name))) {
           const value = fields[name]
           const values = Array.isArray(value) ? value : [value]
@@ -194,7 +194,7 @@ withServer("messages of another client", () => {
       send(3)
       yield* settled(3)
       assert.deepStrictEqual(handled.toSorted(), [1, 3])
-      assert.deepStrictEqual(letters.map(({ body }) => Buffer.from(body)), [good(2)])
+      assert.deepStrictEqual(letters.map(({ body }) => Buffer.from(body!)), [good(2)])
       assert.match(String(letters[0]!.headers["event-flow-unreadable"]), /RangeError/)
     }).pipe(Effect.scoped, Effect.provide(layers())))
 
@@ -206,7 +206,7 @@ withServer("messages of another client", () => {
       const headers = Array.from({ length: 100 }, (_, i) => text(`h${i}`, "x".repeat(1_000)))
       publishRaw(channel, topic, good(1), Buffer.concat([text("cloudEvents:type", "Other.v1"), ...headers]))
       yield* settled(1)
-      assert.deepStrictEqual(Buffer.from(letters[0]!.body), good(1))
+      assert.deepStrictEqual(Buffer.from(letters[0]!.body!), good(1))
       assert.strictEqual(letters[0]!.attributes["type"], "Other.v1")
       assert.match(String(letters[0]!.headers["dead-letter-without"]), /^h0, h1, h2, /)
       assert.strictEqual(letters[0]!.headers["dead-letter-reason"], "Undecodable")

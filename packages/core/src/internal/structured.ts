@@ -14,7 +14,8 @@ export const isStructured = (message: Message.Message): boolean => {
   const contentType = Message.attribute(message, "datacontenttype")
   // Usual, and quicker to tell
   const isUsual = contentType === undefined || contentType === "application/json"
-  if (!isUsual && essence(contentType).startsWith(mark)) return true
+  // A tombstone is none, whatever its content type
+  if (!isUsual && essence(contentType).startsWith(mark)) return message.body !== null
   return Message.attribute(message, "type") === undefined && isEnvelope(message)
 }
 
@@ -30,7 +31,7 @@ export const toBinary = (message: Message.Message): Message.Message | string => 
   }
   let envelope: unknown
   try {
-    envelope = JSON.parse(decoder.decode(message.body))
+    envelope = parse(message)
   } catch (error) {
     return `its envelope is no JSON: ${error instanceof Error ? error.message : String(error)}`
   }
@@ -80,9 +81,11 @@ const mark = "application/cloudevents"
 const dataContentType = (own: string | undefined): string =>
   own === undefined || essence(own).startsWith(mark) ? "application/json" : own
 
+const parse = ({ body }: Message.Message): unknown => body === null ? undefined : JSON.parse(decoder.decode(body))
+
 const isEnvelope = (message: Message.Message): boolean => {
   try {
-    const json: unknown = JSON.parse(decoder.decode(message.body))
+    const json = parse(message)
     return Predicate.isObject(json) && required.every((name) => name in json && typeof json[name] === "string")
   } catch {
     return false

@@ -98,7 +98,7 @@ const program = Effect.gen(function*() {
   const messages = yield* broker.messages("meetings")
   yield* Console.log("Published to the topic \"meetings\":")
   for (const { attributes, body, key } of messages) {
-    yield* Console.log(`  ${attributes["type"]} key=${key} ${new TextDecoder().decode(body)}`)
+    yield* Console.log(`  ${attributes["type"]} key=${key} ${new TextDecoder().decode(body ?? undefined)}`)
   }
 })
 

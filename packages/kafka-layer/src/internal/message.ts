@@ -24,9 +24,8 @@ export class KafkaMessage implements Message.Message {
     return key === null ? undefined : textAt(buffer, keyStart, keyEnd) ?? key
   }
 
-  /** A tombstone has an empty body. */
-  get body(): Uint8Array {
-    return this.#record.value ?? empty
+  get body(): Uint8Array | null {
+    return this.#record.value
   }
 
   get attributes(): Message.Message["attributes"] {
@@ -55,8 +54,6 @@ export class KafkaMessage implements Message.Message {
 }
 
 // --- internal ---
-
-const empty = new Uint8Array(0)
 
 interface HeaderName {
   readonly name: string

@@ -70,7 +70,7 @@ withServer("KafkaSubscriber", () => {
       assert.isUndefined(deliveries[1]!.message.key)
       assert.isUndefined(deliveries[1]!.lane)
       assert.deepStrictEqual([...deliveries[2]!.message.key as Uint8Array], [0xff])
-      assert.strictEqual(deliveries[2]!.message.body.length, 0)
+      assert.strictEqual(deliveries[2]!.message.body!.length, 0)
     }).pipe(Effect.scoped, Effect.provide([broker(), subscriber()])))
 
   live("hands out no more than maxInFlight, and no more memory than its bounds", () =>

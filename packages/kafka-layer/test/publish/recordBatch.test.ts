@@ -53,7 +53,7 @@ describe("record batches", () => {
         assert.deepStrictEqual({ ...back.attributes }, message.attributes)
         assert.strictEqual(back.headers["plain"], "ü")
         assert.deepStrictEqual([...back.headers["bytes"] as Uint8Array], [0xc3, 0x28])
-        assert.deepStrictEqual([...back.body], [...message.body])
+        assert.deepStrictEqual([...back.body!], [...message.body!])
       }
     })
   }
@@ -71,7 +71,7 @@ describe("record batches", () => {
           const { body, header, key } = parts[i]!
           assert.strictEqual(back.key, wellFormed(key))
           assert.strictEqual(back.headers["header"], wellFormed(header))
-          assert.strictEqual(Buffer.from(back.body).toString(), wellFormed(body))
+          assert.strictEqual(Buffer.from(back.body!).toString(), wellFormed(body))
         }
       }),
     { arbitrary: { runs: 200, seed: 1 } }

@@ -185,8 +185,8 @@ withServer("retry topics", () => {
         const [waited] = yield* read(retryTopics[0]!, 1)
         const { body, key, attributes } = waited!
         const original = note(topic, 1)
-        assert.deepStrictEqual({ body: Buffer.from(body), key, attributes: { ...attributes } }, {
-          body: Buffer.from(original.body),
+        assert.deepStrictEqual({ body: Buffer.from(body!), key, attributes: { ...attributes } }, {
+          body: Buffer.from(original.body!),
           key: original.key,
           attributes: original.attributes
         })

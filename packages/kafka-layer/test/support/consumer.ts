@@ -30,7 +30,7 @@ export const numbered = (topic: string, i: number, key?: string): Message.Messag
     body: new TextEncoder().encode(JSON.stringify(i))
   })
 
-export const numberOf = (message: Message.Message): number => Number(new TextDecoder().decode(message.body))
+export const numberOf = (message: Message.Message): number => Number(new TextDecoder().decode(message.body!))
 
 /** Publishes `count` numbered messages over `keys` keys, `concurrency` at once. */
 export const publishNumbered = (

@@ -8,6 +8,9 @@ import type * as Message from "@event-flow/core/Message"
 import type { ConsumeMessage, Options } from "amqplib"
 import { unreadableHeader } from "./frames.ts"
 
+/** A header of our own: the message has no body, which AMQP cannot say. */
+const tombstoneHeader = "event-flow-tombstone"
+
 /** A header of our own; `null` says that there is no key although there is a `subject`. */
 const keyHeader = "event-flow-key"
 
@@ -21,8 +24,7 @@ const isDeathHeader = (name: string): boolean =>
 /** How often the server has delivered it, which is the attempt of a delivery. */
 const isCountHeader = (name: string): boolean => name === "x-delivery-count" || name === "x-acquired-count"
 
-export const toContent = ({ body }: Message.Message): Buffer =>
-  Buffer.from(body.buffer, body.byteOffset, body.byteLength)
+export const toContent = ({ body }: Message.Message): Buffer => body === null ? Buffer.alloc(0) : toBuffer(body)
 
 export const toOptions = (message: Message.Message, mandatory: boolean): Options.Publish => {
   assertWhole(message)
@@ -41,6 +43,7 @@ export const toOptions = (message: Message.Message, mandatory: boolean): Options
   const subject = attributes["subject"]
   // The subject is the key unless something else is said
   if (key !== subject) headers[keyHeader] = key === undefined ? null : toFieldValue(key)
+  if (message.body === null) headers[tombstoneHeader] = true
   const options: Options.Publish = { headers, persistent: true, mandatory }
   const { datacontenttype, id } = attributes
   if (datacontenttype !== undefined && isShort(datacontenttype)) options.contentType = datacontenttype
@@ -74,10 +77,12 @@ const read = (topic: string, { content, properties }: ConsumeMessage): Message.M
   const headers = emptyRecord<Message.Headers[string]>()
   const raw: object = properties.headers ?? {}
   let key: string | Uint8Array | null | undefined
+  let isTombstone = false
   const add = (name: string, value: unknown): void => {
     const attribute = attributeOf(name)
     const text = attribute === undefined ? undefined : attributeText(value)
     if (text !== undefined) attributes[attribute!] = text
+    else if (name === tombstoneHeader) isTombstone = content.length === 0
     else if (name === keyHeader) key = isKey(value) ? value : undefined
     else if (!isCountHeader(name)) headers[name] = Array.isArray(value) ? fromList(value) : fromFieldValue(value)
   }
@@ -92,7 +97,7 @@ const read = (topic: string, { content, properties }: ConsumeMessage): Message.M
     key: key === undefined ? attributes["subject"] : key ?? undefined,
     attributes,
     headers,
-    body: content
+    body: isTombstone ? null : content
   }
 }
 

@@ -13,7 +13,7 @@ export const message = (topic: string, text: string, key?: string): Message.Mess
     body: encoder.encode(text)
   })
 
-export const textOf = ({ body }: Message.Message): string => decoder.decode(body)
+export const textOf = ({ body }: Message.Message): string => decoder.decode(body!)
 
 export const numbers = (count: number, from = 0): ReadonlyArray<string> =>
   Array.from({ length: count }, (_, i) => String(from + i))

@@ -153,7 +153,7 @@ const postgres = (
         ${rows.map((row) => row.slot)}::int[], ${rows.map((row) => row.topic)}::text[],
         ${nullable(rows.map((row) => row.key))}::text[], ${nullable(rows.map((row) => row.keyBytes))}::bytea[],
         ${rows.map((row) => row.attributes)}::text[], ${nullable(rows.map((row) => row.headers))}::text[],
-        ${rows.map((row) => row.body)}::bytea[]
+        ${nullable(rows.map((row) => row.body))}::bytea[]
       ) WITH ORDINALITY AS r(slot, topic, key, key_bytes, attributes, headers, body, position)
       ORDER BY r.position
     `)

@@ -13,7 +13,8 @@ export interface NewRow {
   readonly attributes: string
   /** Null for none, which is usual. */
   readonly headers: string | null
-  readonly body: Uint8Array
+  /** Null for a tombstone. */
+  readonly body: Uint8Array | null
 }
 
 /** What a relay reads. */
@@ -24,7 +25,7 @@ export interface PendingRow {
   readonly key_bytes: Uint8Array | null
   readonly attributes: Record<string, string>
   readonly headers: Record<string, StoredHeader | ReadonlyArray<StoredHeader>> | null
-  readonly body: Uint8Array
+  readonly body: Uint8Array | null
   readonly attempts: number
 }
 
@@ -47,7 +48,8 @@ export const toRow = (message: Message.Message): NewRow => {
 
 /** About how many bytes a relay reads for it, which its client bounds. */
 export const sizeOf = (row: NewRow): number =>
-  row.body.length + (row.keyBytes?.length ?? 0) + bytesOf(row.attributes) + bytesOf(row.headers) + bytesOf(row.key) +
+  (row.body?.length ?? 0) + (row.keyBytes?.length ?? 0) + bytesOf(row.attributes) + bytesOf(row.headers) +
+  bytesOf(row.key) +
   bytesOf(row.topic) + columnOverhead
 
 /** Numbers, and the length before each column. */

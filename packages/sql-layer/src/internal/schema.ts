@@ -24,7 +24,7 @@ export const statements = (tables: Names): ReadonlyArray<Migration> => {
   key_bytes bytea,
   attributes json NOT NULL,
   headers json,
-  body bytea NOT NULL,
+  body bytea,
   state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'published', 'dead')),
   attempts integer NOT NULL DEFAULT 0,
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),

@@ -16,7 +16,7 @@ export const message = (text: string, topic = "topic"): Message.Message =>
 
 export const keyOf = (text: string): string => text.slice(0, text.indexOf(":"))
 export const numberOf = (text: string): number => Number(text.slice(text.indexOf(":") + 1))
-export const textOf = (message: Message.Message): string => decoder.decode(message.body)
+export const textOf = (message: Message.Message): string => decoder.decode(message.body!)
 
 /** `["a:1", "a:2" ...]` */
 export const numbered = (key: string, count: number): Array<string> =>

@@ -28,5 +28,5 @@ export const plain = (message: Message.Message) => ({
   key: bytesOrText(message.key),
   attributes: { ...message.attributes },
   headers: Object.keys(message.headers).map((name) => [name, Message.headerValues(message, name).map(bytesOrText)]),
-  body: [...message.body]
+  body: message.body === null ? null : [...message.body]
 })

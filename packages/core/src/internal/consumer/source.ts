@@ -47,22 +47,21 @@ export const makeConsuming = Effect.fnUntraced(function*(source: Source) {
     (duplicate) => new EventMap.DuplicateDefinition(duplicate)
   )
   const known = new Map<string, NotificationEvent.AnyClass>()
-  const types = new Map<string, NotificationEvent.AnyClass>()
+  const names = new Map<string, NotificationEvent.AnyClass>()
   for (const { event } of table.entries) {
     if (!isNotificationClass(event)) continue
     known.set(event.tag, event)
-    for (let version = 1; version <= event.route.version; version++) {
-      const type = event.route.type(version)
-      const first = types.get(type)
+    for (const [kind, definition] of namesOnTheWire(event)) {
+      const first = names.get(`${kind} ${definition}`)
       if (first !== undefined && first !== event) {
         return yield* new EventMap.DuplicateDefinition({
-          kind: "type",
-          definition: type,
+          kind,
+          definition,
           first: `"${first.tag}"`,
           second: `"${event.tag}"`
         })
       }
-      types.set(type, event)
+      names.set(`${kind} ${definition}`, event)
     }
   }
   const { processor, routes } = yield* "handlers" in source
@@ -80,6 +79,14 @@ export const makeConsuming = Effect.fnUntraced(function*(source: Source) {
     handlerIn: handlerIn(processor, table, yield* makeRunHandler)
   } satisfies Consuming
 })
+
+/** What a message is told by. */
+const namesOnTheWire = (
+  { route }: NotificationEvent.AnyClass
+): ReadonlyArray<readonly ["type" | "tombstone", string]> => [
+  ...Array.from({ length: route.version }, (_, i) => ["type", route.type(i + 1)] as const),
+  ...(route.tombstone === undefined ? [] : [["tombstone", route.topic] as const])
+]
 
 interface Processing {
   readonly processor: EventProcessor["Service"]

@@ -13,6 +13,8 @@ export interface ClassCodec {
   readonly toText: (event: NotificationEvent.Any) => string | undefined
   readonly toJson: (event: NotificationEvent.Any) => Exit.Exit<unknown, Schema.SchemaError>
   readonly fromJson: (json: unknown) => Effect.Effect<NotificationEvent.Any, Schema.SchemaError>
+  /** From what the constructor takes. */
+  readonly fromFields: (fields: unknown) => Effect.Effect<NotificationEvent.Any, Schema.SchemaError>
   /** The event without a schema pass; undefined: a value needs one, see `fromJson`. */
   readonly fromPlain: (json: unknown) => NotificationEvent.Any | undefined
   /** Reads the body of an older version; the first step reads version 1. */
@@ -52,6 +54,7 @@ const make = (event: NotificationEvent.AnyClass): ClassCodec => {
     toJson: Schema.encodeExit(schema),
     // The tag is in the type attribute and not in the body
     fromJson: (json) => decode(Predicate.isObject(json) ? { ...json, _tag: event.tag } : json),
+    fromFields: fieldsReader(Event),
     fromPlain: (json) => {
       const fields = Predicate.isObject(json) ? pick?.(json) : undefined
       return fields === undefined ? undefined : new Event(fields)
@@ -60,17 +63,23 @@ const make = (event: NotificationEvent.AnyClass): ClassCodec => {
   }
 }
 
+const fieldsReader = (Event: EventSchema): ClassCodec["fromFields"] => (fields) =>
+  Effect.mapError(
+    Effect.suspend(() => Event.makeEffect(fields as never)),
+    (issue) => new Schema.SchemaError(issue)
+  )
+
 const upcasts = (upcast: NotificationEvent.Route["upcast"], Event: EventSchema): ClassCodec["steps"] => {
   const steps = upcast?.steps ?? []
   // The last step returns what the constructor takes (`Upcast.toCurrent`)
-  const make = (fields: unknown) => Effect.suspend(() => Event.makeEffect(fields as never))
+  const read = fieldsReader(Event)
   return steps.map((step, i) => {
     const decodeStep = Schema.decodeUnknownEffect(Schema.toCodecJson(step.schema))
     return (json) =>
       Effect.flatMap(decodeStep(json), (first) => {
         let value: unknown = first
         for (const next of steps.slice(i)) value = next.up(value)
-        return Effect.mapError(make(value), (issue) => new Schema.SchemaError(issue))
+        return read(value)
       })
   })
 }

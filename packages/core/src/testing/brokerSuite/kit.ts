@@ -27,7 +27,7 @@ export interface Definition {
 export const encoder = new TextEncoder()
 const decoder = new TextDecoder()
 
-export const textOf = (message: Message.Message): string => decoder.decode(message.body)
+export const textOf = (message: Message.Message): string => decoder.decode(message.body ?? undefined)
 
 /** A layer may give text as bytes, and the other way round. */
 export const bytesOf = (value: Message.HeaderValue | undefined): ReadonlyArray<number> | undefined | null =>

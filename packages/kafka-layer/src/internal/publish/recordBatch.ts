@@ -10,7 +10,8 @@ import { headerPrefix } from "../message.ts"
 /** A message as it is sent, without its place in a batch. */
 export interface EncodedRecord {
   readonly key: Uint8Array | undefined
-  readonly value: Uint8Array
+  /** Null: a tombstone. */
+  readonly value: Uint8Array | null
   readonly headers: Uint8Array
   readonly timestamp: number
   /** An upper bound of its bytes in a batch. */
@@ -21,7 +22,7 @@ export const encodeRecord = (message: Message.Message, timestamp: number): Encod
   const key = typeof message.key === "string" ? Buffer.from(message.key) : message.key
   const value = message.body
   const headers = encodeHeaders(message)
-  return { key, value, headers, timestamp, size: 30 + (key?.length ?? 0) + value.length + headers.length }
+  return { key, value, headers, timestamp, size: 30 + (key?.length ?? 0) + (value?.length ?? 0) + headers.length }
 }
 
 export interface BatchOptions {
@@ -84,7 +85,7 @@ const writeRecord = (
   const { headers, key, value } = record
   const length = 1 + varIntSize(timestampDelta) + varIntSize(offsetDelta) +
     (key === undefined ? 1 : varIntSize(key.length) + key.length) +
-    varIntSize(value.length) + value.length + headers.length
+    (value === null ? 1 : varIntSize(value.length) + value.length) + headers.length
   let position = writeVarInt(buffer, start, length)
   buffer[position++] = 0
   position = writeVarInt(buffer, position, timestampDelta)
@@ -96,9 +97,11 @@ const writeRecord = (
     buffer.set(key, position)
     position += key.length
   }
-  position = writeVarInt(buffer, position, value.length)
-  buffer.set(value, position)
-  position += value.length
+  position = writeVarInt(buffer, position, value === null ? -1 : value.length)
+  if (value !== null) {
+    buffer.set(value, position)
+    position += value.length
+  }
   buffer.set(headers, position)
   return position + headers.length
 }

@@ -23,6 +23,7 @@ import {
   checkOrderPerKey,
   checkSame,
   type Definition,
+  encoder,
   headerBytes,
   keyOf,
   numbers,
@@ -81,6 +82,26 @@ export const consumer: ReadonlyArray<Definition> = [
     })
   },
   {
+    name: "through the event consumer: a message in structured mode is read, with and without the same as headers",
+    run: Effect.fnUntraced(function*(bench) {
+      const flow = yield* noteFlow(bench)
+      const handled = yield* Queue.make<number>()
+      yield* flow.consume({ handle: ({ n }) => Queue.offer(handled, n) })
+      const { publish } = yield* Broker.Broker
+      for (const n of [1, 2]) {
+        const attributes = { specversion: "1.0", id: `structured-${n}`, type: "SuiteNote.v1", source: "/suite" }
+        yield* publish([Message.make({
+          topic: flow.topic,
+          key: "k",
+          attributes: { ...(n === 1 ? attributes : {}), datacontenttype: "application/cloudevents+json" },
+          // Taken for the data, it would be another number
+          body: encoder.encode(JSON.stringify({ ...attributes, n: 0, data: { n } }))
+        })])
+        checkSame(yield* Queue.take(handled).pipe(bench.soon(() => "a note")), n, "what was handled")
+      }
+    })
+  },
+  {
     name: "through the event consumer: a dead letter keeps key, attributes, headers and body",
     run: Effect.fnUntraced(function*(bench) {
       const flow = yield* noteFlow(bench)
@@ -101,7 +122,7 @@ export const consumer: ReadonlyArray<Definition> = [
       const { ack, message } = yield* dead.next("the dead letter")
       checkSame(message.key, poison.key, "key")
       checkSame(Object.entries(message.attributes).sort(), Object.entries(poison.attributes).sort(), "attributes")
-      checkSame(Array.from(message.body), Array.from(poison.body), "body")
+      checkSame(bytesOf(message.body), bytesOf(poison.body), "body")
       for (const name of Object.keys(poison.headers)) {
         checkSame(headerBytes(message, name), headerBytes(poison, name), `header ${name}`)
       }

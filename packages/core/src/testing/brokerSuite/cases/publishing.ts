@@ -74,7 +74,7 @@ export const publishing: ReadonlyArray<Definition> = [
           const { message } = delivery
           checkSame(message.topic, topic, "topic")
           checkSame(message.key, key, "key")
-          checkSame(Array.from(message.body), Array.from(body), "body")
+          checkSame(bytesOf(message.body), bytesOf(body), "body")
           checkSame(
             Object.entries(message.attributes).sort(),
             Object.entries(attributes).sort(),
@@ -86,6 +86,21 @@ export const publishing: ReadonlyArray<Definition> = [
           }
           yield* delivery.ack
         }
+      }
+    })
+  },
+  {
+    name: "a tombstone has no body, which is not the same as an empty one",
+    run: Effect.fnUntraced(function*(bench) {
+      const topic = yield* bench.topic()
+      const reader = yield* bench.subscribe({ topics: [topic] })
+      const { publish } = yield* Broker.Broker
+      for (const body of [null, new Uint8Array(0)]) {
+        yield* publish([Message.make({ topic, key: "k", headers: { own: "1" }, body })])
+        const { ack, message } = yield* reader.next("a message")
+        checkSame(bytesOf(message.body), bytesOf(body), "body")
+        checkSame([message.key, Object.keys(message.headers)], ["k", ["own"]], "key and headers")
+        yield* ack
       }
     })
   },
