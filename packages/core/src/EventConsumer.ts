@@ -86,6 +86,33 @@ export const outageFields = {
 }
 
 /**
+ * How a consumer makes batches of messages.
+ *
+ * **Details**
+ *
+ * A worker takes up to `size` messages that are ready, those of a key in order,
+ * and handles all of them or none: with an inbox in one transaction, in which
+ * their ids are remembered at once; then they are acknowledged. The handlers of
+ * an event run for one event after the other, then the handlers that
+ * `EventHandler.batch` defines, each with all of its events.
+ *
+ * When anything in a batch fails, its messages are handled again in batches of
+ * half the size, down to the message that fails alone, about which the policy
+ * decides; then the batches grow again. So what handlers do outside of the
+ * transaction of an inbox happens again for the messages beside one that fails.
+ *
+ * @stability unstable
+ * @category settings
+ * @since 0.1.0
+ */
+export const batchFields = {
+  /** How many messages, at most. A whole number from 2. Default: 100. */
+  size: Settings.withDefault(Settings.wholeNumber({ minimum: 2 }), 100),
+  /** How long a worker waits for more messages when fewer than `size` are ready. Default: 0, it takes what is there. */
+  wait: Settings.withDefault(Settings.duration({ minimum: 0 }), "0 millis")
+}
+
+/**
  * The settings of a consumer, as fields of a schema; see `Options`.
  *
  * @stability unstable
@@ -107,9 +134,11 @@ export const fields = {
   /**
    * How many messages are taken and not yet acknowledged, at most; fewer than
    * `concurrency` bound that as well. A whole number from 1. Default: 16 for
-   * each of `concurrency`.
+   * each of `concurrency`; with `batch` the size of a batch for each.
    */
   maxInFlight: Schema.optional(Settings.wholeNumber()),
+  /** Whether messages are handled in batches; see `batchFields`. Default: false. */
+  batch: Settings.withDefault(Schema.Union([Schema.Boolean, Schema.Struct(batchFields)]), false),
   /**
    * Whether to drop duplicates; requires an `Inbox`. Messages are told apart by
    * their `source` and `id`, which together are unique (CloudEvents 1.0). One
@@ -145,6 +174,10 @@ export interface Options<Dedupe extends boolean = boolean>
   /** See `fields.dedupe`: it requires an `Inbox`. */
   readonly dedupe?: Dedupe | undefined
 }
+
+const defaultBatch = Schema.decodeUnknownSync(Schema.Struct(batchFields))({})
+
+const noBatch = { size: 1, wait: 0 }
 
 const defaultOutage = Schema.decodeUnknownSync(Schema.Struct(outageFields))({})
 
@@ -421,12 +454,13 @@ const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: 
   const topics = checked.topics ?? topicsOf(consuming.known)
   if (!Arr.isReadonlyArrayNonEmpty(topics)) return yield* new NothingToConsume({ group })
   const subscriber = yield* Subscriber.Subscriber
+  const batch = checked.batch === false ? noBatch : checked.batch === true ? defaultBatch : checked.batch
   // Opened first: it is closed last, when everything taken is settled
   const subscription = yield* subscriber.subscribe({
     topics,
     group,
-    maxInFlight: maxInFlight ?? 16 * concurrency,
-    concurrency,
+    maxInFlight: maxInFlight ?? Math.max(16, batch.size) * concurrency,
+    concurrency: concurrency * batch.size,
     ephemeral: checked.ephemeral
   })
   const watch = yield* makeWatch({ group, system: subscriber.name })
@@ -458,6 +492,7 @@ const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: 
     group,
     subscription,
     concurrency,
+    batch,
     drainTimeout,
     outage,
     closing,

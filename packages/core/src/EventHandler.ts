@@ -6,6 +6,7 @@
  * @stability unstable
  * @since 0.1.0
  */
+import type * as Arr from "effect/Array"
 import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
@@ -16,6 +17,7 @@ import type * as Command from "./Command.ts"
 import type * as Event from "./Event.ts"
 import { makeHandler } from "./internal/definition/handlerDefinition.ts"
 import * as Models from "./internal/definition/models.ts"
+import type * as NotificationEvent from "./NotificationEvent.ts"
 
 /**
  * The requirement that the implementation of an event handler is provided: in
@@ -189,12 +191,127 @@ export const make = <
   makeHandler({
     [Models.HandlerTypeId]: Models.HandlerTypeId,
     name,
+    mode: "single",
     on: isList(options.on) ? options.on : [options.on],
     emits: options.emits ?? [],
     sends: options.sends ?? [],
     errorSchema: options.error ?? Schema.Never
     // The generic signature promises what the definition's schemas say
   }) as unknown as EventHandler<Name, EventClass<On>, Error, Emits, Sends>
+
+/**
+ * The function that handles the events of a batch.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type BatchFunction<Event, Error, R> = (events: Arr.NonEmptyReadonlyArray<Event>) => Effect.Effect<void, Error, R>
+
+/**
+ * The definition of a handler of batches.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export interface BatchHandler<Name extends string, On extends NotificationEvent.AnyClass, Error extends Schema.Top>
+  extends Any
+{
+  readonly name: Name
+  readonly on: ReadonlyArray<On>
+  readonly emits: readonly []
+  readonly sends: readonly []
+  readonly errorSchema: Error
+
+  /** The layer of the handler; see `EventHandler.toLayer`. */
+  toLayer<EX = never, RX = never>(
+    build:
+      | BatchFunction<Event.Instance<On>, Error["Type"], never>
+      | Effect.Effect<BatchFunction<Event.Instance<On>, Error["Type"], never>, EX, RX>
+  ): Layer.Layer<EventHandlerImplementation<Name>, EX, Exclude<RX, Scope.Scope>>
+  toLayer<const Services extends ReadonlyArray<Context.Key<unknown, unknown>>, EX = never, RX = never>(
+    services: Services,
+    build:
+      | BatchFunction<Event.Instance<On>, Error["Type"], Services[number]["Identifier"]>
+      | Effect.Effect<BatchFunction<Event.Instance<On>, Error["Type"], Services[number]["Identifier"]>, EX, RX>
+  ): Layer.Layer<
+    EventHandlerImplementation<Name>,
+    EX,
+    Exclude<RX, Scope.Scope> | Services[number]["Identifier"]
+  >
+
+  /** Types a handler function that is written apart from its layer. */
+  of<R = never>(
+    handler: BatchFunction<Event.Instance<On>, Error["Type"], R>
+  ): BatchFunction<Event.Instance<On>, Error["Type"], R>
+}
+
+/**
+ * Defines a handler of notification events that gets the events of a batch at
+ * once, for work that is cheaper by the hundred than one by one, such as a
+ * statement over many rows.
+ *
+ * **Details**
+ *
+ * A consumer with the option `batch` makes the batches: the events are in the
+ * order of their keys, and come after the other handlers have handled all of
+ * them. When it fails, the events come again in smaller batches, and at last
+ * alone; see `EventConsumer.batchFields`. In a consumer without the option each
+ * batch has one event.
+ *
+ * It collects no events and sends no commands: a batch has no message of which
+ * these would be the consequence.
+ *
+ * **Example** (One statement for many sales)
+ *
+ * ```ts
+ * import { EventHandler, NotificationEvent } from "@event-flow/core"
+ * import { Array, Effect, Schema } from "effect"
+ * import { SqlClient, SqlError } from "effect/sql"
+ *
+ * class Sold extends NotificationEvent.Class<Sold>()("Sold", { product: Schema.String }, {
+ *   topic: "sales",
+ *   key: ({ product }) => product
+ * }) {}
+ * const CountSales = EventHandler.batch("CountSales", { on: Sold, error: SqlError.SqlError })
+ *
+ * const CountSalesLive = CountSales.toLayer(Effect.map(SqlClient.SqlClient, (sql) => (events) =>
+ *   sql`INSERT INTO sales ${sql.insert(Array.map(events, ({ product }) => ({ product })))}`.pipe(Effect.asVoid)
+ * ))
+ * ```
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const batch = <
+  const Name extends string,
+  const On extends
+    | NotificationEvent.AnyClass
+    | readonly [
+      NotificationEvent.AnyClass,
+      ...ReadonlyArray<NotificationEvent.AnyClass>
+    ],
+  Error extends Schema.Top = Schema.Never
+>(name: Name, options: {
+  /** The notification event that it handles, or several. */
+  readonly on: On
+  /** Schema of its errors. Default: `Schema.Never`, it cannot fail. */
+  readonly error?: Error | undefined
+}): BatchHandler<Name, NotificationClass<On>, Error> =>
+  makeHandler({
+    [Models.HandlerTypeId]: Models.HandlerTypeId,
+    name,
+    mode: "batch",
+    on: isList(options.on) ? options.on : [options.on],
+    emits: [],
+    sends: [],
+    errorSchema: options.error ?? Schema.Never
+    // The generic signature promises what the definition's schemas say
+  }) as unknown as BatchHandler<Name, NotificationClass<On>, Error>
+
+type NotificationClass<On> = Extract<EventClass<On>, NotificationEvent.AnyClass>
 
 // --- internal ---
 

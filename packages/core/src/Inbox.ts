@@ -40,6 +40,10 @@ export class InboxError extends Schema.TaggedError<InboxError>("@event-flow/core
  * Of two at the same time the second waits for the first. The key is the pair,
  * since each consumer group handles a message for itself.
  *
+ * `onceAll` does so for several messages at once: `handle` is told which of them
+ * are new, in their order, and they are remembered together. Of an id that comes
+ * twice the first is new.
+ *
  * @stability unstable
  * @category services
  * @since 0.1.0
@@ -50,7 +54,26 @@ export class Inbox extends Context.Service<Inbox, {
     messageId: string,
     handle: Effect.Effect<A, E, R>
   ) => Effect.Effect<Option.Option<A>, E | InboxError, R>
+  readonly onceAll: <A, E, R>(
+    consumer: string,
+    messageIds: ReadonlyArray<string>,
+    handle: (isNew: ReadonlyArray<boolean>) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | InboxError, R>
 }>()("@event-flow/core/Inbox") {}
+
+/**
+ * An inbox from its `onceAll`: of one message, and of several.
+ *
+ * @stability unstable
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (onceAll: Inbox["Service"]["onceAll"]): Inbox["Service"] =>
+  Inbox.of({
+    onceAll,
+    once: (consumer, messageId, handle) =>
+      onceAll(consumer, [messageId], ([isNew]) => isNew ? Effect.asSome(handle) : Effect.succeedNone)
+  })
 
 /**
  * An inbox in memory. It forgets when the process ends, so it only drops
@@ -70,38 +93,42 @@ export const layerMemory = (options?: {
     const handled = new Set<string>()
     // Kept: a new iterator passes over the places of all that was deleted
     const oldest = handled.values()
-    const running = new Map<string, Deferred.Deferred<boolean>>()
+    const running = new Map<string, Deferred.Deferred<void>>()
 
-    const once = <A, E, R>(
+    const onceAll = <A, E, R>(
       consumer: string,
-      messageId: string,
-      handle: Effect.Effect<A, E, R>
-    ): Effect.Effect<Option.Option<A>, E, R> => {
-      const key = JSON.stringify([consumer, messageId])
-      // Once it is in `running`, nothing may come in between but the end of `handle`
+      messageIds: ReadonlyArray<string>,
+      handle: (isNew: ReadonlyArray<boolean>) => Effect.Effect<A, E, R>
+    ): Effect.Effect<A, E, R> => {
+      const keys = messageIds.map((id) => JSON.stringify([consumer, id]))
+      // Once they are in `running`, nothing may come in between but the end of `handle`
       return Effect.uninterruptibleMask((restore) => {
-        if (handled.has(key)) return Effect.succeedNone
-        const other = running.get(key)
-        if (other !== undefined) {
-          return restore(
-            Effect.flatMap(Deferred.await(other), (succeeded) =>
-              succeeded ? Effect.succeedNone : once(consumer, messageId, handle))
-          )
+        for (const key of keys) {
+          const other = running.get(key)
+          // Before anything is taken up: two that have a part of each other's would wait for ever
+          if (other !== undefined) {
+            return restore(Effect.flatMap(Deferred.await(other), () => onceAll(consumer, messageIds, handle)))
+          }
         }
-        const done = Deferred.makeUnsafe<boolean>()
-        running.set(key, done)
-        return Effect.onExit(restore(Effect.asSome(handle)), (exit) =>
+        const done = Deferred.makeUnsafe<void>()
+        const taken: Array<string> = []
+        const isNew = keys.map((key) => {
+          if (handled.has(key) || running.has(key)) return false
+          running.set(key, done)
+          taken.push(key)
+          return true
+        })
+        return Effect.onExit(restore(Effect.suspend(() => handle(isNew))), (exit) =>
           Effect.suspend(() => {
-            running.delete(key)
-            if (Exit.isSuccess(exit)) {
-              handled.add(key)
-              if (handled.size > capacity) {
-                handled.delete(oldest.next().value!)
-              }
+            for (const key of taken) {
+              running.delete(key)
+              if (Exit.isSuccess(exit)) handled.add(key)
+              if (handled.size > capacity) handled.delete(oldest.next().value!)
             }
-            return Effect.asVoid(Deferred.succeed(done, Exit.isSuccess(exit)))
+            return Effect.asVoid(Deferred.succeed(done, undefined))
           }))
       })
     }
-    return Inbox.of({ once })
+
+    return make(onceAll)
   })

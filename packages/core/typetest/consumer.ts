@@ -1,5 +1,6 @@
 /** What the types of consumers promise. */
 // @effect-diagnostics missingEffectContext:off
+// @effect-diagnostics missingEffectError:off
 // @effect-diagnostics floatingEffect:off
 // @effect-diagnostics multipleEffectProvide:off
 import {
@@ -42,6 +43,25 @@ check<
 >()
 check<Equals<ErrorOf<typeof ofFlow>, EventConsumer.StartError>>()
 check<Equals<ProvidedBy<typeof ofFlow>, EventConsumer.EventConsumer>>()
+
+// --- handlers of batches: of notification events alone, with all of their events ---
+
+const StoreAll = EventHandler.batch("StoreAll", { on: [Delayed] })
+const ofBatches = EventConsumer.layer([StoreAll], { group: "store", batch: true })
+check<
+  Equals<
+    ServicesOf<typeof ofBatches>,
+    Subscriber.Subscriber | Broker.Broker | EventHandler.EventHandlerImplementation<"StoreAll">
+  >
+>()
+StoreAll.toLayer((events) => {
+  check<Equals<(typeof events)[0], Delayed>>()
+  return Effect.void
+})
+// @ts-expect-error a domain event is handled in its dispatch, which makes no batches
+EventHandler.batch("AlarmAll", { on: Alarmed })
+// @ts-expect-error its errors are those that it declares
+StoreAll.toLayer(() => Effect.fail("full"))
 
 // --- of a list: its handlers, and the flows of what they send ---
 

@@ -30,25 +30,21 @@ export const handled: Store.Table<true> = Store.table<true>("inbox")
 export const layer: Layer.Layer<Inbox.Inbox, never, Store.Store> = Layer.effect(
   Inbox.Inbox,
   Effect.map(Store.Store, (store) =>
-    Inbox.Inbox.of({
-      once: <A, E, R>(consumer: string, messageId: string, handle: Effect.Effect<A, E, R>) => {
-        const fail = (cause: unknown) => new Inbox.InboxError({ consumer, messageId, cause })
-        const remember = handled.insert(`${consumer}/${messageId}`, true).pipe(
-          Effect.provideService(Store.Store, store),
-          Effect.mapError(fail)
-        )
-        // The failures of `handle` pass by; those of the transaction itself are the inbox's
-        return Effect.flatMap(
-          Effect.result(store.transaction(
-            Effect.flatMap(remember, (isNew) => isNew ? Effect.asSome(handle) : Effect.succeedNone).pipe(
-              Effect.mapError((error) => ({ error }))
-            )
-          )),
-          (result) => {
-            if (result._tag === "Success") return Effect.succeed(result.success)
-            return Effect.fail("error" in result.failure ? result.failure.error : fail(result.failure))
-          }
-        )
-      }
+    Inbox.make((consumer, messageIds, handle) => {
+      const fail = (cause: unknown) => new Inbox.InboxError({ consumer, messageId: messageIds.join(", "), cause })
+      const remember = Effect.forEach(messageIds, (id) => handled.insert(`${consumer}/${id}`, true)).pipe(
+        Effect.provideService(Store.Store, store),
+        Effect.mapError(fail)
+      )
+      // The failures of `handle` pass by; those of the transaction itself are the inbox's
+      return Effect.flatMap(
+        Effect.result(store.transaction(
+          Effect.flatMap(remember, handle).pipe(Effect.mapError((error) => ({ error })))
+        )),
+        (result) => {
+          if (result._tag === "Success") return Effect.succeed(result.success)
+          return Effect.fail("error" in result.failure ? result.failure.error : fail(result.failure))
+        }
+      )
     }))
 )

@@ -12,7 +12,6 @@ import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type * as Option from "effect/Option"
 import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -120,22 +119,20 @@ export const layer = (
       const { remember } = Dialect.make(sql, yield* Tables.Tables)
       const { pruneInterval, retention, statementTimeout } = yield* settings.check(options)
       yield* Periodically.fork("Pruning the inbox", pruneInterval, prune(retention))
-      return CoreInbox.Inbox.of({
-        once: <A, E, R>(
-          consumer: string,
-          messageId: string,
-          handle: Effect.Effect<A, E, R>
-        ): Effect.Effect<Option.Option<A>, E | CoreInbox.InboxError, R> => {
-          const failed = (cause: unknown) => new CoreInbox.InboxError({ consumer, messageId, cause })
-          return Transaction.run(
-            sql,
-            Effect.flatMap(
-              Effect.mapError(remember(storable(consumer), storable(messageId)), failed),
-              (isNew) => isNew ? Effect.asSome(handle) : Effect.succeedNone
-            ),
-            { begin: undefined, statementTimeout, schedule, onError: failed }
-          )
-        }
+      return CoreInbox.make((consumer, messageIds, handle) => {
+        const failed = (cause: unknown) =>
+          new CoreInbox.InboxError({ consumer, messageId: messageIds.join(", "), cause })
+        const ids = messageIds.map(storable)
+        const first = new Set<string>()
+        const isFirst = ids.map((id) => first.size < first.add(id).size)
+        return Transaction.run(
+          sql,
+          Effect.flatMap(
+            Effect.mapError(remember(storable(consumer), [...first]), failed),
+            (added) => handle(ids.map((id, i) => isFirst[i]! && added.has(id)))
+          ),
+          { begin: undefined, statementTimeout, schedule, onError: failed }
+        )
       })
     })
   )

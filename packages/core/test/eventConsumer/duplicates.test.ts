@@ -84,12 +84,13 @@ describe("duplicates", () => {
   const failingInbox = (failures: number) =>
     Layer.effect(
       Inbox.Inbox,
-      Effect.map(Inbox.Inbox, ({ once }) =>
+      Effect.map(Inbox.Inbox, (inner) =>
         Inbox.Inbox.of({
+          ...inner,
           once: (consumer, messageId, handle) =>
             failures-- > 0
               ? Effect.fail(new Inbox.InboxError({ consumer, messageId, cause: "down" }))
-              : once(consumer, messageId, handle)
+              : inner.once(consumer, messageId, handle)
         }))
     ).pipe(Layer.provide(Inbox.layerMemory()))
 

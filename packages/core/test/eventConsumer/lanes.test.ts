@@ -15,10 +15,12 @@ it("keys that have nothing to do are kept up to a bound", () => {
   let runs = 0
   const lanes = new Lanes<Item>({
     concurrency: 2,
+    batch: { size: 1, wait: 0 },
     // At once, to the end
     fork: Effect.runForkWith(Context.make(Scheduler.PreventSchedulerYield, true)),
     runner: () => ({
       run: () => Effect.sync(() => void runs++),
+      runAll: () => Effect.void,
       recover: () => Effect.void,
       end: () => undefined
     }),

@@ -59,11 +59,12 @@ const counting = (
   Effect.gen(function*() {
     const inbox = Layer.effect(
       Inbox.Inbox,
-      Effect.map(Inbox.Inbox, ({ once }) =>
+      Effect.map(Inbox.Inbox, (inner) =>
         Inbox.Inbox.of({
+          ...inner,
           once: (consumer, messageId, handle) =>
             database.isUp
-              ? once(consumer, messageId, handle)
+              ? inner.once(consumer, messageId, handle)
               : Effect.fail(new Inbox.InboxError({ consumer, messageId, cause: "connection refused" }))
         }))
     ).pipe(Layer.provide(Inbox.layerMemory()))
@@ -274,7 +275,9 @@ describe("a consumer in an outage", () => {
           Layer.provide(
             Layer.succeed(Inbox.Inbox)({
               once: (consumer, messageId) =>
-                Effect.fail(new Inbox.InboxError({ consumer, messageId, cause: "connection refused" }))
+                Effect.fail(new Inbox.InboxError({ consumer, messageId, cause: "connection refused" })),
+              onceAll: (consumer, [messageId]) =>
+                Effect.fail(new Inbox.InboxError({ consumer, messageId: messageId!, cause: "connection refused" }))
             })
           )
         )

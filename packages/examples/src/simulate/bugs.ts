@@ -140,15 +140,17 @@ const acknowledgedTooEarly: Parts = {
 const inboxBeforeWork: Parts = {
   inbox: Layer.effect(
     Inbox.Inbox,
-    Effect.map(Effect.context<Store.Store>(), (context) =>
-      Inbox.Inbox.of({
-        once: (consumer, messageId, handle) =>
-          Seen.insert(`${consumer}/${messageId}`, true).pipe(
+    Effect.map(
+      Effect.context<Store.Store>(),
+      (context) =>
+        Inbox.make((consumer, messageIds, handle) =>
+          Effect.forEach(messageIds, (id) => Seen.insert(`${consumer}/${id}`, true)).pipe(
             Effect.provideContext(context),
-            Effect.mapError((cause) => new Inbox.InboxError({ consumer, messageId, cause })),
-            Effect.flatMap((isNew) => isNew ? Effect.asSome(handle) : Effect.succeedNone)
+            Effect.mapError((cause) => new Inbox.InboxError({ consumer, messageId: messageIds.join(", "), cause })),
+            Effect.flatMap(handle)
           )
-      }))
+        )
+    )
   )
 }
 
@@ -156,6 +158,8 @@ const Seen = Store.table<true>("seen")
 
 /** What fails twice is passed over. */
 const skippedFailures: Parts = {
+  // Else it is held until its store is back
+  outage: false,
   policy: (failure) =>
     failure._tag === "HandlerFailed"
       ? ConsumerPolicy.retry(Schedule.recurs(1), ConsumerPolicy.skip)

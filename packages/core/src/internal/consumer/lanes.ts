@@ -1,6 +1,7 @@
 /**
  * Runs work in order within a lane and in parallel across lanes, under a bound.
  */
+import type * as Arr from "effect/Array"
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -17,6 +18,8 @@ export interface InLane {
 /** Does the work of one worker, item by item: what a fiber needs for all of its items is made once. */
 export interface Runner<Item> {
   readonly run: (item: Item) => Effect.Effect<void, unknown>
+  /** Does the work of several at once, those of a lane in their order. When it fails they come again, in smaller batches. */
+  readonly runAll: (items: Arr.NonEmptyReadonlyArray<Item>) => Effect.Effect<void, unknown>
   /** Takes the failure of a run. When this succeeds the worker goes on, else it ends. */
   readonly recover: (item: Item, cause: Cause.Cause<unknown>) => Effect.Effect<void, unknown>
   /** The worker has ended, however that came about. */
@@ -25,6 +28,8 @@ export interface Runner<Item> {
 
 export interface Options<Item> {
   readonly concurrency: number
+  /** How many items a worker takes at once, and how long it waits for that many, in milliseconds. */
+  readonly batch: { readonly size: number; readonly wait: number }
   readonly fork: (effect: Effect.Effect<void, unknown>) => AnyFiber
   readonly runner: (fiber: AnyFiber) => Runner<Item>
   /** Takes an item whose run was interrupted, or failed beyond recovery; its lane waits for this. */
@@ -105,6 +110,9 @@ class Worker<Item extends InLane> {
   runner: Runner<Item> | undefined = undefined
   current: Item | undefined = undefined
   lane: Lane<Item> | undefined = undefined
+  /** What it has taken besides, for a batch. */
+  readonly more: Array<Item> = []
+  readonly moreLanes: Array<Lane<Item>> = []
 
   constructor(lanes: Lanes<Item>) {
     this.#lanes = lanes
@@ -115,7 +123,11 @@ class Worker<Item extends InLane> {
   }
 
   body(): Effect.Effect<void, unknown> {
-    return this.runner!.run(this.current!)
+    return this.#lanes.isBatching ? this.#lanes.runBatch(this) : this.runner!.run(this.current!)
+  }
+
+  get items(): ReadonlyArray<Item> {
+    return this.current === undefined ? [] : [this.current, ...this.more]
   }
 
   step(): void {
@@ -145,11 +157,14 @@ export class Lanes<Item extends InLane> implements Gate<Item> {
   #mayProbe = false
   #probing: Worker<Item> | undefined = undefined
   onProbed: () => void = () => undefined
+  /** How many items a worker takes now: half as many after each failure, twice as many after each success. */
+  #batchSize: number
   #spawning = false
   #onIdle: (() => void) | undefined = undefined
 
   constructor(options: Options<Item>) {
     this.#options = options
+    this.#batchSize = options.batch.size
   }
 
   offer(item: Item): void {
@@ -232,13 +247,13 @@ export class Lanes<Item extends InLane> implements Gate<Item> {
       }),
       (exit) => {
         worker.runner?.end()
-        const item = worker.current
-        return Exit.isSuccess(exit) || item === undefined
+        const { items } = worker
+        return Exit.isSuccess(exit) || items.length === 0
           ? undefined
           : Effect.ensuring(
-            this.#options.abandon(item, exit.cause),
+            Effect.forEach(items, (item) => this.#options.abandon(item, exit.cause), { discard: true }),
             Effect.sync(() => {
-              this.#leaving.delete(item)
+              for (const item of items) this.#leaving.delete(item)
               this.done(worker)
             })
           )
@@ -249,6 +264,10 @@ export class Lanes<Item extends InLane> implements Gate<Item> {
   #loop(worker: Worker<Item>): Effect.Effect<void, unknown> {
     return Effect.catchCause(Effect.whileLoop(worker), (cause) => {
       const item = worker.current
+      if (worker.more.length > 0) {
+        this.#putBack(worker)
+        return this.#loop(worker)
+      }
       return item === undefined
         ? Effect.failCause(cause)
         : Effect.flatMap(worker.runner!.recover(item, cause), () => {
@@ -272,7 +291,58 @@ export class Lanes<Item extends InLane> implements Gate<Item> {
     return true
   }
 
+  get isBatching(): boolean {
+    return this.#options.batch.size > 1
+  }
+
+  runBatch(worker: Worker<Item>): Effect.Effect<void, unknown> {
+    const { wait } = this.#options.batch
+    const run = Effect.suspend(() =>
+      worker.more.length === 0
+        ? worker.runner!.run(worker.current!)
+        : worker.runner!.runAll([worker.current!, ...worker.more])
+    )
+    this.#fill(worker)
+    if (worker.more.length + 1 >= this.#batchSize || this.#isPaused || wait === 0) return run
+    return Effect.andThen(Effect.sleep(wait), Effect.andThen(Effect.sync(() => this.#fill(worker)), run))
+  }
+
+  /** Takes what is ready, up to the size of a batch. While the consumer is paused, an item is tried alone. */
+  #fill(worker: Worker<Item>): void {
+    let lane: Lane<Item> | undefined = worker.moreLanes.at(-1) ?? worker.lane
+    while (worker.more.length + 1 < this.#batchSize && !this.#isPaused && !this.#isStopping && lane !== undefined) {
+      const item = lane.shift()
+      if (item === undefined) lane = takeFrom(this.#ready)
+      else {
+        worker.more.push(item)
+        worker.moreLanes.push(lane)
+      }
+    }
+  }
+
+  /** The batch of a worker goes back to its lanes, before all others, and the next ones are smaller. */
+  #putBack(worker: Worker<Item>): void {
+    this.#batchSize = Math.max(1, worker.items.length >> 1)
+    const lanes = new Set([worker.lane!, ...worker.moreLanes])
+    while (worker.more.length > 0) worker.moreLanes.pop()!.unshift(worker.more.pop()!)
+    worker.lane!.unshift(worker.current!)
+    for (const lane of [...lanes].reverse()) MutableList.prepend(this.#ready, lane)
+    worker.current = undefined
+    worker.lane = undefined
+  }
+
+  /** A batch is done: its lanes but that of its first item. */
+  #batchDone(worker: Worker<Item>): void {
+    this.#batchSize = Math.min(this.#options.batch.size, this.#batchSize * 2)
+    const lanes = new Set(worker.moreLanes)
+    lanes.delete(worker.lane!)
+    worker.more.length = 0
+    worker.moreLanes.length = 0
+    for (const lane of lanes) this.#turn(lane)
+  }
+
   done(worker: Worker<Item>): void {
+    if (this.isBatching) this.#batchDone(worker)
     const lane = worker.lane!
     const item = worker.current!
     worker.current = undefined
@@ -330,8 +400,8 @@ export class Lanes<Item extends InLane> implements Gate<Item> {
   interrupt(isAffected: (item: Item) => boolean): Effect.Effect<void> {
     return Effect.suspend(() => {
       const fibers: Array<AnyFiber> = []
-      for (const { current, fiber } of this.#workers) {
-        if (current !== undefined && fiber !== undefined && isAffected(current)) fibers.push(fiber)
+      for (const { fiber, items } of this.#workers) {
+        if (fiber !== undefined && items.some(isAffected)) fibers.push(fiber)
       }
       return Fiber.interruptAll(fibers)
     })

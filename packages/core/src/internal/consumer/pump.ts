@@ -13,6 +13,7 @@ export interface Options {
   readonly group: string
   readonly subscription: Subscription
   readonly concurrency: number
+  readonly batch: LanesOptions<Delivery>["batch"]
   readonly drainTimeout: Duration.Input
   /** Undefined: it does not tell outages. */
   readonly outage: Outage | undefined
@@ -33,6 +34,7 @@ export const start = <E>(options: Options) =>
     }
     const lanes: Lanes<Delivery> = new Lanes({
       concurrency: options.concurrency,
+      batch: options.batch,
       fork: Effect.runForkWith(ambientOf(yield* Effect.context<never>())),
       runner: options.runner,
       abandon: (delivery, cause) => {

@@ -18,6 +18,8 @@ import { HandlerRuns } from "../dispatch/handlerRuns.ts"
 import { type HandlerTable, makeTable } from "../dispatch/handlerTable.ts"
 import { makeRunHandler } from "../dispatch/watchHandler.ts"
 import { type HandlesFollowUps, type Memory, type ProcessorWay, processorWays } from "../dispatch/ways.ts"
+import { runBatchHandlers } from "./batchHandlers.ts"
+import type { BatchWork } from "./batchWork.ts"
 
 export type Source = EventFlow.Any | ReadonlyArray<EventHandler.Any>
 
@@ -28,12 +30,18 @@ export interface Consuming {
   /** The commands that handlers may send. */
   readonly routes: Routes
   /** Handles one event after the other in a dispatch, with their follow-ups; then comes `next`. */
-  readonly handlerIn: <A, E>(
-    dispatch: Dispatch,
-    memory: Memory,
-    next: () => Effect.Effect<A, E>
-  ) => { readonly handle: (event: Event.Any) => Effect.Effect<A, E | EventFlowError> }
+  readonly handlerIn: HandlerIn
+  /** The same without the handlers of batches. */
+  readonly batchless: { readonly handles: (event: Event.Any) => boolean; readonly handlerIn: HandlerIn }
+  /** Runs the handlers of batches, each with the events that it handles. */
+  readonly runBatchHandlers: (works: ReadonlyArray<BatchWork>) => Effect.Effect<void, EventFlowError>
 }
+
+type HandlerIn = <A, E>(
+  dispatch: Dispatch,
+  memory: Memory,
+  next: () => Effect.Effect<A, E>
+) => { readonly handle: (event: Event.Any) => Effect.Effect<A, E | EventFlowError> }
 
 export const handlersOf = (source: Source): ReadonlyArray<EventHandler.Any> =>
   "handlers" in source ? source.handlers : source
@@ -42,10 +50,13 @@ export const handlersOf = (source: Source): ReadonlyArray<EventHandler.Any> =>
 export const makeConsuming = Effect.fnUntraced(function*(source: Source) {
   const context = yield* Effect.context<never>()
   const handlers = handlersOf(source)
-  const table = yield* Effect.mapError(
-    makeTable(handlers, context, isNotificationClass),
-    (duplicate) => new EventMap.DuplicateDefinition(duplicate)
-  )
+  const tableOf = (handlers: ReadonlyArray<EventHandler.Any>) =>
+    Effect.mapError(
+      makeTable(handlers, context, isNotificationClass),
+      (duplicate) => new EventMap.DuplicateDefinition(duplicate)
+    )
+  const table = yield* tableOf(handlers)
+  const batchless = yield* tableOf(handlers.filter(({ mode }) => mode === "single"))
   const known = new Map<string, NotificationEvent.AnyClass>()
   const names = new Map<string, NotificationEvent.AnyClass>()
   for (const { event } of table.entries) {
@@ -73,10 +84,16 @@ export const makeConsuming = Effect.fnUntraced(function*(source: Source) {
       addForeignRoutes(all, handler.sends, context)
     }
   }
+  const runHandler = yield* makeRunHandler
   return {
     known,
     routes: all,
-    handlerIn: handlerIn(processor, table, yield* makeRunHandler)
+    handlerIn: handlerIn(processor, table, runHandler),
+    batchless: {
+      handles: (event) => batchless.find(event) !== undefined,
+      handlerIn: handlerIn(processor, batchless, runHandler)
+    },
+    runBatchHandlers: runBatchHandlers(table, all)
   } satisfies Consuming
 })
 

@@ -3,6 +3,7 @@ import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import type * as Tracer from "effect/Tracer"
 import * as Broker from "../../Broker.ts"
 import type * as ConsumerPolicy from "../../ConsumerPolicy.ts"
 import type * as FlowObserver from "../../FlowObserver.ts"
@@ -16,6 +17,9 @@ import { publishObserved } from "../dispatch/publish.ts"
 import * as Record from "../telemetry/record.ts"
 import { isTracing } from "../telemetry/span.ts"
 import * as Traceparent from "../telemetry/traceparent.ts"
+import type { BatchWork } from "./batchWork.ts"
+
+type Works = ReadonlyArray<BatchWork>
 
 /** Why a message was not handled, as far as that is known. */
 export interface Why {
@@ -47,6 +51,12 @@ export interface Work {
 export interface Watch {
   /** Handles a delivery to its end. Where nobody watches, its failure is left to the caller. */
   readonly around: (work: Work) => Effect.Effect<void, unknown>
+  /** Handles a batch: all of it, or it fails and comes again. */
+  readonly aroundAll: <E>(works: Works, handling: Effect.Effect<void, E>) => Effect.Effect<void, E>
+  /** A batch begins to handle the event of this delivery. */
+  readonly batchDecoded: (work: BatchWork) => void
+  /** Says what became of the deliveries of a batch, and acknowledges them. */
+  readonly settleAll: (works: ReadonlyArray<BatchWork>) => Effect.Effect<void>
   /** An attempt begins to handle this event. */
   readonly decoded: (work: Work, event: NotificationEvent.Any) => void
   /** Says what became of a delivery, and acknowledges it. */
@@ -82,6 +92,16 @@ class Unwatched implements Watch {
 
   around(work: Work): Effect.Effect<void, unknown> {
     return work.start()
+  }
+
+  aroundAll<E>(_: Works, handling: Effect.Effect<void, E>): Effect.Effect<void, E> {
+    return handling
+  }
+
+  batchDecoded(): void {}
+
+  settleAll(works: ReadonlyArray<BatchWork>): Effect.Effect<void> {
+    return Effect.forEach(works, ({ delivery }) => delivery.ack, { discard: true })
   }
 
   decoded(): void {}
@@ -149,6 +169,51 @@ class Watched implements Watch {
     })
   }
 
+  aroundAll<E>(works: Works, handling: Effect.Effect<void, E>): Effect.Effect<void, E> {
+    const { group, metrics, observers, system, tracing } = this.#options
+    for (const work of works) {
+      const { message } = work
+      work.watching = observers.watching(undefined, () => ({ _tag: "Delivery", message, group }))
+      work.watching?.observer?.deliveryStarted(work.delivery, message, group)
+    }
+    const observed = Effect.onExit(handling, (exit) =>
+      Effect.sync(() => {
+        if (Exit.isSuccess(exit)) return
+        for (const { delivery, watching } of works) {
+          // They are handled again, in smaller batches
+          const info = { attempts: 1, cause: exit.cause, decision: undefined, topic: undefined, due: undefined }
+          watching?.observer?.deliveryEnded(delivery, "held", info)
+        }
+      }))
+    return Record.processBatch(observed, {
+      system,
+      topic: Array.from(new Set(works.map(({ message }) => message.topic))).join(","),
+      group,
+      count: works.length,
+      links: tracing ? works.flatMap(({ message }) => spanOf(message) ?? []) : [],
+      tracing,
+      metrics
+    })
+  }
+
+  batchDecoded({ delivery, event, watching }: BatchWork): void {
+    watching?.observer?.deliveryDecoded(delivery, event)
+  }
+
+  settleAll(works: ReadonlyArray<BatchWork>): Effect.Effect<void> {
+    return Effect.withFiber((fiber) => {
+      const { group, metrics, system } = this.#options
+      for (const { delivery, message, outcome, watching } of works) {
+        const info = { attempts: 1, cause: undefined, decision: undefined, topic: undefined, due: undefined }
+        watching?.observer?.deliveryEnded(delivery, outcome!, info)
+        if (metrics) {
+          Record.consumed({ system, topic: message.topic, group, outcome: outcome! }, fiber.context)
+        }
+      }
+      return Effect.forEach(works, ({ delivery }) => delivery.ack, { discard: true })
+    })
+  }
+
   decoded(work: Work, event: NotificationEvent.Any): void {
     work.watching?.observer?.deliveryDecoded(work.delivery, event)
   }
@@ -175,6 +240,12 @@ class Watched implements Watch {
       { system: broker.name, topic: message.topic, count: 1, tracing, metrics }
     )
   }
+}
+
+/** The span of whoever published a message. */
+const spanOf = (message: Message.Message): Tracer.AnySpan | undefined => {
+  const traceparent = readableAttribute(message, "traceparent")
+  return traceparent === undefined ? undefined : Traceparent.toSpan(traceparent)
 }
 
 const infoOf = (

@@ -17,15 +17,14 @@ import { Flow } from "../dispatch/flow.ts"
 import type { Watching } from "../dispatch/observers.ts"
 import { isDone } from "../isDone.ts"
 import { readable } from "../structured.ts"
+import { type Batching, runBatch } from "./batch.ts"
 import { Consumed } from "./consumed.ts"
 import { HandlerMemory } from "./handlerMemory.ts"
 import type { History } from "./history.ts"
 import type { Runner } from "./lanes.ts"
 import type { Once } from "./once.ts"
-import type { Outage } from "./outage.ts"
 import { decodingFailed, handlingFailed } from "./reasons.ts"
-import type { Consuming } from "./source.ts"
-import type { Watch, Why, Work } from "./watch.ts"
+import type { Why, Work } from "./watch.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 
@@ -34,15 +33,7 @@ interface EventHandler {
 }
 
 /** What the workers of a consumer share. */
-export interface Shared {
-  readonly group: string
-  readonly codec: MessageCodec.MessageCodec
-  readonly consuming: Consuming
-  /** Undefined: duplicates are handled. */
-  readonly once: Once | undefined
-  readonly watch: Watch
-  /** Undefined: it does not tell outages. */
-  readonly outage: Outage | undefined
+export interface Shared extends Batching {
   readonly afterFailure: (worker: DeliveryWorker, failure: ConsumerPolicy.Failure) => Effect.Effect<void, unknown>
 }
 
@@ -99,6 +90,10 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
     return this.#shared.watch.around(this)
   }
 
+  runAll(deliveries: ReadonlyArray<Delivery>): Effect.Effect<void, unknown> {
+    return runBatch(this.#shared, deliveries)
+  }
+
   start(): Effect.Effect<void, unknown> {
     const dispatch = this.#dispatch
     const { consuming: { routes }, group } = this.#shared
@@ -131,7 +126,7 @@ export class DeliveryWorker implements Runner<Delivery>, Work {
       this.#shared.consuming.handlerIn(dispatch, this.memory, () => Effect.void).handle(event)
     )
     return Effect.flatMap(
-      once(this.message, handling),
+      once.one(this.message, handling),
       (isFirst) => isFirst ? this.#handled() : this.settle("duplicate")
     )
   }

@@ -56,6 +56,8 @@ export const HandlerTypeId = "~@event-flow/core/EventHandler"
 export interface HandlerDefinition {
   readonly [HandlerTypeId]: "~@event-flow/core/EventHandler"
   readonly name: string
+  /** Whether it handles one event, or the events of a batch. */
+  readonly mode: "single" | "batch"
   /** The events that it handles. */
   readonly on: ReadonlyArray<Event.AnyClass>
   readonly emits: ReadonlyArray<Event.AnyClass>

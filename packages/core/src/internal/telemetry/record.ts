@@ -165,6 +165,32 @@ export const process = <E, R>(
   })
 }
 
+/** The span of handling a batch, with links to the spans that published its messages, and its duration. */
+export const processBatch = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  options: Recorded & {
+    readonly system: string
+    /** One topic, or several joined by commas. */
+    readonly topic: string
+    readonly group: string
+    readonly count: number
+    readonly links: ReadonlyArray<Tracer.AnySpan>
+  }
+): Effect.Effect<A, E, R> => {
+  const { count, group, links, metrics, system, topic, tracing } = options
+  const values = [system, topic, group]
+  const timed = metrics ? measured(effect, (exit) => processDurations(withError(values, exit))) : effect
+  return tracing
+    ? Effect.withSpan(timed, `process ${topic}`, {
+      captureStackTrace: false,
+      kind: "consumer",
+      root: true,
+      links: links.map((span) => ({ span, attributes: {} })),
+      attributes: { ...processAttributes(system, topic, group), "messaging.batch.message_count": count }
+    })
+    : timed
+}
+
 const recordProcess = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   options: Omit<Parameters<typeof process>[1], "failureOf">
