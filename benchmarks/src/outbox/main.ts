@@ -10,9 +10,9 @@ import { type ChildProcess, spawn } from "node:child_process"
 import { mkdirSync, writeFileSync } from "node:fs"
 import { availableParallelism, cpus } from "node:os"
 import { dirname, resolve } from "node:path"
-import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
+import { startServer } from "../postgres.ts"
 import { versionOf } from "../versions.ts"
 import type { Lag, Report, Task } from "./work.ts"
 import { keys } from "./work.ts"
@@ -63,26 +63,6 @@ const commandSubjects: ReadonlyArray<Subject> = [
 
 const isChosen = ({ name }: Subject) => options.subject === undefined || options.subject.includes(name)
 const isOn = (workload: string) => options.only === undefined || options.only.includes(workload)
-
-/** The server that `npm run postgres` starts, or the one of DATABASE_URL. */
-const startServer = async (): Promise<{ readonly url: string; readonly end: () => Promise<void> }> => {
-  const child = spawn(process.execPath, [here("../../../scripts/postgres.ts"), "--durable"], {
-    stdio: ["ignore", "pipe", "inherit"]
-  })
-  const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()))
-  for await (const line of createInterface({ input: child.stdout })) {
-    const url = /^DATABASE_URL=(.+)$/.exec(line)?.[1]
-    if (url === undefined) continue
-    return {
-      url,
-      end: () => {
-        child.kill("SIGINT")
-        return exited
-      }
-    }
-  }
-  throw new Error("PostgreSQL did not start")
-}
 
 /** Runs statements on the server, over a connection that is closed again: a database with users cannot be a template. */
 const execute = (url: string, ...statements: ReadonlyArray<string>): Promise<ReadonlyArray<unknown>> =>
