@@ -6,12 +6,16 @@
  * @stability unstable
  * @since 0.1.0
  */
-import type * as Cause from "effect/Cause"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
+import * as Predicate from "effect/Predicate"
 import * as Schedule from "effect/Schedule"
 import type * as Event from "./Event.ts"
-import type { EventFlowError } from "./EventFlowError.ts"
+import type * as EventFlow from "./EventFlow.ts"
+import type { EventFailure, EventFlowError } from "./EventFlowError.ts"
+import type * as EventHandler from "./EventHandler.ts"
 import type { InboxError } from "./Inbox.ts"
+import type { TypeId as EventTypeId } from "./internal/definition/eventClass.ts"
 import type { Message } from "./Message.ts"
 import type { DecodeError } from "./MessageCodec.ts"
 
@@ -206,7 +210,7 @@ export const ignore: Final = { _tag: "Ignore" }
  * @category decisions
  * @since 0.1.0
  */
-export const stop: Final = { _tag: "Stop" }
+export const stop: Extract<Final, { readonly _tag: "Stop" }> = { _tag: "Stop" }
 
 /**
  * Handle the message again, by a schedule; when the schedule ends, do `otherwise`.
@@ -219,7 +223,7 @@ export const stop: Final = { _tag: "Stop" }
 export const retry = (
   schedule: Schedule.Schedule<unknown, Failure>,
   otherwise: Final | Postpone = deadLetter()
-): Decision => ({
+): Extract<Decision, { readonly _tag: "Retry" }> => ({
   _tag: "Retry",
   schedule,
   otherwise
@@ -304,3 +308,161 @@ export const defaultPolicy: ConsumerPolicy = (failure) => {
  */
 export const ignoreUnknownTypes = (policy: ConsumerPolicy = defaultPolicy): ConsumerPolicy => (failure) =>
   failure._tag === "Undecodable" && failure.error.reason === "UnknownType" ? ignore : policy(failure)
+
+/**
+ * The errors that the handlers of a flow or of a list declare.
+ *
+ * @stability unstable
+ * @category utility types
+ * @since 0.1.0
+ */
+export type Errors<S extends EventFlow.Any | ReadonlyArray<EventHandler.Any>> = HandlersOf<
+  S
+>["errorSchema"]["Type"]
+
+/**
+ * What to do about one kind of failure: a decision, or a function of the error
+ * and the failure that makes it.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Choice<Error, F extends Failure, D = Decision> = D | ((error: Error, failure: F) => D)
+
+/**
+ * One decision for everything that can go wrong in the handlers of `S`.
+ *
+ * @stability unstable
+ * @category models
+ * @since 0.1.0
+ */
+export type Choices<S extends EventFlow.Any | ReadonlyArray<EventHandler.Any>> =
+  & {
+    /** For each tag of the errors that the handlers declare, those of follow-ups included. */
+    readonly errors: {
+      readonly [Tag in TagOf<Errors<S>>]: Choice<Extract<Errors<S>, { readonly _tag: Tag }>, HandlerFailed>
+    }
+    /** The message cannot be decoded. */
+    readonly undecodable: Choice<DecodeError, Undecodable>
+    /** A handler has a bug, or its follow-ups go in a circle (`CascadeTooDeep`). */
+    readonly defect: Choice<unknown, HandlerDied | HandlerFailed>
+    /** The inbox could not be asked. It never puts a message aside. */
+    readonly inbox: Choice<InboxError, InboxFailed, Extract<Decision, { readonly _tag: "Retry" | "Stop" }>>
+  }
+  & (Untagged<Errors<S>> extends never ? {} : {
+    /** An error without a tag. */
+    readonly untagged: Choice<Untagged<Errors<S>>, HandlerFailed>
+  })
+  & ("Notification" extends HandlersOf<S>["emits"][number][typeof EventTypeId] ? {
+      /** What a handler collected could not be published. */
+      readonly publish: Choice<
+        Extract<EventFailure, { readonly _tag: "PublishError" | "BrokerNotFound" }>,
+        HandlerFailed
+      >
+    } :
+    {})
+
+/**
+ * A policy with one decision for each tag of the errors that the handlers declare,
+ * and for everything else that can go wrong. A tag that is added to a handler does
+ * not compile until somebody has decided.
+ *
+ * **Details**
+ *
+ * Of several failures at once (`onFailure: "accumulate"`) the most careful decision
+ * is done: stop, else retry, postpone, dead-letter, skip, ignore.
+ *
+ * **Example** (Every failure is decided)
+ *
+ * ```ts
+ * import { ConsumerPolicy, EventConsumer, EventHandler, NotificationEvent } from "@event-flow/core"
+ * import { Schema } from "effect"
+ *
+ * class Ordered extends NotificationEvent.Class<Ordered>()("Ordered", {}, { topic: "orders" }) {}
+ * class PaymentDeclined extends Schema.TaggedError<PaymentDeclined>()("PaymentDeclined", {}) {}
+ * class BankAway extends Schema.TaggedError<BankAway>()("BankAway", {}) {}
+ * const Charge = EventHandler.make("Charge", { on: Ordered, error: Schema.Union([PaymentDeclined, BankAway]) })
+ *
+ * const policy = ConsumerPolicy.total([Charge], {
+ *   errors: {
+ *     PaymentDeclined: ConsumerPolicy.deadLetter("orders.declined"),
+ *     BankAway: ConsumerPolicy.retry(ConsumerPolicy.defaultSchedule)
+ *   },
+ *   undecodable: ConsumerPolicy.deadLetter(),
+ *   defect: ConsumerPolicy.deadLetter(),
+ *   inbox: ConsumerPolicy.retry(ConsumerPolicy.inboxSchedule)
+ * })
+ *
+ * const Charging = EventConsumer.layer([Charge], { group: "charging", policy })
+ * ```
+ *
+ * @stability unstable
+ * @category policies
+ * @since 0.1.0
+ */
+export const total = <const S extends EventFlow.Any | ReadonlyArray<EventHandler.Any>>(
+  _source: S,
+  choices: Choices<S>
+): ConsumerPolicy => {
+  // The types of `Choices` say which of them there are
+  const all = choices as AnyChoices
+  const decide = (error: EventFailure, failure: HandlerFailed): Decision => {
+    switch (error._tag) {
+      case "PublishError":
+      case "BrokerNotFound":
+        return made(all.publish ?? all.defect, error, failure)
+      case "CascadeTooDeep":
+        return made(all.defect, error, failure)
+      case "EventHandlerError": {
+        const { cause } = error
+        const tag = Predicate.hasProperty(cause, "_tag") ? String(cause._tag) : undefined
+        const choice = tag === undefined || !Object.hasOwn(all.errors, tag) ? all.untagged : all.errors[tag]
+        return made(choice ?? all.defect, cause, failure)
+      }
+    }
+  }
+  return (failure) => {
+    switch (failure._tag) {
+      case "Undecodable":
+        return made(all.undecodable, failure.error, failure)
+      case "HandlerDied":
+        return made(all.defect, Cause.squash(failure.cause), failure)
+      case "InboxFailed":
+        return made(all.inbox, failure.error, failure)
+      case "HandlerFailed": {
+        const { error } = failure
+        if (error._tag !== "EventsFailed") return decide(error, failure)
+        const decisions = error.failures.map((one) => decide(one, failure))
+        return decisions.reduce((a, b) => careful.indexOf(b._tag) < careful.indexOf(a._tag) ? b : a)
+      }
+    }
+  }
+}
+
+// --- internal ---
+
+const careful: ReadonlyArray<Decision["_tag"]> = ["Stop", "Retry", "Postpone", "DeadLetter", "Skip", "Ignore"]
+
+type HandlersOf<S> = S extends EventFlow.Any ? S["handlers"][number]
+  : S extends ReadonlyArray<infer H extends EventHandler.Any> ? H
+  : never
+
+type TagOf<E> = E extends { readonly _tag: infer Tag extends string } ? Tag : never
+
+type Untagged<E> = E extends { readonly _tag: string } ? never : E
+
+type AnyChoice = Decision | ((error: never, failure: never) => Decision)
+
+interface AnyChoices {
+  readonly errors: Readonly<Record<string, AnyChoice>>
+  readonly undecodable: AnyChoice
+  readonly defect: AnyChoice
+  readonly inbox: AnyChoice
+  readonly untagged?: AnyChoice
+  readonly publish?: AnyChoice
+}
+
+const made = (choice: AnyChoice, error: unknown, failure: Failure): Decision =>
+  // Each is called with what it is for
+  typeof choice === "function" ? choice(error as never, failure as never) : choice

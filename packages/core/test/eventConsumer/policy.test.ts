@@ -1,8 +1,86 @@
 import { assert, describe, it } from "@effect/vitest"
-import { ConsumerPolicy, EventConsumer } from "@event-flow/core"
+import { Broker, ConsumerPolicy, EventConsumer, EventFlowError, Inbox } from "@event-flow/core"
 import { Effect, Schedule } from "effect"
 import { Boom, Journal, passTime } from "../fixtures.ts"
-import { Bang, encode, failing, order, settled, setup, squashed, text } from "./support.ts"
+import {
+  Bang,
+  encode,
+  failing,
+  order,
+  Ordered,
+  Orders,
+  publishError,
+  settled,
+  setup,
+  Shipped,
+  squashed,
+  text
+} from "./support.ts"
+
+describe("a total policy", () => {
+  const { deadLetter } = ConsumerPolicy
+  const total = ConsumerPolicy.total(Orders, {
+    errors: {
+      Boom: ({ id }) =>
+        id === "again" ? ConsumerPolicy.retry(Schedule.recurs(2), deadLetter("boomed")) : ConsumerPolicy.skip,
+      Bang: deadLetter("banged")
+    },
+    publish: deadLetter("unpublished"),
+    undecodable: ({ reason }) => deadLetter(reason),
+    defect: deadLetter("died"),
+    inbox: ConsumerPolicy.stop
+  })
+
+  it.effect("decides by the tag of the error", () =>
+    Effect.gen(function*() {
+      const { broker, deliver, log } = yield* setup({
+        policy: total,
+        publish: ([message]) =>
+          message?.topic === "shipments" ? Effect.fail(publishError(new Broker.Rejected({ detail: "" }))) : Effect.void
+      }, ({ n }, { collect }) => {
+        if (n === 1) return Effect.fail(new Boom({ id: "again" }))
+        if (n === 2) return Effect.fail(new Boom({ id: "no" }))
+        if (n === 3) return Effect.fail(new Bang())
+        return n === 4 ? Effect.die("a bug") : collect(new Shipped({ n }))
+      })
+      yield* deliver(...[1, 2, 3, 4, 5].map((n) => order(n)), order(6, { body: encode(null) }))
+      yield* settled
+      assert.deepStrictEqual(log, [1, 2, 3, 4, 5, 6].map((n) => `ack ${n}`))
+      const dead = broker.batches.flat().filter(({ topic }) => topic !== "shipments")
+      assert.deepStrictEqual(
+        dead.map(({ headers, topic }) => [topic, text(headers, "dead-letter-attempts")]),
+        [["boomed", "3"], ["banged", "1"], ["died", "1"], ["unpublished", "1"], ["InvalidBody", "1"]]
+      )
+    }))
+
+  it("of several errors, does the most careful decision", () => {
+    const failed = (...causes: ReadonlyArray<unknown>): ConsumerPolicy.HandlerFailed => ({
+      _tag: "HandlerFailed",
+      message: order(1),
+      event: new Ordered({ n: 1 }),
+      error: new EventFlowError.EventsFailed({
+        failures: causes.map((cause) =>
+          new EventFlowError.EventHandlerError({ event: "Ordered", handler: "OnOrdered", cause })
+        ) as [EventFlowError.EventHandlerError]
+      })
+    })
+    assert.strictEqual(total(failed(new Boom({ id: "no" })))._tag, "Skip")
+    assert.strictEqual(total(failed(new Boom({ id: "no" }), new Bang()))._tag, "DeadLetter")
+    assert.strictEqual(total(failed(new Boom({ id: "no" }), new Boom({ id: "again" }), new Bang()))._tag, "Retry")
+    // What no handler declares is a bug
+    assert.deepStrictEqual(total(failed({ _tag: "constructor" })), deadLetter("died"))
+    const error = new EventFlowError.CascadeTooDeep({ event: "Ordered", maxDepth: 1 })
+    assert.deepStrictEqual(total({ ...failed(new Bang()), error }), deadLetter("died"))
+  })
+
+  it("decides about the inbox", () => {
+    const error = new Inbox.InboxError({ consumer: "group", messageId: "1", cause: "down" })
+    assert.strictEqual(
+      total({ _tag: "InboxFailed", message: order(1), event: new Ordered({ n: 1 }), error }),
+      ConsumerPolicy.stop
+    )
+  })
+})
 
 describe("a policy of one's own", () => {
   it.effect("skips: acknowledged, and logged", () =>
