@@ -110,10 +110,13 @@ describe("telemetry", () => {
       )
     }))
 
-  it.effect("a publisher's decision not to sample is respected", () =>
+  it.effect("a publisher's decision not to sample is respected: no span is made, and messages pass it on", () =>
     Effect.gen(function*() {
       const { spans, tracer } = recordingTracer()
-      const { deliver } = yield* Effect.withTracer(setup({}, () => Effect.void), tracer)
+      const { broker, deliver } = yield* Effect.withTracer(
+        setup({}, ({ n }, { collect }) => collect(new Shipped({ n }))),
+        tracer
+      )
       const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"
       yield* deliver(
         order(1, { attributes: { traceparent: `${trace}-00` } }),
@@ -122,11 +125,16 @@ describe("telemetry", () => {
         order(3, { attributes: { traceparent: `01${trace.slice(2)}-03-more` } })
       )
       yield* settled
-      const processed = spans.filter(({ name }) => name === "process orders")
       assert.deepStrictEqual(
-        processed.map((span) => Option.getOrUndefined(span.parent)?.sampled),
-        [false, true, true]
+        spans.filter(({ name }) => name === "process orders").map(({ parent }) =>
+          Option.getOrUndefined(parent)?.sampled
+        ),
+        [true, true]
       )
+      assert.lengthOf(spans.filter(({ name }) => name === "publish shipments"), 2)
+      const [first, ...others] = broker.batches.flat().map(({ attributes }) => attributes["traceparent"])
+      assert.strictEqual(first, `${trace}-00`)
+      for (const other of others) assert.match(other!, /^00-4bf92f3577b34da6a3ce929d0e0e4736-[0-9a-f]{16}-01$/)
     }))
 
   const measured = (telemetry: Layer.Layer<never>) =>

@@ -15,7 +15,7 @@ import { readableAttribute } from "../describe.ts"
 import { Observers, type Watching } from "../dispatch/observers.ts"
 import { publishObserved } from "../dispatch/publish.ts"
 import * as Record from "../telemetry/record.ts"
-import { isTracing } from "../telemetry/span.ts"
+import { hasTracer } from "../telemetry/span.ts"
 import * as Traceparent from "../telemetry/traceparent.ts"
 import type { BatchWork } from "./batchWork.ts"
 
@@ -75,7 +75,7 @@ export const makeWatch = Effect.fnUntraced(function*(options: { readonly group: 
   const broker = yield* Broker.Broker
   const observers = Observers.in(yield* Effect.context<never>())
   const { metrics } = yield* Telemetry.Settings
-  const tracing = yield* Effect.withFiber((fiber) => Effect.succeed(isTracing(fiber)))
+  const tracing = yield* Effect.withFiber((fiber) => Effect.succeed(hasTracer(fiber)))
   return observers.isEmpty && !metrics && !tracing
     ? new Unwatched(broker)
     : new Watched({ ...options, broker, metrics, observers, tracing })

@@ -12,7 +12,7 @@ import * as Predicate from "effect/Predicate"
 import type * as Tracer from "effect/Tracer"
 import * as Telemetry from "../../Telemetry.ts"
 import { counters, durations, measured, Timer } from "./handles.ts"
-import { RunningSpan, spanned } from "./span.ts"
+import { RunningSpan, spanned, withinSpan } from "./span.ts"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 
@@ -148,20 +148,36 @@ export const process = <E, R>(
     readonly failureOf: () => Cause.Cause<unknown> | undefined
   }
 ): Effect.Effect<void, E, R> => {
-  if (!options.tracing && !options.metrics) return effect
-  return Effect.suspend(() => {
-    let isPassedOver = false
-    const failing = Effect.flatMap(effect, () => {
-      const failure = options.failureOf()
-      if (failure === undefined) return Effect.void
-      isPassedOver = true
-      // Seen by the recording only: caught below
-      return Effect.failCause(failure as Cause.Cause<never>)
+  const { group, messageId, metrics, parent, system, topic, tracing } = options
+  if (!tracing && !metrics) return effect
+  return Effect.withFiber((fiber) => {
+    const { context } = fiber
+    let span: RunningSpan | undefined
+    if (tracing && parent?.sampled === false) {
+      fiber.setContext(withinSpan(context, parent))
+    } else if (tracing) {
+      const attributes = processAttributes(system, topic, group)
+      span = new RunningSpan(
+        fiber,
+        `process ${topic}`,
+        "consumer",
+        messageId === undefined ? attributes : { ...attributes, "messaging.message.id": messageId },
+        // Without a publisher's span it starts a trace: the span of who started the consumer is not its parent
+        parent ?? null
+      )
+      fiber.setContext(span.context)
+    }
+    const timer = metrics ? new Timer(fiber) : undefined
+    return Effect.onExitPrimitive(effect, (exit) => {
+      fiber.setContext(context)
+      const failure = Exit.isSuccess(exit) ? options.failureOf() : undefined
+      const ended = failure === undefined ? exit : Exit.failCause(failure)
+      timer?.end(processDurations(withError([system, topic, group], ended)))
+      if (span === undefined) return undefined
+      if (Exit.isFailure(ended)) span.attribute("error.type", errorType(ended))
+      span.end(ended)
+      return undefined
     })
-    return Effect.catchCause(
-      recordProcess(failing, options),
-      (cause) => isPassedOver ? Effect.void : Effect.failCause(cause)
-    )
   })
 }
 
@@ -189,29 +205,6 @@ export const processBatch = <A, E, R>(
       attributes: { ...processAttributes(system, topic, group), "messaging.batch.message_count": count }
     })
     : timed
-}
-
-const recordProcess = <A, E, R>(
-  effect: Effect.Effect<A, E, R>,
-  options: Omit<Parameters<typeof process>[1], "failureOf">
-): Effect.Effect<A, E, R> => {
-  const { group, messageId, metrics, parent, system, topic, tracing } = options
-  const values = [system, topic, group]
-  const timed = metrics ? measured(effect, (exit) => processDurations(withError(values, exit))) : effect
-  if (!tracing) return timed
-  const annotated = Effect.onExit(
-    timed,
-    (exit) => Exit.isSuccess(exit) ? Effect.void : Effect.annotateCurrentSpan("error.type", errorType(exit))
-  )
-  const attributes = processAttributes(system, topic, group)
-  return Effect.withSpan(annotated, `process ${topic}`, {
-    captureStackTrace: false,
-    kind: "consumer",
-    // Without a publisher's span it starts a trace: the span of who started the consumer is not its parent
-    root: parent === undefined,
-    parent,
-    attributes: messageId === undefined ? attributes : { ...attributes, "messaging.message.id": messageId }
-  })
 }
 
 const consumedMessages = counters(Telemetry.consumedMessages, ([system, topic, group, outcome]) => ({

@@ -14,12 +14,14 @@ import * as Tracer from "effect/Tracer"
 
 type AnyFiber = Fiber.Fiber<unknown, unknown>
 
+/** Whether there is somebody to record spans, in whatever trace. */
+export const hasTracer = (fiber: AnyFiber): boolean => fiber.cache.tracer !== undefined && fiber.cache.tracerEnabled
+
 /**
  * Whether a span opened in this fiber would be recorded. In a trace that is not
  * sampled none is made: its messages carry the span that is there.
  */
-export const isTracing = (fiber: AnyFiber): boolean =>
-  fiber.cache.tracer !== undefined && fiber.cache.tracerEnabled && fiber.cache.span?.sampled !== false
+export const isTracing = (fiber: AnyFiber): boolean => hasTracer(fiber) && fiber.cache.span?.sampled !== false
 
 /** The span that is running, and its times, as `Effect.makeSpan` and `Effect.withSpan` set them. */
 export class RunningSpan {
@@ -29,17 +31,18 @@ export class RunningSpan {
   /** The context of the fiber, with the span in it. */
   readonly context: Context.Context<never>
 
-  /** Starts a span in a fiber that `isTracing`. */
+  /** Starts a span in a fiber that `hasTracer`; its parent is that of the fiber unless another one is given, or null: none. */
   constructor(
     fiber: AnyFiber,
     name: string,
     kind: Tracer.SpanKind,
-    attributes: Readonly<Record<string, unknown>>
+    attributes: Readonly<Record<string, unknown>>,
+    given?: Tracer.AnySpan | null
   ) {
     const { cache, context } = fiber
     this.#clock = Context.get(context, Clock.Clock)
     this.#isTimed = Context.get(context, References.TracerTimingEnabled)
-    const parent = propagated(cache.span)
+    const parent = given === undefined ? propagated(cache.span) : Option.fromNullishOr(given)
     const level = Context.get(context, Tracer.CurrentTraceLevel)
     this.#span = cache.tracer!.span({
       name,
@@ -48,7 +51,7 @@ export class RunningSpan {
       links: Context.get(context, References.TracerSpanLinks).slice(),
       startTime: this.#now(),
       kind,
-      root: false,
+      root: given === null,
       sampled: !(Option.isSome(parent) && parent.value.sampled === false) &&
         !LogLevel.isGreaterThan(Context.get(context, Tracer.MinimumTraceLevel), level)
     })
@@ -60,6 +63,10 @@ export class RunningSpan {
     this.context = Context.addUnsafe<never, never, unknown>(framed, Tracer.ParentSpanKey, this.#span)
   }
 
+  attribute(key: string, value: unknown): void {
+    this.#span.attribute(key, value)
+  }
+
   end(exit: Exit.Exit<unknown, unknown>): void {
     if (this.#span.status._tag !== "Ended") this.#span.end(this.#now(), exit)
   }
@@ -68,6 +75,10 @@ export class RunningSpan {
     return this.#isTimed ? this.#clock.currentTimeNanosUnsafe() : 0n
   }
 }
+
+/** The context of a trace that is not recorded: what it leads to says so. */
+export const withinSpan = (context: Context.Context<never>, span: Tracer.AnySpan): Context.Context<never> =>
+  Context.addUnsafe<never, never, unknown>(context, Tracer.ParentSpanKey, span)
 
 const noStack = () => undefined
 
