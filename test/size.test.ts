@@ -95,14 +95,14 @@ describe("what core adds to a program on Effect", () => {
 
   const largest = () => whole.own.slice(0, 10).map(([module, bytes]) => `${bytes} ${module}`).join("\n")
 
-  it("is at most 32 kB, minified and compressed, with all of Effect that the program itself does not use", () => {
+  it("is at most 34 kB, minified and compressed, with all of Effect that the program itself does not use", () => {
     const added = whole.compressed - without.compressed
-    assert.isAtMost(added, 32_000, `Before compression ${whole.minified - without.minified} bytes:\n${largest()}\n`)
+    assert.isAtMost(added, 34_000, `Before compression ${whole.minified - without.minified} bytes:\n${largest()}\n`)
   })
 
-  it("is at most 45 kB of its own code, minified", () => {
+  it("is at most 52 kB of its own code, minified", () => {
     const own = whole.own.reduce((sum, [, bytes]) => sum + bytes, 0)
-    assert.isAtMost(own, 45_000, `The largest modules:\n${largest()}\n`)
+    assert.isAtMost(own, 52_000, `The largest modules:\n${largest()}\n`)
   })
 
   it("has nothing of the memory broker, the consumer, the graph or testing, which the quick start does not use", () => {

@@ -160,6 +160,7 @@ describe("retry topics", () => {
         group: "g",
         ephemeral: false,
         maxInFlight: 16,
+        concurrency: 1,
         retryTopics: [{ topic: "retry.1", source: "a", delay: 1_000 }, { topic: "retry.2", source: "a", delay: 2_000 }]
       }])
     }))
