@@ -153,7 +153,12 @@ withOwnServer("faults", () => {
       yield* member
       const publishing = yield* inBackground(publishSlowly(topic, sent))
       for (let i = 0; i < 4; i++) {
-        yield* Effect.scoped(Effect.andThen(member, Effect.sleep(400)))
+        yield* Effect.scoped(Effect.andThen(
+          member,
+          Effect.suspend(() =>
+            tally.reached(Math.min(sent, tally.distinct + 500))
+          )
+        ))
       }
       yield* Fiber.join(publishing)
       yield* tally.reached(sent)
@@ -304,11 +309,9 @@ withOwnServer("faults", () => {
       const member = consume({ topics: [topic], group, maxInFlight: 20 }, (delivery) =>
         Effect.andThen(Effect.sleep(1), Effect.sync(() => tally.add(delivery))))
       const proxied = { bootstrapServers: [`127.0.0.1:${proxy.port}`], requestTimeout: "2 seconds" } as const
-      const health = yield* Effect.gen(function*() {
-        yield* member
-        return yield* KafkaHealth.KafkaHealth
-      }).pipe(Effect.provide(subscriber(proxied)))
-      yield* member.pipe(Effect.provide(subscriber()))
+      const healthOfMember = Effect.andThen(member, KafkaHealth.KafkaHealth)
+      const health = yield* Effect.provide(healthOfMember, subscriber(proxied))
+      const healthOfOther = yield* Effect.provide(healthOfMember, subscriber())
       const publishing = yield* inBackground(
         publishSlowly(topic, sent).pipe(Effect.provide(broker(proxied)))
       )
@@ -319,8 +322,10 @@ withOwnServer("faults", () => {
         Effect.map(health.subscriptions, ([it]) =>
           it!.state === "disconnected")
       )
-      // The other member has all partitions when the broker has given up on this one
-      yield* Effect.sleep("8 seconds")
+      yield* eventually(
+        "the broker has given up on it",
+        Effect.map(healthOfOther.subscriptions, ([it]) => it!.partitions.length === 4)
+      )
       proxy.resume()
       yield* Fiber.join(publishing)
       yield* tally.reached(sent)

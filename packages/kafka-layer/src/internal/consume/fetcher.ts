@@ -112,6 +112,7 @@ class Fetcher {
   #start(metadata: ClusterMetadata, now: number): number {
     const { intake, settings } = this.#options
     const byNode = new Map<number, Array<AssignedPartition>>()
+    const byNewLeader = new Map<number, Array<AssignedPartition>>()
     const full = new Set<number>()
     let wake = Number.POSITIVE_INFINITY
     for (const partition of intake.partitions) {
@@ -130,15 +131,17 @@ class Fetcher {
         wake = Math.min(wake, this.#delay(partition))
         continue
       }
+      if (partition.readEpoch >= 0 && info.leaderEpoch > partition.readEpoch) {
+        addTo(byNewLeader, info.leader, partition)
+        continue
+      }
       partition.leaderEpoch = info.leaderEpoch
       if (!partition.hasRoom) {
         // A partition whose messages are not due gets no room before they are
         const until = partition.hold?.until
         if (until === undefined || until <= now + settings.fetchWait) full.add(info.leader)
       } else if (!this.#busy.has(info.leader)) {
-        const partitions = byNode.get(info.leader)
-        if (partitions === undefined) byNode.set(info.leader, [partition])
-        else partitions.push(partition)
+        addTo(byNode, info.leader, partition)
       }
     }
     for (const [node, partitions] of byNode) {
@@ -151,7 +154,49 @@ class Fetcher {
       const maxWait = full.has(node) ? Math.min(fullWait, settings.fetchWait) : settings.fetchWait
       this.#fork(this.#fetch(node, partitions, maxWait, metadata))
     }
+    for (const [node, partitions] of byNewLeader) {
+      for (const partition of partitions) {
+        partition.isFetching = true
+        partition.unansweredSince ??= now
+      }
+      this.#fork(this.#compareLogs(node, partitions, metadata))
+    }
     return wake
+  }
+
+  /** Before a new leader is read: it may have less than the one before, where it was not in sync when it was elected. */
+  #compareLogs(
+    node: number,
+    partitions: ReadonlyArray<AssignedPartition>,
+    metadata: ClusterMetadata
+  ): Effect.Effect<void> {
+    return Offsets.commonEnds(this.#options.consumer, metadata.brokers.get(node), partitions).pipe(
+      Effect.matchEffect({
+        onSuccess: (ends) =>
+          Effect.forEach(partitions, (partition) => {
+            const { index, position, topic } = partition
+            const end = ends.get(partition)
+            partition.readEpoch = metadata.topics.get(topic)!.partitions[index]!.leaderEpoch
+            return this.isOver || partition.isRevoked || end === undefined || end >= position ?
+              Effect.void :
+              this.#goOn(
+                partition,
+                end,
+                `The log of partition ${topic}/${index} was cut off at ${end}, before offset ${position} at which this ` +
+                  "group continues: a broker leads it that was not in sync"
+              )
+          }, { discard: true }),
+        onFailure: (failure) => {
+          if (this.isOver) return Effect.void
+          for (const partition of partitions) this.#leaderFailed(partition)
+          return this.#log.note(node, failure)
+        }
+      }),
+      Effect.ensuring(Effect.sync(() => {
+        for (const partition of partitions) partition.isFetching = false
+        this.latch.openUnsafe()
+      }))
+    )
   }
 
   #fetch(
@@ -262,7 +307,10 @@ class Fetcher {
     const offsets = Effect.gen({ self: this }, function*() {
       const first = (yield* Offsets.edge(consumer, topic, [index], "earliest")).get(index)!
       const end = (yield* Offsets.edge(consumer, topic, [index], "latest")).get(index)!
-      const common = position > end ? yield* Offsets.commonEnd(consumer, this.#metadata!, partition) : undefined
+      const leader = this.#metadata?.brokers.get(leaderOf(this.#metadata, partition) ?? -1)
+      const common = position > end
+        ? (yield* Offsets.commonEnds(consumer, leader, [partition])).get(partition)
+        : undefined
       return { first, end, common }
     })
     const found = yield* Effect.result(offsets)
@@ -270,24 +318,28 @@ class Fetcher {
       return yield* Effect.logWarning(`Could not look up offsets of ${topic}/${index}`, found.failure.detail)
     }
     const { common, end, first } = found.success
-    if (partition.isRevoked || position >= first && position <= end) return
-    const what = position < first
-      ? `Partition ${topic}/${index} begins at ${first}: offsets ${position} to ${first - 1} were deleted before ` +
-        "this group handled them"
-      : `Partition ${topic}/${index} ends at ${end}, before offset ${position} at which this group continues: its log ` +
-        "was cut off or made anew"
+    if (this.isOver || partition.isRevoked || position >= first && position <= end) return
     // A message that waits for a retry must not be skipped
     const outOfRange = hold === undefined ? settings.outOfRange : "nearest"
-    if (outOfRange === "fail") return this.#fail({ kind: "outOfRange", detail: what, cause: undefined })
-    partition.moveTo(
-      outOfRange === "latest"
-        ? end
-        : outOfRange === "earliest"
-        ? first
-        : Math.max(first, Math.min(common ?? first, end))
+    const nearest = Math.max(first, Math.min(common ?? first, end))
+    yield* this.#goOn(
+      partition,
+      outOfRange === "latest" ? end : outOfRange === "earliest" ? first : nearest,
+      position < first
+        ? `Partition ${topic}/${index} begins at ${first}: offsets ${position} to ${first - 1} were deleted before ` +
+          "this group handled them"
+        : `Partition ${topic}/${index} ends at ${end}, before offset ${position} at which this group continues: its ` +
+          "log was cut off or made anew"
     )
-    yield* Effect.logError(`${what}. Going on from ${partition.position}`)
   })
+
+  #goOn(partition: AssignedPartition, position: number, why: string): Effect.Effect<void> {
+    if (this.#options.settings.outOfRange === "fail" && partition.hold === undefined) {
+      return Effect.sync(() => this.#fail({ kind: "outOfRange", detail: why, cause: undefined }))
+    }
+    partition.moveTo(position)
+    return Effect.logError(`${why}. Going on from ${position}`)
+  }
 
   readonly #refresh: Effect.Effect<void> = Effect.suspend(() =>
     promise(() => this.#options.consumer.metadata({ topics: [...this.#options.topics], forceUpdate: true, retries: 0 }))
@@ -335,6 +387,16 @@ class Fetcher {
 
 const leaderOf = (metadata: ClusterMetadata | undefined, { index, topic }: AssignedPartition): number | undefined =>
   metadata?.topics.get(topic)?.partitions[index]?.leader
+
+const addTo = (
+  byNode: Map<number, Array<AssignedPartition>>,
+  node: number,
+  partition: AssignedPartition
+): void => {
+  const partitions = byNode.get(node)
+  if (partitions === undefined) byNode.set(node, [partition])
+  else partitions.push(partition)
+}
 
 const fetchTopics = (
   partitions: ReadonlyArray<AssignedPartition>,

@@ -7,7 +7,7 @@ import {
   offsetFetchV9,
   offsetForLeaderEpochV4
 } from "@platformatic/kafka"
-import type { Consumer } from "@platformatic/kafka"
+import type { Broker, Consumer } from "@platformatic/kafka"
 import * as Effect from "effect/Effect"
 import { call, promise } from "../client.ts"
 import type { ClusterMetadata, Connection } from "../client.ts"
@@ -103,23 +103,36 @@ export const edge = (
   )
 
 /**
- * The end of what a partition's log has in common with the one that was read in an
- * earlier leader's epoch; undefined where the leader does not know that epoch.
+ * The ends of what the logs of partitions have in common with those that were read
+ * in earlier leaders' epochs. Without those of which the leader knows nothing so old.
  */
-export const commonEnd = Effect.fnUntraced(function*(
+export const commonEnds = Effect.fnUntraced(function*(
   consumer: Consumer,
-  metadata: ClusterMetadata,
-  { index, readEpoch, topic }: AssignedPartition
+  leader: Broker | undefined,
+  partitions: ReadonlyArray<AssignedPartition>
 ) {
-  const leader = metadata.brokers.get(metadata.topics.get(topic)?.partitions[index]?.leader ?? -1)
-  if (leader === undefined || readEpoch < 0 || (yield* maxVersion(consumer, "OffsetForLeaderEpoch")) < 4) {
-    return undefined
-  }
+  const ends = new Map<AssignedPartition, number>()
+  const wanted = partitions.filter(({ readEpoch }) => readEpoch >= 0)
+  if (wanted.length === 0 || (yield* maxVersion(consumer, "OffsetForLeaderEpoch")) < 4) return ends
+  if (leader === undefined) return yield* Effect.fail(noBroker("the leader of a partition"))
   const connection = yield* call<Connection>((callback) => consumer.connections.get(leader, callback))
-  const partitions = [{ partitionIndex: index, currentLeaderEpoch: -1, leaderEpoch: readEpoch }]
-  const answer = yield* promise(() => offsetForLeaderEpochV4.api.async(connection, -1, [{ name: topic, partitions }]))
-  const end = Number(answer.topics[0]?.partitions[0]?.endOffset ?? -1n)
-  return end < 0 ? undefined : end
+  const names = [...new Set(wanted.map(({ topic }) => topic))]
+  const topics = names.map((name) => ({
+    name,
+    partitions: wanted.filter(({ topic }) => topic === name).map(({ index, readEpoch }) => ({
+      partitionIndex: index,
+      currentLeaderEpoch: -1,
+      leaderEpoch: readEpoch
+    }))
+  }))
+  const answer = yield* promise(() => offsetForLeaderEpochV4.api.async(connection, -1, topics))
+  for (const { partitions: answered, topic } of answer.topics) {
+    for (const { endOffset, partition: index } of answered) {
+      const partition = wanted.find((partition) => partition.topic === topic && partition.index === index)
+      if (partition !== undefined && endOffset >= 0n) ends.set(partition, Number(endOffset))
+    }
+  }
+  return ends
 })
 
 export interface Commit {
@@ -219,14 +232,14 @@ const coordinator = Effect.fnUntraced(function*(consumer: Consumer) {
   const node = yield* promise(() => consumer.findGroupCoordinator())
   const metadata = yield* promise(() => consumer.metadata({ topics: [] }))
   const address = metadata.brokers.get(node)
-  if (address === undefined) {
-    return yield* Effect.fail<KafkaError.Failure>({
-      kind: "stale",
-      detail: "the coordinator is unknown",
-      cause: undefined
-    })
-  }
+  if (address === undefined) return yield* Effect.fail(noBroker("the coordinator"))
   return yield* call<Connection>((callback) => consumer.connections.get(address, callback))
+})
+
+const noBroker = (what: string): KafkaError.Failure => ({
+  kind: "stale",
+  detail: `${what} is unknown`,
+  cause: undefined
 })
 
 const maxVersion = (consumer: Consumer, request: string): Effect.Effect<number, KafkaError.Failure> =>

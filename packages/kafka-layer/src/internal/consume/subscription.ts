@@ -145,11 +145,11 @@ export const make: (
           Effect.fail(
             Subscriber.subscribeError(
               subscribe,
-              new Broker.Unreachable(
-                lastFailure === undefined
-                  ? { detail: `not in the group after ${settings.subscribeTimeout} ms` }
-                  : KafkaError.reasonFields(lastFailure)
-              )
+              lastFailure === undefined
+                ? new Broker.Unreachable({ detail: `not in the group after ${settings.subscribeTimeout} ms` })
+                : KafkaError.isRetryable(lastFailure.kind)
+                ? new Broker.Unreachable(KafkaError.reasonFields(lastFailure))
+                : KafkaError.refusalReason(lastFailure)
             )
           )
       })
