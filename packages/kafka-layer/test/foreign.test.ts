@@ -151,6 +151,56 @@ withServer("records of another client", () => {
     }).pipe(Effect.scoped, Effect.provide([broker(), subscriber()])))
 })
 
+withServer("records as large as the topic takes", () => {
+  live(
+    "are dead-lettered as they came, since there is no room to say why, and the consumer goes on",
+    () =>
+      Effect.gen(function*() {
+        const settings = { "max.message.bytes": "10000" }
+        const topic = yield* createTopic("large", 1, servers, settings)
+        const dead = `${topic}.dead-letter`
+        yield* withAdmin(servers, (admin) =>
+          admin.createTopics({
+            topics: [{ topic: dead, partitions: 1, replicas: 1 }],
+            configs: Object.entries(settings).map(([name, value]) => ({ name, value }))
+          }))
+        class Note extends NotificationEvent.Class<Note>()("Note", { n: Schema.Int }, { topic }) {}
+        const Handle = EventHandler.make("Handle", { on: Note })
+        const handled: Array<number> = []
+        const consumer = EventConsumer.layer([Handle], { group: unique("large") }).pipe(
+          Layer.provide(Handle.toLayer(({ n }) => Effect.sync(() => void handled.push(n))))
+        )
+        const headers = [["ce_type", Buffer.from("Other.v1")]] as const
+        for (let i = 0; i < 10; i++) {
+          yield* produce(topic, [{ key: Buffer.from(`key-${i}`), value: Buffer.alloc(9_850, i), headers }])
+          yield* produce(topic, [{
+            key: null,
+            value: Buffer.from(JSON.stringify({ n: i })),
+            headers: [["ce_type", Buffer.from("Note.v1")]]
+          }])
+        }
+        const letters: Array<Message.Message> = []
+        yield* Effect.gen(function*() {
+          const subscription = yield* Subscriber.Subscriber.use((subscriber) =>
+            subscriber.subscribe({ topics: [dead], group: unique("dead"), maxInFlight: 100 })
+          )
+          while (letters.length < 10) {
+            for (const { ack, message } of yield* subscription.take) {
+              letters.push(message)
+              yield* ack
+            }
+          }
+          yield* eventually("the good ones are handled", () => handled.length >= 10)
+        }).pipe(Effect.provide(consumer))
+        assert.deepStrictEqual(handled, [...Array(10).keys()])
+        for (const [i, letter] of letters.entries()) {
+          assert.deepStrictEqual([letter.key, letter.body!.length, letter.body![0]], [`key-${i}`, 9_850, i])
+          assert.deepStrictEqual([Object.keys(letter.headers), letter.attributes["type"]], [[], "Other.v1"])
+        }
+      }).pipe(Effect.scoped, Effect.provide([broker(), subscriber()]))
+  )
+})
+
 withServer("a compacted topic", () => {
   live(
     "with deletions fills no dead letters, and its tombstones are handled where an event is one",

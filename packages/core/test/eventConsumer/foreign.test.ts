@@ -156,4 +156,36 @@ describe("a foreign message", () => {
         assert.deepStrictEqual({ ...letter!.attributes }, { id: "1", type: "Ordered.v1", short: "z" })
       }))
   }
+
+  for (const decision of ["dead-lettered", "postponed"] as const) {
+    it.effect(`that leaves no room for anything else is dead-lettered as it came, also where it was to be ${decision}`, () =>
+      Effect.gen(function*() {
+        const sizeOf = (message: Message.Message) =>
+          [...Object.entries(message.headers), ...Object.entries(message.attributes)].flat().join("").length
+        const sent = order(1, { headers: { own: "x" } })
+        const refuse = (messages: ReadonlyArray<Message.Message>) =>
+          sizeOf(messages[0]!) > sizeOf(sent)
+            ? Effect.fail(publishError(new Broker.MessageTooLarge({ detail: "too large" })))
+            : Effect.void
+        const { broker, deliver, log, logger } = yield* setup(
+          {
+            publish: refuse,
+            policy: () =>
+              decision === "postponed"
+                ? ConsumerPolicy.postpone({ topic: "later", step: 1, delay: 1 })
+                : ConsumerPolicy.deadLetter()
+          },
+          () => Effect.die("bug")
+        )
+        yield* deliver(sent, order(2, { headers: { own: "x" } }))
+        yield* adjust("1 minute")
+        assert.deepStrictEqual(log.toSorted(), ["ack 1", "ack 2"])
+        const letter = broker.batches.flat().filter(({ topic }) => topic === "orders.dead-letter").find((letter) =>
+          letter.attributes["id"] === "1" && sizeOf(letter) <= sizeOf(sent)
+        )
+        assert.deepStrictEqual({ ...letter!.headers }, { own: "x" })
+        assert.deepStrictEqual([letter!.attributes, letter!.body], [sent.attributes, sent.body])
+        assert.isTrue(logger.entries.some((entry) => entry.startsWith("Warn Dead-lettered message 1")))
+      }))
+  }
 })

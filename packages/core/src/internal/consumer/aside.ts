@@ -120,6 +120,10 @@ const sum = (
   return counts
 }
 
+/** The message as it came, under another topic, and nothing else: there is no room to say why. */
+export const toCopy = ({ message }: Subscriber.Delivery, topic: string): Message.Message =>
+  asRead(message, topic, Object.assign(emptyRecord<Message.Headers[string]>(), readable(() => message.headers)))
+
 /**
  * The same without the headers that the message came with, and without its long
  * attributes; a header names them. Undefined: there are none.

@@ -10,7 +10,7 @@ import type * as Broker from "../../Broker.ts"
 import * as ConsumerPolicy from "../../ConsumerPolicy.ts"
 import type * as Message from "../../Message.ts"
 import { describe, describeId } from "../describe.ts"
-import { type Aside, toDeadLetter, toPostponed, withoutForeign } from "./aside.ts"
+import { type Aside, toCopy, toDeadLetter, toPostponed, withoutForeign } from "./aside.ts"
 import { History } from "./history.ts"
 import { isSuspicious, type Outage, type Suspicious } from "./outage.ts"
 import { causeOf, kindOf, underlying } from "./reasons.ts"
@@ -112,13 +112,14 @@ const logBug = (failure: ConsumerPolicy.Failure): Effect.Effect<void> => {
 const makeConclude = <E>({ closing, group, stopped, watch }: Options<E>) => {
   /**
    * Retried for as long as that may help: the message stays unacknowledged meanwhile. What the broker refuses is
-   * published without the headers that it came with, which may be more than fits into one more message. Gives
-   * false when the consumer closes before it has succeeded.
+   * published in another form, which fits where the message itself did. Gives false when the consumer closes before it
+   * has succeeded.
    */
   const publishAside = (
     worker: DeliveryWorker,
     what: "dead letter" | "retry",
-    aside: Message.Message
+    aside: Message.Message,
+    otherwise: (error: Broker.PublishError) => Effect.Effect<boolean, E> | undefined
   ): Effect.Effect<boolean, E> => {
     const published = Effect.as(watch.publish(worker, aside), true).pipe(
       Effect.tapError((error) => Effect.logError(`Could not publish a ${what} to "${aside.topic}"`, error)),
@@ -126,16 +127,23 @@ const makeConclude = <E>({ closing, group, stopped, watch }: Options<E>) => {
         schedule: asideBackoff,
         while: (error) => error._tag === "PublishError" && error.isRetryable
       }),
-      Effect.catch((error) => {
-        const bare = isRefused(error) ? withoutForeign(aside) : undefined
-        return bare === undefined
-          ? Effect.fail(stopped(worker.message, `its ${what} cannot be published: ${error.message}`, error))
-          : publishAside(worker, what, bare)
-      })
+      Effect.catch((error) =>
+        (isRefused(error) ? otherwise(error) : undefined) ??
+          Effect.fail(stopped(worker.message, `its ${what} cannot be published: ${error.message}`, error))
+      )
     )
     // What is on its way may still be confirmed
     const closed = Effect.andThen(Deferred.await(closing), Effect.sleep(closingGrace))
     return Effect.raceFirst(published, Effect.as(closed, false))
+  }
+
+  /** As it is to be, then without the headers that it came with, and then as it came, which is no larger than it was. */
+  const publishDeadLetter = (worker: DeliveryWorker, aside: Message.Message): Effect.Effect<boolean, E> => {
+    const asItCame = () => publishAside(worker, "dead letter", toCopy(worker.delivery, aside.topic), () => undefined)
+    return publishAside(worker, "dead letter", aside, () => {
+      const bare = withoutForeign(aside)
+      return bare === undefined ? asItCame() : publishAside(worker, "dead letter", bare, asItCame)
+    })
   }
 
   return Effect.fnUntraced(function*(
@@ -162,7 +170,19 @@ const makeConclude = <E>({ closing, group, stopped, watch }: Options<E>) => {
         const due = (yield* Clock.currentTimeMillis) + Math.ceil(Duration.toMillis(decision.delay))
         worker.why = { cause: causeOf(failure), decision, topic, due }
         const aside = toPostponed(asideOf(topic), { due, step: decision.step })
-        if (!(yield* publishAside(worker, "retry", aside))) return yield* worker.giveBack()
+        let isDead = false
+        const isOut = yield* publishAside(worker, "retry", aside, () => {
+          // Without its headers it would be another message to its handlers
+          isDead = true
+          const deadLetterTopic = `${message.topic}.dead-letter`
+          worker.why = { cause: causeOf(failure), decision, topic: deadLetterTopic }
+          return publishDeadLetter(worker, toDeadLetter(asideOf(deadLetterTopic)))
+        })
+        if (!isOut) return yield* worker.giveBack()
+        if (isDead) {
+          yield* Effect.logWarning(`Dead-lettered ${name}, whose retry the broker refused`, why)
+          return yield* worker.settle("dead_lettered")
+        }
         yield* Effect.logInfo(`Postponed ${name} to topic "${topic}"`, why)
         return yield* worker.settle("postponed")
       }
@@ -170,7 +190,7 @@ const makeConclude = <E>({ closing, group, stopped, watch }: Options<E>) => {
         const topic = decision.topic ?? `${message.topic}.dead-letter`
         worker.why = { cause: causeOf(failure), decision, topic }
         const aside = toDeadLetter(asideOf(topic))
-        if (!(yield* publishAside(worker, "dead letter", aside))) return yield* worker.giveBack()
+        if (!(yield* publishDeadLetter(worker, aside))) return yield* worker.giveBack()
         yield* Effect.logWarning(`Dead-lettered ${name} after ${attempts} attempt(s)`, why)
         return yield* worker.settle("dead_lettered")
       }
@@ -186,7 +206,7 @@ const makeConclude = <E>({ closing, group, stopped, watch }: Options<E>) => {
 }
 
 /** The broker may take another message. */
-const isRefused = (error: Broker.BrokerNotFound | Broker.PublishError): boolean =>
+const isRefused = (error: Broker.BrokerNotFound | Broker.PublishError): error is Broker.PublishError =>
   error._tag === "PublishError" &&
   (error.reason._tag === "MessageTooLarge" || error.reason._tag === "Rejected" || error.reason._tag === "EncodeFailed")
 
