@@ -1,5 +1,5 @@
 /** `Broker.publish` one message a call, and `EventConsumer` with a handler that does nothing. */
-import { Broker, EventConsumer, EventHandler, Message, NotificationEvent } from "@event-flow/core"
+import { Broker, ConsumerPolicy, EventConsumer, EventHandler, Message, NotificationEvent } from "@event-flow/core"
 import { KafkaBroker, KafkaSubscriber } from "@event-flow/kafka-layer"
 import { Effect, Layer, Schema } from "effect"
 import type { Result, Task } from "./work.ts"
@@ -43,7 +43,12 @@ const consume = (task: Task): Effect.Effect<Result, unknown> => {
   const meter = new Meter(task)
   const Count = EventHandler.make("Count", { on: Measured })
   const connection = { bootstrapServers: task.servers }
-  const live = EventConsumer.layer([Count], { group: `bench-${task.topic}-${process.pid}`, concurrency, maxInFlight })
+  const live = EventConsumer.layer([Count], {
+    group: `bench-${task.topic}-${process.pid}`,
+    concurrency,
+    maxInFlight,
+    policy: () => ConsumerPolicy.stop
+  })
     .pipe(
       Layer.provide(Count.toLayer(() => Effect.sync(() => meter.tick()))),
       Layer.provide([KafkaBroker.layer(connection), KafkaSubscriber.layer(connection)])

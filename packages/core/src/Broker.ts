@@ -249,6 +249,15 @@ export class Broker extends Context.Service<Broker, {
   readonly publish: (
     messages: Arr.NonEmptyReadonlyArray<Message>
   ) => Effect.Effect<void, BrokerNotFound | PublishError>
+  /**
+   * The topics among these that nothing can be published to, since they do not
+   * exist and the broker makes none. It ends within a bound, and fails where it
+   * cannot tell now. Undefined: this broker can never tell. `EventConsumer` asks
+   * about its dead letters when it starts.
+   */
+  readonly missingTopics?:
+    | ((topics: Arr.NonEmptyReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, PublishError>)
+    | undefined
 }>()("@event-flow/core/Broker") {}
 
 /**

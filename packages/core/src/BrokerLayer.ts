@@ -325,7 +325,7 @@ export const retryPolicy = (options: {
   readonly topicName: (topic: string, step: number, delay: Duration.Duration) => string
 }): ConsumerPolicy.ConsumerPolicy => {
   const { delays, group, inPlace, otherwise = ConsumerPolicy.deadLetter(), topicName } = options
-  return (failure) => {
+  const policy = (failure: ConsumerPolicy.Failure): ConsumerPolicy.Decision => {
     if (failure._tag !== "HandlerFailed") return options.otherwise ?? ConsumerPolicy.defaultPolicy(failure)
     const { message } = failure
     const step = (decodeRetry(message, group)?.step ?? 0) + 1
@@ -335,6 +335,7 @@ export const retryPolicy = (options: {
       : ConsumerPolicy.postpone({ topic: topicName(message.topic, step, delay), step, delay })
     return inPlace === undefined ? last : ConsumerPolicy.retry(inPlace, last)
   }
+  return Object.assign(policy, { deadLetterTopics: otherwise._tag === "DeadLetter" ? [otherwise.topic] : [] })
 }
 
 // --- internal ---

@@ -149,7 +149,24 @@ export interface Postpone {
  * @category models
  * @since 0.1.0
  */
-export type ConsumerPolicy = (failure: Failure) => Decision
+export interface ConsumerPolicy {
+  (failure: Failure): Decision
+  /**
+   * Where it publishes dead letters, for the check when a consumer starts; undefined in the list: `deadLetterTopic` of
+   * the message's own topic. The policies of this module and of broker layers say so; a function cannot.
+   */
+  readonly deadLetterTopics?: ReadonlyArray<string | undefined> | undefined
+}
+
+/**
+ * The topic of the dead letters of a topic, unless a policy names another one: with
+ * `.dead-letter` at its end.
+ *
+ * @stability unstable
+ * @category decisions
+ * @since 0.1.0
+ */
+export const deadLetterTopic = (topic: string): string => `${topic}.dead-letter`
 
 /**
  * Publish the message to a dead-letter topic with the reason, then acknowledge it.
@@ -267,11 +284,11 @@ export const inboxSchedule: Schedule.Schedule<Duration.Duration | number, unknow
  * @category policies
  * @since 0.1.0
  */
-export const defaultPolicy: ConsumerPolicy = (failure) => {
+export const defaultPolicy: ConsumerPolicy = Object.assign((failure: Failure): Decision => {
   if (failure._tag === "Undecodable" && failure.error.reason === "Tombstone") return ignore
   if (failure._tag === "InboxFailed") return retry(inboxSchedule)
   return failure._tag === "HandlerFailed" ? retry(defaultSchedule) : deadLetter()
-}
+}, { deadLetterTopics: [undefined] })
 
 /**
  * A policy that ignores messages of types that the consumer has no handler for,
@@ -306,8 +323,12 @@ export const defaultPolicy: ConsumerPolicy = (failure) => {
  * @category policies
  * @since 0.1.0
  */
-export const ignoreUnknownTypes = (policy: ConsumerPolicy = defaultPolicy): ConsumerPolicy => (failure) =>
-  failure._tag === "Undecodable" && failure.error.reason === "UnknownType" ? ignore : policy(failure)
+export const ignoreUnknownTypes = (policy: ConsumerPolicy = defaultPolicy): ConsumerPolicy =>
+  Object.assign(
+    (failure: Failure): Decision =>
+      failure._tag === "Undecodable" && failure.error.reason === "UnknownType" ? ignore : policy(failure),
+    { deadLetterTopics: policy.deadLetterTopics }
+  )
 
 /**
  * The errors that the handlers of a flow or of a list declare.
@@ -370,6 +391,9 @@ export type Choices<S extends EventFlow.Any | ReadonlyArray<EventHandler.Any>> =
  *
  * **Details**
  *
+ * The decisions that are no functions say where dead letters go; that is checked when
+ * the consumer starts, where the broker can tell (Kafka).
+ *
  * Of several failures at once (`onFailure: "accumulate"`) the most careful decision
  * is done: stop, else retry, postpone, dead-letter, skip, ignore.
  *
@@ -422,7 +446,8 @@ export const total = <const S extends EventFlow.Any | ReadonlyArray<EventHandler
       }
     }
   }
-  return (failure) => {
+  const { errors, inbox: _, ...others } = all
+  const policy = (failure: Failure): Decision => {
     switch (failure._tag) {
       case "Undecodable":
         return made(all.undecodable, failure.error, failure)
@@ -438,9 +463,23 @@ export const total = <const S extends EventFlow.Any | ReadonlyArray<EventHandler
       }
     }
   }
+  return Object.assign(policy, {
+    deadLetterTopics: [
+      ...new Set(
+        [...Object.values(errors), ...Object.values(others)].flatMap((choice: AnyChoice) =>
+          typeof choice === "function" ? [] : deadLettersOf(choice)
+        )
+      )
+    ]
+  })
 }
 
 // --- internal ---
+
+const deadLettersOf = (decision: Decision): ReadonlyArray<string | undefined> => {
+  const last = decision._tag === "Retry" ? decision.otherwise : decision
+  return last._tag === "DeadLetter" ? [last.topic] : []
+}
 
 const careful: ReadonlyArray<Decision["_tag"]> = ["Stop", "Retry", "Postpone", "DeadLetter", "Skip", "Ignore"]
 

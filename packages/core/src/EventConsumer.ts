@@ -16,7 +16,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
-import type * as Broker from "./Broker.ts"
+import * as Broker from "./Broker.ts"
 import type * as Command from "./Command.ts"
 import * as ConsumerPolicy from "./ConsumerPolicy.ts"
 import type * as EventFlow from "./EventFlow.ts"
@@ -226,6 +226,27 @@ export class NothingToConsume
 }
 
 /**
+ * The policy publishes dead letters to topics that do not exist: the first message
+ * that cannot be handled would end the consumer.
+ *
+ * @stability unstable
+ * @category errors
+ * @since 0.1.0
+ */
+export class DeadLetterTopicMissing
+  extends Schema.TaggedError<DeadLetterTopicMissing>("@event-flow/core/EventConsumer/DeadLetterTopicMissing")(
+    "DeadLetterTopicMissing",
+    { group: Schema.String, topics: Schema.Array(Schema.String) }
+  )
+{
+  override get message(): string {
+    return `Consumer "${this.group}" cannot publish dead letters to ${
+      this.topics.map((topic) => `"${topic}"`).join(", ")
+    }: no such topic. Create it before the consumer starts, or give the consumer a policy that publishes them elsewhere`
+  }
+}
+
+/**
  * Why a consumer ended.
  *
  * @stability unstable
@@ -285,6 +306,7 @@ type SourceRequirements<S extends Source> = S extends EventFlow.Any ?
 export type StartError =
   | Subscriber.SubscribeError
   | NothingToConsume
+  | DeadLetterTopicMissing
   | EventMap.DuplicateDefinition
   | Settings.InvalidSetting
 
@@ -453,6 +475,8 @@ const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: 
   const consuming = yield* makeConsuming(source)
   const topics = checked.topics ?? topicsOf(consuming.known)
   if (!Arr.isReadonlyArrayNonEmpty(topics)) return yield* new NothingToConsume({ group })
+  const policy = checked.policy ?? ConsumerPolicy.defaultPolicy
+  yield* checkDeadLetters(group, topics, policy)
   const subscriber = yield* Subscriber.Subscriber
   const batch = checked.batch === false ? noBatch : checked.batch === true ? defaultBatch : checked.batch
   // Opened first: it is closed last, when everything taken is settled
@@ -482,7 +506,7 @@ const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: 
       group,
       outage,
       closing,
-      policy: checked.policy ?? ConsumerPolicy.defaultPolicy,
+      policy,
       watch,
       stopped: (message, detail, cause) =>
         new ConsumerStopped({ group, topic: message.topic, messageId: describeId(message), detail, cause })
@@ -503,6 +527,24 @@ const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: 
   source: S,
   options: Options<Dedupe>
 ) => Effect.Effect<Started, StartError, Requirements<S, Dedupe> | Scope.Scope>
+
+/** Where the broker cannot tell now, the consumer starts nevertheless. */
+const checkDeadLetters = Effect.fnUntraced(function*(
+  group: string,
+  topics: Arr.NonEmptyReadonlyArray<string>,
+  policy: ConsumerPolicy.ConsumerPolicy
+) {
+  const { missingTopics } = yield* Broker.Broker
+  const named = (policy.deadLetterTopics ?? []).flatMap((topic) => topic ?? topics.map(ConsumerPolicy.deadLetterTopic))
+  const wanted = [...new Set(named)]
+  if (missingTopics === undefined || !Arr.isReadonlyArrayNonEmpty(wanted)) return
+  const missing = yield* Effect.catch(missingTopics(wanted), (error) =>
+    Effect.as(
+      Effect.logWarning(`Consumer "${group}" could not check the topics of its dead letters`, error.message),
+      []
+    ))
+  if (missing.length > 0) return yield* new DeadLetterTopicMissing({ group, topics: missing })
+})
 
 const topicsOf = (known: ReadonlyMap<string, NotificationEvent.AnyClass>): ReadonlyArray<string> => [
   ...new Set(Array.from(known.values(), (event) => event.route.topic))

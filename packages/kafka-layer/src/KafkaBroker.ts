@@ -11,6 +11,7 @@ import * as Telemetry from "@event-flow/core/Telemetry"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as KafkaError from "./internal/errors.ts"
 import * as Sender from "./internal/publish/sender.ts"
 import { publisherSettings } from "./internal/settings.ts"
 import * as KafkaConfig from "./KafkaConfig.ts"
@@ -84,7 +85,7 @@ export const layerFromEnv: Layer.Layer<Broker.Broker, Settings.InvalidSetting | 
 const make = Effect.fnUntraced(function*(options: KafkaConfig.Publisher) {
   const settings = yield* publisherSettings(options)
   const { metrics } = yield* Telemetry.Settings
-  const buffer = yield* Sender.make(settings, { metrics })
+  const { buffer, missingTopics } = yield* Sender.make(settings, { metrics })
   return Broker.Broker.of({
     name: "kafka",
     publish: (messages) =>
@@ -92,6 +93,16 @@ const make = Effect.fnUntraced(function*(options: KafkaConfig.Publisher) {
         messages.forEach(assertWhole)
         const publish = buffer.offer(messages, resume)
         return publish === undefined ? undefined : Effect.sync(() => buffer.cancel(publish))
-      })
+      }),
+    missingTopics: (topics) =>
+      Effect.mapError(
+        missingTopics(topics),
+        (failure) =>
+          new Broker.PublishError({
+            topic: topics.join(", "),
+            messageType: "(none)",
+            reason: new Broker.Unreachable(KafkaError.reasonFields(failure))
+          })
+      )
   })
 })

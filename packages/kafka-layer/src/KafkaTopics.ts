@@ -5,6 +5,7 @@
  * @since 0.1.0
  */
 import * as Broker from "@event-flow/core/Broker"
+import * as ConsumerPolicy from "@event-flow/core/ConsumerPolicy"
 import type * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import type * as Settings from "@event-flow/core/Settings"
 import { Admin, ConfigResourceTypes } from "@platformatic/kafka"
@@ -114,7 +115,8 @@ export class KafkaTopics extends Context.Service<KafkaTopics, {
 }>()("@event-flow/kafka-layer/KafkaTopics") {}
 
 /**
- * The topics of notification events, each once.
+ * The topics of notification events, each once, and those of their dead letters,
+ * which have one partition each: a consumer does not start where they are missing.
  *
  * **Example** (Topics at the start of a program)
  *
@@ -138,7 +140,10 @@ export const specs = (
   definitions: ReadonlyArray<NotificationEvent.AnyClass>,
   options?: Omit<TopicSpec, "topic">
 ): ReadonlyArray<TopicSpec> =>
-  Array.from(new Set(definitions.map((definition) => definition.route.topic)), (topic) => ({ topic, ...options }))
+  [...new Set(definitions.map((definition) => definition.route.topic))].flatMap((topic) => [
+    { topic, ...options },
+    { topic: ConsumerPolicy.deadLetterTopic(topic), ...options, partitions: 1 }
+  ])
 
 /**
  * A `KafkaTopics` with an admin client of its own. It is built without a broker.

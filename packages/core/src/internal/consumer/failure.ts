@@ -187,7 +187,7 @@ const makeConclude = <E>({ closing, group, stopped, watch }: Options<E>) => {
         return yield* worker.settle("postponed")
       }
       case "DeadLetter": {
-        const topic = decision.topic ?? `${message.topic}.dead-letter`
+        const topic = decision.topic ?? ConsumerPolicy.deadLetterTopic(message.topic)
         worker.why = { cause: causeOf(failure), decision, topic }
         const aside = toDeadLetter(asideOf(topic))
         if (!(yield* publishDeadLetter(worker, aside))) return yield* worker.giveBack()

@@ -23,11 +23,17 @@ import { produceApi } from "./produceRequest.ts"
 import type { ProduceApi, ProduceResponse } from "./produceRequest.ts"
 import type { Topic } from "./topic.ts"
 
+export interface Sender {
+  readonly buffer: PublishBuffer
+  /** Those that do not exist, and that the broker does not make when it is asked for them. */
+  readonly missingTopics: (topics: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<string>, KafkaError.Failure>
+}
+
 /** Starts sending. Closing the scope waits, at most `drainTimeout`, until all messages are acknowledged. */
 export const make: (
   settings: PublisherSettings,
   options: { readonly metrics: boolean }
-) => Effect.Effect<PublishBuffer, never, Scope.Scope> = Effect.fnUntraced(function*(settings, { metrics }) {
+) => Effect.Effect<Sender, never, Scope.Scope> = Effect.fnUntraced(function*(settings, { metrics }) {
   const clock = yield* Clock.Clock
   const latch = Latch.makeUnsafe(false)
   // Messages that are published in one turn share requests
@@ -58,15 +64,28 @@ export const make: (
       return log.note(node, failure)
     })
 
-  const load = (topic: Topic): Effect.Effect<void> =>
+  const metadataOf = (topic: string) =>
     call<Awaited<ReturnType<Producer["metadata"]>>>((callback) =>
       client.metadata({
-        topics: [topic.name],
+        topics: [topic],
         forceUpdate: true,
         autocreateTopics: settings.createTopics,
         retries: 0
       }, callback)
-    ).pipe(
+    )
+
+  const isMissing = (topic: string): Effect.Effect<boolean, KafkaError.Failure> =>
+    Effect.as(metadataOf(topic), false).pipe(
+      Effect.catchIf(
+        (failure) => failure.kind === "unknownTopic",
+        () => Effect.succeed(!settings.createTopics)
+      )
+    )
+
+  const missingTopics: Sender["missingTopics"] = (topics) => Effect.filter(topics, isMissing)
+
+  const load = (topic: Topic): Effect.Effect<void> =>
+    metadataOf(topic.name).pipe(
       Effect.matchEffect({
         onSuccess: (metadata) => {
           brokers = metadata.brokers
@@ -191,7 +210,7 @@ export const make: (
     Effect.forkScoped
   )
   yield* Effect.addFinalizer(() => drain(accumulator.buffer, settings.drainTimeout))
-  return accumulator.buffer
+  return { buffer: accumulator.buffer, missingTopics }
 })
 
 // --- internal ---
