@@ -40,3 +40,35 @@ it("keys that have nothing to do are kept up to a bound", () => {
   // Not collected before
   lanes.halt()
 })
+
+it("what comes behind an item that is held has its turn when that one is taken away", () => {
+  const held: Item = { lane: "key" }
+  const next: Item = { lane: "key" }
+  const ran: Array<Item> = []
+  const lanes = new Lanes<Item>({
+    concurrency: 1,
+    batch: { size: 1, wait: 0 },
+    fork: Effect.runForkWith(Context.make(Scheduler.PreventSchedulerYield, true)),
+    runner: () => ({
+      run: (item) =>
+        Effect.sync(() => {
+          ran.push(item)
+          if (item === held) lanes.hold(item)
+        }),
+      runAll: () => Effect.void,
+      recover: () => Effect.void,
+      end: () => undefined
+    }),
+    abandon: () => Effect.void
+  })
+  lanes.offer(held)
+  lanes.start()
+  lanes.offer(next)
+  lanes.start()
+  assert.deepStrictEqual(ran, [held])
+  // No worker runs, and nothing else is offered
+  assert.deepStrictEqual(lanes.drop((item) => item === held), [held])
+  assert.strictEqual(ran.length, 2)
+  assert.strictEqual(ran[1], next)
+  lanes.halt()
+})

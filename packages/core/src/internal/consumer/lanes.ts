@@ -393,6 +393,8 @@ export class Lanes<Item extends InLane> implements Gate<Item> {
       if (lane.isEmpty) this.#rest(lane)
       return !lane.isEmpty
     })
+    // What was behind an item that was held may have its turn now, and no worker to notice
+    this.start()
     return dropped
   }
 
