@@ -89,7 +89,10 @@ export class Loop {
       if (timer === undefined) return "idle"
       if (timer.at > bounds.millis) return "tooLong"
       this.now = Math.max(this.now, timer.at)
-      this.push(timer.task.owner, timer.task.epoch, timer.task.run)
+      // All that wakes at one time is ready at once, and so in any order
+      for (let next: typeof timer | undefined = timer; next !== undefined; next = this.#timers.takeAt(timer.at)) {
+        this.push(next.task.owner, next.task.epoch, next.task.run)
+      }
       if (isDone()) return "done"
     }
   }

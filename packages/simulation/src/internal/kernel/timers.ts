@@ -26,6 +26,15 @@ export class Timers<A> {
     }
   }
 
+  /** The next one of this time. */
+  takeAt(at: number): Timer<A> | undefined {
+    while (this.#heap[0]?.at === at) {
+      const first = this.#takeFirst()!
+      if (!first.isCancelled) return first
+    }
+    return undefined
+  }
+
   #put(timer: Timer<A>): void {
     const heap = this.#heap
     let i = heap.push(timer) - 1
