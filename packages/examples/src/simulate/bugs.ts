@@ -156,14 +156,9 @@ const inboxBeforeWork: Parts = {
 
 const Seen = Store.table<true>("seen")
 
-/** What fails twice is passed over. */
+/** What fails is passed over. */
 const skippedFailures: Parts = {
-  // Else it is held until its store is back
-  outage: false,
-  policy: (failure) =>
-    failure._tag === "HandlerFailed"
-      ? ConsumerPolicy.retry(Schedule.recurs(1), ConsumerPolicy.skip)
-      : ConsumerPolicy.stop
+  policy: (failure) => failure._tag === "HandlerFailed" ? ConsumerPolicy.skip : ConsumerPolicy.stop
 }
 
 /** All of them by name. */

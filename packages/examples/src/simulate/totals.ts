@@ -55,11 +55,10 @@ export const parts = {
   count: (): Count => count,
   policy,
   dedupe: true,
-  outage: true,
   inbox: Inbox.layer
 }
 
-export const totals = ({ count, dedupe, inbox, outage, policy }: typeof parts) => {
+export const totals = ({ count, dedupe, inbox, policy }: typeof parts) => {
   const Counting = Layer.unwrap(Effect.sync(() => {
     const countOne = count()
     return Layer.mergeAll(
@@ -72,7 +71,6 @@ export const totals = ({ count, dedupe, inbox, outage, policy }: typeof parts) =
     group: "totals",
     concurrency: 3,
     dedupe,
-    outage,
     policy
   }).pipe(Layer.provide([Counting, ShowPriceLive, inbox, Broker.layerNone]))
 }
