@@ -361,6 +361,8 @@ export class EventConsumer extends Context.Service<EventConsumer, {
  *
  * **Details**
  *
+ * No message ends the consumer, whatever its headers and bytes (F22).
+ *
  * Handlers of notification events run here and nowhere else. They find in their
  * context the services of their layers, and of the rest only Effect's references
  * for logging, tracing, metrics, time, randomness and configuration (F17).

@@ -122,7 +122,7 @@ const consuming = Effect.gen(function*() {
 const good = (n: number) => Buffer.from(JSON.stringify({ n }))
 
 withServer("messages of another client", () => {
-  it.live("each is handled or dead-lettered with what it had, and the consumer goes on", () =>
+  it.live("F22: each is handled or dead-lettered with what it had, and the consumer goes on", () =>
     Effect.gen(function*() {
       const { handled, letters, settled, topic } = yield* consuming
       const channel = yield* rawChannel()

@@ -29,7 +29,11 @@ const Foreign = Schema.Struct({
   headers: Schema.Array(Schema.Tuple([Name, Value])).check(Schema.isMaxLength(6)),
   attributes: Schema.Array(Schema.Tuple([Name, Schema.String])).check(Schema.isMaxLength(3)),
   type: Schema.Union([Schema.Literals(["Ordered.v1", "__proto__.v1", "constructor.v1", "Ordered.v2"]), Schema.String]),
-  body: Schema.Union([Schema.Literals(["{\"n\":1}", "{\"__proto__\":{\"n\":1}}", "null", "{"]), Schema.String])
+  body: Schema.Union([
+    Schema.Null,
+    Schema.Literals(["{\"n\":1}", "{\"__proto__\":{\"n\":1}}", "null", "{"]),
+    Schema.String
+  ])
 })
 
 const messageOf = ({ attributes, body, headers, type }: typeof Foreign.Type, i: number): Message.Message => {
@@ -43,7 +47,7 @@ const messageOf = ({ attributes, body, headers, type }: typeof Foreign.Type, i: 
     topic: "orders",
     attributes: Object.assign(all, { id: String(i), type }),
     headers: added,
-    body: new TextEncoder().encode(body)
+    body: body === null ? null : new TextEncoder().encode(body)
   })
 }
 
@@ -52,7 +56,7 @@ const isOurs = (name: string): boolean => /^(dead-letter|event-flow-retry)-/.tes
 const foreignHeaders = (message: Message.Message) =>
   Object.keys(message.headers).filter((name) => !isOurs(name)).map((name) => [name, message.headers[name]])
 
-describe("a foreign message", () => {
+describe("F22: a foreign message", () => {
   for (const decision of ["dead-lettered", "postponed"] as const) {
     it.effect.prop(
       `is handled or ${decision}, with all of its headers and attributes`,
