@@ -17,6 +17,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import { rowOf, type Rows, type StoreEngine } from "./internal/store/engine.ts"
 import { StoreError } from "./internal/store/error.ts"
+import { CurrentTransaction } from "./internal/store/transaction.ts"
 
 /**
  * A statement or a commit failed.
@@ -135,6 +136,39 @@ export const table = <A>(name: string): Table<A> => {
  */
 export const transaction = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | StoreError, R | Store> =>
   Effect.flatMap(Store, (store) => store.transaction(effect))
+
+/**
+ * Runs an effect outside of the transaction that the fiber is in: each of its
+ * statements commits by itself, and stays when the transaction is rolled back. It is a
+ * model of what the database knows nothing of, such as a payment provider or a mail
+ * server, with the faults of any operation.
+ *
+ * **Example** (A card that is charged within the transaction of an order)
+ *
+ * ```ts
+ * import { Store } from "@event-flow/simulation"
+ * import { Effect } from "effect"
+ *
+ * const Orders = Store.table<"paid">("orders")
+ * // What the provider knows, by the idempotency key of a charge
+ * const Charges = Store.table<number>("charges")
+ *
+ * const pay = (order: string, cents: number) =>
+ *   Store.transaction(Effect.andThen(
+ *     // A charge that is asked for again is the same charge
+ *     Store.autonomous(Charges.insert(order, cents)),
+ *     Orders.put(order, "paid")
+ *   ))
+ * ```
+ *
+ * @stability unstable
+ * @category running
+ * @since 0.1.0
+ */
+export const autonomous: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R> = Effect.provideService(
+  CurrentTransaction,
+  undefined
+)
 
 /**
  * Whether the fiber is in a transaction.

@@ -123,6 +123,19 @@ describe("a commit whose answer is lost", () => {
   }
 })
 
+it("what is autonomous stays when the transaction around it is rolled back", () => {
+  const { fork, settle } = alone()
+  const rows = fork(Effect.andThen(
+    Effect.ignore(Store.transaction(Effect.andThen(
+      Effect.all([Accounts.put("a", 1), Store.autonomous(Accounts.put("b", 2))]),
+      Effect.fail("no")
+    ))),
+    Accounts.all
+  ))
+  settle()
+  assert.deepStrictEqual(rows.exit, Exit.succeed([["b", 2]]))
+})
+
 it("a statement that failed after it was done is done, outside of a transaction", () => {
   const { fork, settle } = alone({ faults: [{ operation: "main: update accounts/a", do: "failAfter" }] })
   const again = fork(Effect.retry(Accounts.update("a", (n = 0) => n + 1), { times: 1 }))
