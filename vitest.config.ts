@@ -15,6 +15,8 @@ export default defineConfig({
     // More than there are processors (vitest would take one fewer): most files wait for servers
     maxWorkers: availableParallelism() + 2,
     sequence: { concurrent: true },
+    // A busy machine does not start a process in the usual five seconds
+    testTimeout: 60_000,
     projects
   }
 })

@@ -6,8 +6,6 @@ const core = (name: string, options: TestProjectInlineConfiguration["test"]): Te
   test: {
     name,
     setupFiles: ["test/fixtures/opBudget.ts"],
-    // A property has hundreds of runs, which a busy machine does not do in the usual five seconds
-    testTimeout: 60_000,
     sequence: { groupOrder: 1 },
     ...options
   }
