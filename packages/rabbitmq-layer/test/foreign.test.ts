@@ -212,6 +212,34 @@ withServer("messages of another client", () => {
       assert.strictEqual(letters[0]!.headers["dead-letter-reason"], "Undecodable")
     }).pipe(Effect.scoped, Effect.provide(layers())))
 
+  it.live("one that was sent to further queues is put aside once, and goes to none of them again", () =>
+    Effect.gen(function*() {
+      const { handled, letters, settled, topic } = yield* consuming
+      const channel = yield* rawChannel()
+      const headers = { "cloudEvents:type": "Other.v1" }
+      const others = [unique("other"), unique("other")]
+      for (const name of ["CC", "BCC"]) {
+        channel.publish("event-flow", topic, Buffer.from(name), { headers, [name]: [topic, ...others] })
+        channel.publish("event-flow", others[0]!, Buffer.from(`${name} alone`), { headers, [name]: [topic] })
+      }
+      yield* settled(4)
+      // Behind whatever came back
+      for (let n = 1; n <= 20; n++) {
+        channel.publish("event-flow", topic, good(n), { headers: { "cloudEvents:type": "Note.v1" } })
+      }
+      yield* eventually("the good ones are handled", () => handled.length === 20)
+      assert.deepStrictEqual(
+        letters.map(({ body }) => Buffer.from(body!).toString()).sort(),
+        ["BCC", "BCC alone", "CC", "CC alone"]
+      )
+      // The server takes BCC out
+      assert.deepStrictEqual(
+        letters.flatMap((letter) => Message.headerValues(letter, "CC")).sort(),
+        [topic, topic, ...others].sort()
+      )
+      assert.isFalse(letters.some((letter) => "dead-letter-without" in letter.headers))
+    }).pipe(Effect.scoped, Effect.provide(layers())))
+
   it.live("one with a long id or content type is a dead letter with both", () =>
     Effect.gen(function*() {
       const { letters, settled, topic } = yield* consuming

@@ -21,6 +21,13 @@ const otherPrefix = "cloudevents_"
 const isDeathHeader = (name: string): boolean =>
   name === "x-death" || name.startsWith("x-first-death-") || name.startsWith("x-last-death-")
 
+/**
+ * Headers by which the server sends a message to further queues. A dead letter must not go there again, so we write
+ * them under other names.
+ */
+const routingHeaders = new Map([["CC", "event-flow-CC"], ["BCC", "event-flow-BCC"]])
+const routingHeaderOf = new Map(Array.from(routingHeaders, ([name, other]) => [other, name]))
+
 /** How often the server has delivered it, which is the attempt of a delivery. */
 const isCountHeader = (name: string): boolean => name === "x-delivery-count" || name === "x-acquired-count"
 
@@ -37,7 +44,7 @@ export const toOptions = (message: Message.Message, mandatory: boolean): Options
     }
   }
   for (const name in message.headers) {
-    if (!isDeathHeader(name)) headers[name] = toField(name, message.headers[name]!)
+    if (!isDeathHeader(name)) headers[routingHeaders.get(name) ?? name] = toField(name, message.headers[name]!)
   }
   const key = message.key
   const subject = attributes["subject"]
@@ -84,7 +91,11 @@ const read = (topic: string, { content, properties }: ConsumeMessage): Message.M
     if (text !== undefined) attributes[attribute!] = text
     else if (name === tombstoneHeader) isTombstone = content.length === 0
     else if (name === keyHeader) key = isKey(value) ? value : undefined
-    else if (!isCountHeader(name)) headers[name] = Array.isArray(value) ? fromList(value) : fromFieldValue(value)
+    else if (!isCountHeader(name)) {
+      headers[routingHeaderOf.get(name) ?? name] = Array.isArray(value)
+        ? fromList(value)
+        : fromFieldValue(value)
+    }
   }
   for (const name of Object.keys(raw)) add(name, (raw as Record<string, unknown>)[name])
   const hidden = hiddenField(raw)
