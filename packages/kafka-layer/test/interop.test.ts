@@ -122,6 +122,32 @@ withJava("interoperability with Java", () => {
     )
   }
 
+  live(
+    "a group whose members have no assignor in common with ours refuses it with that reason, until they are gone",
+    () =>
+      Effect.gen(function*() {
+        const topic = yield* createTopic("java-member", 4)
+        const group = unique("java-member")
+        let assigned = 0
+        const assignor = "org.apache.kafka.clients.consumer.CooperativeStickyAssignor"
+        const member = yield* startJava(["member", servers.join(), topic, group, "classic", assignor], (line) => {
+          if (line.startsWith("assigned")) assigned = Number(line.split(" ")[1])
+        })
+        yield* eventually("it has all", () => assigned === 4)
+        const subscribe = Subscriber.Subscriber.use((service) =>
+          service.subscribe({ topics: [topic], group, maxInFlight: 1 })
+        )
+        const error = yield* Effect.flip(Effect.scoped(subscribe)).pipe(
+          Effect.provide(subscriber({ subscribeTimeout: "2 seconds" }))
+        )
+        assert.isTrue(error._tag === "SubscribeError" && error.reason._tag === "Rejected", error.message)
+        assert.match(error.message, /JoinGroup|INCONSISTENT_GROUP_PROTOCOL|protocol/)
+        yield* member.kill
+        yield* subscribe.pipe(Effect.provide(subscriber()))
+      }).pipe(Effect.scoped),
+    180_000
+  )
+
   live("its partitioner chooses as ours does", () =>
     Effect.sync(() => {
       const keys = Array.from({ length: 200 }, (_, i) => `key-${i * 7919}-ä`)

@@ -63,7 +63,7 @@ public class Interop {
           }
         }
       }
-      // member <servers> <topic> <group> <protocol>: lines of "assigned" and of "got" and the body, until it is killed
+      // member <servers> <topic> <group> <protocol> [assignor]: lines of "assigned" and of "got" and the body, until it is killed
       case "member" -> {
         Map<String, Object> config = new HashMap<>();
         config.put("bootstrap.servers", arguments[1]);
@@ -71,6 +71,7 @@ public class Interop {
         config.put("group.protocol", arguments[4]);
         config.put("auto.offset.reset", "earliest");
         config.put("auto.commit.interval.ms", "200");
+        if (arguments.length > 5) config.put("partition.assignment.strategy", arguments[5]);
         // That of the new protocol is a setting of the broker
         if (arguments[4].equals("classic")) config.put("session.timeout.ms", "6000");
         config.put("key.deserializer", "org.apache.kafka.common.serialization.StringDeserializer");
