@@ -38,7 +38,7 @@ const consume = (task: Task): Effect.Effect<Result, unknown> => {
   const Count = EventHandler.make("Count", { on: Measured })
   const live = EventConsumer.layer([Count], { group, concurrency: 16, maxInFlight: prefetch }).pipe(
     Layer.provide(Count.toLayer(() => Effect.sync(() => meter.tick()))),
-    Layer.provide([RabbitBroker.layer({ url: task.url }), RabbitSubscriber.layer({ url: task.url })])
+    Layer.provide([RabbitBroker.layer({ url: task.url }), RabbitSubscriber.layer({ url: task.url, prefetch })])
   )
   return Effect.scoped(Effect.andThen(Layer.build(live), Effect.promise(() => meter.done)))
 }
