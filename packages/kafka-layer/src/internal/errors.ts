@@ -93,6 +93,14 @@ export const nameOfCode = (code: number): string =>
 export const isRetryable = (kind: Kind): boolean =>
   kind === "unreachable" || kind === "timeout" || kind === "stale" || kind === "busy" || kind === "session"
 
+/**
+ * Whether a broker that answers a produce request with this may have written the batch all the same. While it waits for
+ * the replicas, a broker that loses its partition answers NOT_LEADER_OR_FOLLOWER, or that it does not know it; the batch
+ * is in its log, and may be in that of the new leader.
+ */
+export const mayBeWritten = (kind: Kind): boolean =>
+  kind === "timeout" || kind === "stale" || kind === "unreachable" || kind === "unknownTopic"
+
 /** The failure that an error of the client stands for; of nested errors, the most telling one. */
 export const describe = (error: unknown): Failure => {
   const leaves: Array<unknown> = []

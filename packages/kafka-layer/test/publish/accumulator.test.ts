@@ -364,13 +364,15 @@ describe("whatever fails", () => {
       const answer = (batch: Batch, isCalm: boolean) => {
         const fate = isCalm ? 9 : next(10)
         if (fate === 0) return accumulator.failed(batch, failure("unreachable"), false)
-        if (fate === 1) return accumulator.failed(batch, failure("stale"), false)
+        if (fate === 1) return accumulator.refused(batch, failure(next(2) === 0 ? "stale" : "busy"))
         if (fate === 2) return accumulator.failed(batch, failure("timeout"), true)
         // One that forgets sequence numbers drops no repetition
         if (fate === 4 && !batch.isUncertain) logOf(batch).forget()
         const kind = logOf(batch).append(batch)
         // It arrived, and the answer is lost
         if (fate === 3) return accumulator.failed(batch, failure("unreachable"), true)
+        // It arrived, and the broker lost its partition before the replicas had it
+        if (fate === 5) return accumulator.refused(batch, failure(kind ?? (next(2) === 0 ? "stale" : "unknownTopic")))
         return kind === undefined ? accumulator.succeeded(batch) : accumulator.failed(batch, failure(kind), false)
       }
       const step = (isCalm: boolean) => {

@@ -183,6 +183,12 @@ export class Accumulator implements Producer {
     this.#rest(batch.partition)
   }
 
+  /** The broker has answered that it failed. */
+  refused(batch: Batch, failure: KafkaError.Failure): void {
+    this.failed(batch, failure, KafkaError.mayBeWritten(failure.kind))
+  }
+
+  /** `isUncertain`: there was no answer, and the broker may have it. */
   failed(batch: Batch, failure: KafkaError.Failure, isUncertain: boolean): void {
     batch.partition.failed(batch, failure, isUncertain, this.#now())
     this.#rest(batch.partition)

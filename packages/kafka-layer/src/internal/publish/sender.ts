@@ -276,7 +276,7 @@ const settle = (accumulator: Accumulator, request: Request, response: ProduceRes
       const kind = KafkaError.kindOfCode(answer.errorCode)
       const recordError = answer.recordErrors[0]?.batchIndexErrorMessage
       const detail = answer.errorMessage ?? recordError ?? KafkaError.nameOfCode(answer.errorCode)
-      accumulator.failed(batch, { kind, detail, cause: undefined }, kind === "timeout")
+      accumulator.refused(batch, { kind, detail, cause: undefined })
     }
   }
 }
