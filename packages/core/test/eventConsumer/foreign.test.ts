@@ -91,14 +91,19 @@ describe("F22: a foreign message", () => {
 
   const parts = ["key", "attributes", "headers", "readAttribute", "readText"] as const
   for (const part of parts) {
-    for (const watched of [false, true]) {
-      it.effect(`whose ${part} cannot be read is put aside, ${watched ? "watched" : "unwatched"}`, () =>
+    for (
+      const [watched, batch] of [[false, undefined], [true, undefined], [false, { size: 5 }], [true, {
+        size: 5
+      }]] as const
+    ) {
+      const how = `${watched ? "watched" : "unwatched"}, ${batch === undefined ? "one by one" : "in a batch"}`
+      it.effect(`whose ${part} cannot be read is put aside: ${how}`, () =>
         Effect.gen(function*() {
           const subscriber = new FakeSubscriber()
           const broker = new RecordingBroker()
           const outcomes: Array<string> = []
           yield* open(
-            EventConsumer.layer(Orders, { group: "group", dedupe: true }).pipe(
+            EventConsumer.layer(Orders, { group: "group", dedupe: true, batch }).pipe(
               Layer.provide(ordersFlow(() => Effect.void)),
               Layer.provide([subscriber.layer, broker.layer, Inbox.layerMemory()]),
               Layer.provide([
@@ -134,7 +139,9 @@ describe("F22: a foreign message", () => {
           assert.strictEqual(subscriber.log.length, 2)
           assert.strictEqual(broker.batches.length, 1)
           assert.deepStrictEqual(broker.batches[0]![0]!.body, bad.body)
-          if (watched) assert.deepStrictEqual(outcomes, ["dead_lettered", "handled"])
+          // A batch that failed holds its messages, to handle them in smaller ones
+          const ends = outcomes.filter((outcome) => outcome !== "held").toSorted()
+          if (watched) assert.deepStrictEqual(ends, ["dead_lettered", "handled"])
         }))
     }
   }
