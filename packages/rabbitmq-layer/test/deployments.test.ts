@@ -6,17 +6,19 @@ import * as EventHandler from "@event-flow/core/EventHandler"
 import * as NotificationEvent from "@event-flow/core/NotificationEvent"
 import { RabbitTopology } from "@event-flow/rabbitmq-layer"
 import { Effect, Layer, References, Schema, Semaphore } from "effect"
-import { eventually, layers, message, numbers, rawChannel, unique, withServer } from "./support/rabbit.ts"
+import { eventually, layers, message, numbers, rawChannel, unique, url, withServer } from "./support/rabbit.ts"
 
 interface Case {
   readonly concurrency: number
   readonly deployments: number
   /** Undefined: that of the server, which is 20 on RabbitMQ 4. */
   readonly deliveryLimit: number | undefined
+  /** Whether somebody else has declared the queue, so that the consumer does not know the limit. */
+  readonly isForeign?: boolean
 }
 
 /** Each deployment handles `concurrency` messages, and interrupts the handlers of as many. */
-const deploy = Effect.fnUntraced(function*({ concurrency, deliveryLimit, deployments }: Case) {
+const deploy = Effect.fnUntraced(function*({ concurrency, deliveryLimit, deployments, isForeign = false }: Case) {
   const topic = unique("topic")
   class Note extends NotificationEvent.Class<Note>()("Note", { n: Schema.Int }, { topic }) {}
   const Handle = EventHandler.make("Handle", { on: Note })
@@ -33,10 +35,11 @@ const deploy = Effect.fnUntraced(function*({ concurrency, deliveryLimit, deploym
         handled.push(n)
       })
     )),
-    Layer.provide(layers({ deliveryLimit, heartbeat: "10 seconds" }))
+    Layer.provide(layers(isForeign ? { declare: false } : { deliveryLimit }))
   )
-  // Makes the queue
-  yield* Effect.scoped(Layer.build(consumer))
+  yield* RabbitTopology.RabbitTopology.use(({ ensure }) => ensure(RabbitTopology.specs("group", [topic]))).pipe(
+    Effect.provide(RabbitTopology.layer({ url, deliveryLimit }))
+  )
   const count = 60
   yield* Effect.flatMap(Broker.Broker, ({ publish }) =>
     Effect.forEach(numbers(count), (n) => {
@@ -64,7 +67,9 @@ const deploy = Effect.fnUntraced(function*({ concurrency, deliveryLimit, deploym
   const counts = { handled: new Set(handled).size, dead: yield* dead }
   console.info(
     `${deployments} deployments with ${count} messages, concurrency ${concurrency}, ` +
-      `delivery limit ${deliveryLimit ?? "of the server"}: ${counts.handled} handled, ${counts.dead} dead-lettered`
+      `delivery limit ${deliveryLimit ?? "of the server"}${
+        isForeign ? " by others" : ""
+      }: ${counts.handled} handled, ${counts.dead} dead-lettered`
   )
   assert.deepStrictEqual(counts, { handled: count, dead: 0 })
   assert.lengthOf(handled, count)
@@ -74,10 +79,12 @@ withServer("deployments with a backlog", () => {
   const cases: ReadonlyArray<Case> = [
     { concurrency: 1, deployments: 12, deliveryLimit: 3 },
     { concurrency: 4, deployments: 6, deliveryLimit: 3 },
+    { concurrency: 1, deployments: 12, deliveryLimit: 2, isForeign: true },
     { concurrency: 1, deployments: 24, deliveryLimit: undefined }
   ]
   for (const each of cases) {
-    it.live(`dead-letter nothing, concurrency ${each.concurrency}, limit ${each.deliveryLimit ?? "of the server"}`, () =>
+    const limit = `${each.deliveryLimit ?? "of the server"}${each.isForeign ? " by others" : ""}`
+    it.live(`dead-letter nothing, concurrency ${each.concurrency}, limit ${limit}`, () =>
       deploy(each).pipe(Effect.scoped, Effect.provideService(References.MinimumLogLevel, "None")))
   }
 })
