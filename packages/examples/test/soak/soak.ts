@@ -120,6 +120,14 @@ export const run = Effect.fnUntraced(function*(options: Options) {
         })))
     )
 
+  const allReady = within(
+    "every process completes its start",
+    "2 minutes",
+    Effect.sync(() => Schedule.processes.every((name) => processes[name].isReady())).pipe(
+      Effect.repeat({ until: (ready) => ready, schedule: Repeat.spaced("200 millis") })
+    )
+  )
+
   // --- faults ---
 
   const locks = new Map<string, Semaphore.Semaphore>()
@@ -177,6 +185,7 @@ export const run = Effect.fnUntraced(function*(options: Options) {
 
   const survivor = options.seed.length % 2 === 0 ? 1 : 2
   const drain = Effect.gen(function*() {
+    yield* allReady
     yield* moreOrders("the shop goes on after the last fault", 20)
     // One of each has to do it alone, so a relay or a consumer that hangs shows
     const others = [`relay-${3 - survivor}`, `totals-${3 - survivor}`] as const
@@ -195,7 +204,7 @@ export const run = Effect.fnUntraced(function*(options: Options) {
     )
   }))
 
-  yield* moreOrders("the first orders", 5).pipe(
+  yield* Effect.andThen(allReady, moreOrders("the first orders", 5)).pipe(
     Effect.catchTag("Stuck", ({ what }) => Effect.die(new Error(`did not happen: ${what}, see ${logs}`)))
   )
   began = performance.now()
@@ -317,7 +326,7 @@ const argumentsOf = (name: Schedule.Process, { broker, minutes, rate }: Options)
     products: 20,
     // Some run out of money
     stock: 10_000_000,
-    money: Math.ceil(rate * 60 * minutes * 80),
+    money: Math.ceil(rate * 60 * minutes * 130),
     rate
   }
   return [

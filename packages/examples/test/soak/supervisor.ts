@@ -7,6 +7,8 @@ export interface Supervised {
   /** Ends it, and waits for that. It stays down. */
   readonly down: (signal: "SIGKILL" | "SIGTERM") => Effect.Effect<void>
   readonly up: Effect.Effect<void>
+  /** Whether it has completed its start. */
+  readonly isReady: () => boolean
   readonly signal: (signal: "SIGSTOP" | "SIGCONT") => Effect.Effect<void>
 }
 
@@ -29,20 +31,28 @@ export const make = (options: Options): Effect.Effect<Supervised, never, Scope.S
     const isWanted = yield* Latch.make(true)
     let child: ReturnType<typeof start> | undefined
     let isTold = false
+    let isReady = false
 
     const once = Effect.gen(function*() {
       yield* isWanted.await
       isTold = false
+      isReady = false
       appendFileSync(options.log, `--- ${new Date().toISOString()} start\n`)
-      const { code, stderr, stdout } = yield* Effect.acquireUseRelease(
+      const { code, stderr } = yield* Effect.acquireUseRelease(
         Effect.sync(() => child = start("orders/main.ts", options.args, options.env, options.log)),
-        (child) => Effect.promise(() => child.ended),
+        (child) => {
+          // It may end before
+          child.printed(readiness).then(() => isReady = true, () => {})
+          return Effect.promise(() => child.ended)
+        },
         (child) => Effect.sync(() => child.kill("SIGKILL"))
       )
       child = undefined
+      const wasReady = isReady
+      isReady = false
       appendFileSync(options.log, `--- ${new Date().toISOString()} ended with ${code}\n`)
       if (isTold) return
-      options.onEnd(`${code}: ${stderr.trim().split("\n").at(-1)}`, /^(?:ready|progress) /m.test(stdout))
+      options.onEnd(`${code}: ${reasonIn(stderr)}`, wasReady)
       yield* Effect.sleep("1 second")
     })
     yield* Effect.forkScoped(Effect.forever(once))
@@ -66,7 +76,16 @@ export const make = (options: Options): Effect.Effect<Supervised, never, Scope.S
             })
           )
         }),
+      isReady: () => isReady,
       up: Effect.sync(() => isWanted.openUnsafe()),
       signal: (signal) => Effect.sync(() => child?.kill(signal))
     }
   })
+
+const readiness = /^(?:ready|progress) /m
+
+/** The last line that is an error, and not a part of its stack or its causes. */
+const reasonIn = (stderr: string): string =>
+  (stderr.split("\n").findLast((line) => / (?:ERROR|FATAL) |^  \S/.test(line) && !/^  [a-z[]/.test(line)) ?? stderr)
+    .trim()
+    .slice(0, 300)
