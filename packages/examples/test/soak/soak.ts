@@ -96,6 +96,8 @@ export const run = Effect.fnUntraced(function*(options: Options) {
       log: join(logs, `${name}.log`),
       onEnd: (how, wasReady) => {
         ends[wasReady ? "ended" : "notStarted"]++
+        // A customer may give up; a relay or a consumer waits until what it needs is back
+        if (wasReady && name !== "shop") problems.push(`${name} has ended by itself, with ${how}`)
         fork(say(`  ${name} has ended ${wasReady ? "by itself" : "before it was ready"}, with ${how}`))
       },
       onStuck: (patience) => problems.push(`${name} did not end within ${patience} after SIGTERM`)

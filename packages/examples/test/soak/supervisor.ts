@@ -84,8 +84,8 @@ export const make = (options: Options): Effect.Effect<Supervised, never, Scope.S
 
 const readiness = /^(?:ready|progress) /m
 
-/** The last line that is an error, and not a part of its stack or its causes. */
-const reasonIn = (stderr: string): string =>
-  (stderr.split("\n").findLast((line) => / (?:ERROR|FATAL) |^  \S/.test(line) && !/^  [a-z[]/.test(line)) ?? stderr)
-    .trim()
-    .slice(0, 300)
+/** The last error in its log, else its last line. */
+const reasonIn = (stderr: string): string => {
+  const lines = stderr.trimEnd().split("\n")
+  return (lines.findLast((line) => line.includes("] ERROR (")) ?? lines.at(-1)!).trim().slice(0, 300)
+}
