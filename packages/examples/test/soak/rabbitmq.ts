@@ -43,20 +43,29 @@ export const start = async (): Promise<BrokerStage> => {
     start: control.start,
     refuse: async ({ group, topic }) => {
       const pattern = `^${RabbitTopology.queueName(group, topic)}$`
-      const full = JSON.stringify({ "max-length": 20, "overflow": "reject-publish" })
+      const setMaximum = (length: number) =>
+        control.ctl(
+          "set_policy",
+          "full",
+          pattern,
+          JSON.stringify({ "max-length": length, "overflow": "reject-publish" }),
+          "--apply-to",
+          "queues"
+        )
       // It becomes full, since nobody consumes
       const ofTotals = processes.filter((process) => process.startsWith("totals")).map((name) => proxies.get(name)!)
       for (const proxy of ofTotals) proxy.stall()
       const resume = () => {
         for (const proxy of ofTotals) proxy.resume()
       }
-      await control.ctl("set_policy", "full", pattern, full, "--apply-to", "queues").catch((error) => {
+      await setMaximum(20).catch((error) => {
         resume()
         throw error
       })
       return async () => {
         resume()
-        await control.ctl("clear_policy", "full")
+        // Not cleared: RabbitMQ 3.10 goes on refusing what comes on the channels that it has refused before
+        await setMaximum(1_000_000)
       }
     },
     // It takes nothing when less is free than this
