@@ -63,13 +63,18 @@ const CountCancelledLive = CountCancelled.toLayer(Effect.gen(function*() {
   })
 }))
 
-/** Totals that miss an order stay wrong. A message that cannot be counted stops the consumer, unacknowledged. */
-const policy: ConsumerPolicy.ConsumerPolicy = (failure) =>
-  failure._tag === "HandlerFailed"
-    ? ConsumerPolicy.retry(ConsumerPolicy.defaultSchedule, ConsumerPolicy.stop)
-    : ConsumerPolicy.stop
-
 class Totals extends EventFlow.make("Totals", { handlers: [CountReceived, CountPaid, CountCancelled] }) {}
+
+/** Without end: the database comes back. */
+const untilItIsBack = ConsumerPolicy.retry(ConsumerPolicy.inboxSchedule)
+
+/** Totals that miss an order stay wrong. A message that cannot be counted stops the consumer, unacknowledged. */
+const policy = ConsumerPolicy.total(Totals, {
+  errors: { SqlError: untilItIsBack },
+  undecodable: ConsumerPolicy.stop,
+  defect: ConsumerPolicy.stop,
+  inbox: untilItIsBack
+})
 
 /** Counts in the background; needs a subscriber and the database. A message counts once, however often it comes. */
 export const TotalsLive = EventConsumer.layer(Totals, {
