@@ -18,6 +18,8 @@
  * - `loseAck`: an acknowledgement is lost, and the last `count` messages of its lane
  *   are delivered again.
  * - `slow`: it takes `by` milliseconds longer.
+ * - `timeout`: a client stops waiting after `after` milliseconds, and its request goes
+ *   on: it may still run when the client asks again.
  *
  * @stability unstable
  * @category models
@@ -30,6 +32,7 @@ export type OperationFault =
     | { readonly do: "failBefore" | "failAfter" | "duplicate" }
     | { readonly do: "loseAck"; readonly count: number }
     | { readonly do: "slow"; readonly by: number }
+    | { readonly do: "timeout"; readonly after: number }
   )
 
 /**
@@ -89,6 +92,8 @@ export interface Rates {
   readonly lostAcks: number
   /** The chance that an operation takes up to 2 seconds longer. Default: up to 0.1. */
   readonly slow: number
+  /** The chance that a client stops waiting for an answer while its request goes on. Default: up to 0.2. */
+  readonly timeouts: number
   /** How often in a run the broker cannot be reached. Default: up to 2. */
   readonly outages: number
   /** How often in a run a consumer loses its messages to another. Default: up to 4. */
@@ -113,6 +118,7 @@ export const none: Rates = {
   duplicates: 0,
   lostAcks: 0,
   slow: 0,
+  timeouts: 0,
   outages: 0,
   rebalances: 0,
   restarts: 0,
@@ -160,5 +166,7 @@ const describeOperation = (fault: OperationFault): string => {
       return `it is lost: the last ${fault.count} message(s) of the lane come again`
     case "slow":
       return `it takes ${fault.by} ms longer`
+    case "timeout":
+      return `the client stops waiting after ${fault.after} ms, and it goes on`
   }
 }

@@ -193,6 +193,7 @@ it("limits leave out kinds of fault", () => {
         duplicates: 0,
         lostAcks: 0,
         slow: 0,
+        timeouts: 0,
         outages: 0,
         rebalances: 0,
         restarts: 0,

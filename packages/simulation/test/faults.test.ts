@@ -68,6 +68,7 @@ describe("for 60 seeds", () => {
       "duplicate",
       "loseAck",
       "slow",
+      "timeout",
       "outage",
       "rebalance",
       "restart",

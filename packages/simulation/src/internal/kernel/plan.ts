@@ -42,6 +42,7 @@ export const drawn = (seed: number, rates: Rates, processes: ReadonlyArray<strin
     if (canFail(kind) && isHit(rates.failsAfter)) return { operation, do: "failAfter" }
     if (kind === "publish" && isHit(rates.duplicates)) return { operation, do: "duplicate" }
     if (kind === "ack" && isHit(rates.lostAcks)) return { operation, do: "loseAck", count: 1 + Math.floor(v * 3) }
+    if (kind === "call" && isHit(rates.timeouts)) return { operation, do: "timeout", after: Math.round(v * v * 500) }
     if (isHit(rates.slow)) return { operation, do: "slow", by: Math.round(v * v * 2000) }
     return undefined
   },
@@ -91,7 +92,8 @@ export const swarm = (seed: number, limits: Partial<Rates>): { readonly rates: R
     outages: rate("outages", 1, 2),
     rebalances: rate("rebalances", 1, 4),
     restarts: rate("restarts", 1, 3),
-    stalls: rate("stalls", 1, 2)
+    stalls: rate("stalls", 1, 2),
+    timeouts: rate("timeouts", 0.05, 0.2)
   }
   const schedule: Schedule = {
     order: random.next() < 0.25 ? "fifo" : "random",
@@ -105,7 +107,7 @@ export const swarm = (seed: number, limits: Partial<Rates>): { readonly rates: R
 /** Every fault that an operation of this kind can have, once. */
 export const everyFault = (operation: string, kind: Kind): ReadonlyArray<OperationFault> => [
   ...(kind === "call"
-    ? []
+    ? [{ operation, do: "timeout", after: 0 }] as const
     : [{ operation, do: "crashBefore", downFor: 500 }, { operation, do: "crashAfter", downFor: 500 }] as const),
   ...(canFail(kind) ? [{ operation, do: "failBefore" }, { operation, do: "failAfter" }] as const : []),
   ...(kind === "publish" ? [{ operation, do: "duplicate" }] as const : []),

@@ -121,6 +121,7 @@ export class World {
     const { epoch } = process
     let isCancelled = false
     let isAnswered = false
+    let isGivenUp = false
     let withdraw: void | (() => void)
 
     const answer = (exit: Exit.Exit<A, E>): void => {
@@ -136,7 +137,7 @@ export class World {
         reply = Exit.fail(failure(true))
       }
       this.#travel(process, `${operation}/back`, 0, () => {
-        if (!isCancelled) resume(reply)
+        if (!isCancelled && !isGivenUp) resume(reply)
       })
     }
 
@@ -162,6 +163,16 @@ export class World {
     if (fault?.do === "crashBefore") {
       fire("the process dies before it")
       return this.crash(process, fault.downFor)
+    }
+    if (fault?.do === "timeout" && failure !== undefined) {
+      const giveUp = () => {
+        if (isAnswered || isCancelled) return
+        isGivenUp = true
+        fire("the client stops waiting, and it goes on")
+        resume(Exit.fail(failure(false)))
+      }
+      if (fault.after === 0) process.push(giveUp)
+      else process.after(fault.after, giveUp)
     }
     if (fault?.do === "slow") fire(`it takes ${fault.by} ms longer`)
     this.#travel(process, `${operation}/there`, fault?.do === "slow" ? fault.by : 0, arrive)
