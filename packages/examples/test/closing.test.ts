@@ -10,6 +10,6 @@ it("a consumer that only waits for a retry ends at SIGTERM, long before its grac
   const { code, stderr } = await program.ended
   const seconds = (performance.now() - start) / 1000
   assert.strictEqual(code, 130, stderr)
-  // It takes some milliseconds; without the test's own rights to a processor longer
-  assert.isBelow(seconds, 10)
-})
+  // It takes some milliseconds, on a machine that does nothing else
+  assert.isBelow(seconds, 15)
+}, 60_000)
