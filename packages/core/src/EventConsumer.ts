@@ -22,6 +22,7 @@ import * as ConsumerPolicy from "./ConsumerPolicy.ts"
 import type * as EventFlow from "./EventFlow.ts"
 import type * as EventHandler from "./EventHandler.ts"
 import type * as EventMap from "./EventMap.ts"
+import * as Health from "./Health.ts"
 import * as Inbox from "./Inbox.ts"
 import { makeAfterFailure } from "./internal/consumer/failure.ts"
 import { makeOnce } from "./internal/consumer/once.ts"
@@ -494,6 +495,11 @@ const start = Effect.fnUntraced(function*<S extends Source>(source: S, options: 
     ? undefined
     : new Outage(group, checked.outage === true ? defaultOutage : checked.outage)
   const closing = yield* Deferred.make<void>()
+  const health = yield* Health.report({ system: subscriber.name, component: "consumer", group, topics }, () => ({}))
+  health.set("connected")
+  if (outage !== undefined) {
+    outage.onChange = (reason) => reason === undefined ? health.set("connected") : health.set("paused", reason)
+  }
   const shared: Shared = {
     group,
     codec: yield* MessageCodec.MessageCodec,

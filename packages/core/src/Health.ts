@@ -2,7 +2,7 @@
  * What a program is connected to, for readiness checks and dashboards: one port
  * for all broker layers.
  *
- * Each publisher, subscription and relay reports its state to the registry for as
+ * Each publisher, subscription, consumer and relay reports its state to the registry for as
  * long as it is open. Asking reads memory: it costs nothing, and works while no
  * server can be reached. Like the metrics of Effect, the registry is one for the
  * process, unless `layer` gives a program its own.
@@ -22,12 +22,13 @@ import type * as Scope from "effect/Scope"
  * - `"connecting"`: it connects or joins its consumer group, for the first time or after a rebalance.
  * - `"connected"`: it works, as far as is known.
  * - `"disconnected"`: it was lost, refused or blocked, for the reason in `detail`; it goes on by itself.
+ * - `"paused"`: a consumer waits for a dependency of its handlers, such as a database; `detail` is how they fail.
  *
  * @stability unstable
  * @category models
  * @since 0.1.0
  */
-export type State = "connecting" | "connected" | "disconnected"
+export type State = "connecting" | "connected" | "disconnected" | "paused"
 
 /**
  * What reports its health.
@@ -39,10 +40,10 @@ export type State = "connecting" | "connected" | "disconnected"
 export interface Subject {
   /** What it connects to: the value of `messaging.system` in spans, such as `kafka`; of a relay, its database. */
   readonly system: string
-  readonly component: "publisher" | "subscription" | "relay"
-  /** The consumer group of a subscription. */
+  readonly component: "publisher" | "subscription" | "consumer" | "relay"
+  /** The consumer group of a subscription or a consumer. */
   readonly group: string | undefined
-  /** The topics of a subscription. */
+  /** The topics of a subscription or a consumer. */
   readonly topics: ReadonlyArray<string>
 }
 
@@ -115,7 +116,8 @@ export const all: Effect.Effect<ReadonlyArray<Health>> = Effect.map(
 )
 
 /**
- * Whether everything that is open is connected. True where nothing is open.
+ * Whether everything that is open is connected. True where nothing is open. A
+ * consumer that is paused is connected.
  *
  * @stability unstable
  * @category reading
@@ -123,7 +125,7 @@ export const all: Effect.Effect<ReadonlyArray<Health>> = Effect.map(
  */
 export const isConnected: Effect.Effect<boolean> = Effect.map(
   all,
-  (all) => all.every(({ state }) => state === "connected")
+  (all) => all.every(({ state }) => state === "connected" || state === "paused")
 )
 
 /**

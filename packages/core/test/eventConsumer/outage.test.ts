@@ -5,6 +5,7 @@ import {
   ConsumerPolicy,
   EventConsumer,
   EventHandler,
+  Health,
   Inbox,
   MemoryBroker,
   Message,
@@ -158,11 +159,17 @@ describe("a consumer in an outage", () => {
       const paused = yield* state
       assert.isTrue(paused._tag === "Paused" && paused.failure._tag === "HandlerDied" && paused.held === 3)
       assert.strictEqual((yield* Metric.value(gauge)).value, 1)
+      const [health] = (yield* Health.all).filter(({ component }) => component === "consumer")
+      assert.deepStrictEqual([health?.state, health?.detail, health?.topics], ["paused", "connection refused", [
+        "orders"
+      ]])
+      assert.isTrue(yield* Health.isConnected)
       yield* adjust("3 seconds")
       isUp = true
       yield* adjust("4 seconds")
       assert.deepStrictEqual(yield* state, { _tag: "Running" })
       assert.strictEqual((yield* Metric.value(gauge)).value, 0)
+      assert.deepStrictEqual((yield* Health.all).map(({ state }) => state), ["connected"])
       assert.sameMembers(log, ["ack 1", "ack 2", "ack 3", "ack 4"])
       assert.deepStrictEqual(logger.entries.filter((entry) => !entry.startsWith("Error")), [
         "Warn Consumer \"group\" pauses: several messages in a row failed in the same way, so a dependency may be " +
@@ -176,7 +183,7 @@ describe("a consumer in an outage", () => {
       yield* close
       assert.strictEqual(subscriber.log.at(-1), "closed")
       assert.deepStrictEqual(yield* state, { _tag: "Ended" })
-    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map())))
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()), Effect.provide(Health.layer)))
 
   it.effect("goes on when a handler that was running all the time succeeds", () =>
     Effect.gen(function*() {

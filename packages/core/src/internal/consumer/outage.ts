@@ -89,6 +89,8 @@ export class Outage {
   #changes = 0
   #gate: Gate<Delivery> | undefined = undefined
   #pause: Pause | undefined = undefined
+  /** Told when a pause begins, with its reason, and when it ends. */
+  onChange: (reason: string | undefined) => void = () => undefined
   /** Whether there is nothing to tell of messages that are handled. */
   isCalm = true
 
@@ -207,6 +209,7 @@ export class Outage {
       probeAt: now + wait
     }
     this.#gate!.pause()
+    this.onChange(describe(underlying(failure)))
     this.#news.push(this.#logPause(failure), Metric.update(this.#gauge, 1))
     this.#changed()
   }
@@ -227,6 +230,7 @@ export class Outage {
       Metric.update(this.#gauge, 0)
     )
     this.#gate!.resume()
+    this.onChange(undefined)
     this.#changed()
   }
 
