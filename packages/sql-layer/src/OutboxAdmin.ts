@@ -41,7 +41,7 @@ export interface Row {
   readonly state: State
   readonly attempts: number
   readonly createdAt: Date
-  /** When it may be tried again; undefined for a row that did not fail. */
+  /** When it may be tried (again); undefined for a row that is new, and for one that waits behind another of its key. */
   readonly nextAttemptAt: Date | undefined
   readonly publishedAt: Date | undefined
   readonly lastError: string | undefined
@@ -108,7 +108,7 @@ export const list = (options?: {
     const rows = yield* sql<Stored>`
       SELECT
         id, attributes, topic, key, state, attempts,
-        created_at AS "createdAt", next_attempt_at AS "nextAttemptAt", published_at AS "publishedAt",
+        created_at AS "createdAt", NULLIF(next_attempt_at, 'infinity') AS "nextAttemptAt", published_at AS "publishedAt",
         last_error AS "lastError"
       FROM ${outbox}
       WHERE ${
@@ -155,7 +155,7 @@ export const redrive = (
       ? sql`topic = ${which.topic}`
       : sql`id = ANY(${which.ids}::bigint[])`
     const rows = yield* sql`
-      UPDATE ${outbox} SET state = 'pending', attempts = 0, next_attempt_at = NULL
+      UPDATE ${outbox} SET state = 'pending', attempts = 0, next_attempt_at = now()
       WHERE state = 'dead' AND ${condition} RETURNING 1 AS redriven
     `
     if (rows.length > 0) yield* (yield* dialect).notify()
@@ -178,7 +178,13 @@ export const prune = (options: {
   Effect.gen(function*() {
     const { pruneOutbox } = yield* dialect
     const millis = Duration.toMillis(Duration.fromInputUnsafe(options.olderThan))
-    return yield* Dialect.inBatches((limit) => pruneOutbox(options.state ?? "published", millis, limit))
+    const pruned = yield* Dialect.inBatches((limit) => pruneOutbox(options.state ?? "published", millis, limit))
+    if (options.state === "dead" && pruned > 0) {
+      // What relays with afterDead: "hold" kept behind them
+      const { notify, releaseOrphans } = yield* dialect
+      if ((yield* releaseOrphans) > 0) yield* notify()
+    }
+    return pruned
   })
 
 // --- internal ---
@@ -198,5 +204,5 @@ const table = Effect.gen(function*() {
 })
 
 const dialect = Effect.gen(function*() {
-  return Dialect.make(yield* SqlClient.SqlClient, yield* Tables.Tables)
+  return Dialect.make(yield* SqlClient.SqlClient, yield* Tables.Tables, { holdAfterDead: true })
 })

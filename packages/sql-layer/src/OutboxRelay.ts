@@ -23,6 +23,7 @@ import * as Dialect from "./internal/dialect.ts"
 import * as Periodically from "./internal/periodically.ts"
 import * as Publishing from "./internal/publishing.ts"
 import * as Workers from "./internal/relayWorkers.ts"
+import type { PendingRow } from "./internal/row.ts"
 import { slots } from "./internal/slot.ts"
 import * as Outbox from "./Outbox.ts"
 import * as OutboxAdmin from "./OutboxAdmin.ts"
@@ -185,9 +186,10 @@ export class OutboxRelay extends Context.Service<OutboxRelay, {
  *
  * **Gotchas**
  *
- * The transaction is open while the broker works: an
- * `idle_in_transaction_session_timeout` must be longer than `publishTimeout`.
- * An acknowledged row is deleted: `MemoryBroker` acknowledges messages that die
+ * The transaction is open while the broker works. The relay lifts the database's
+ * `idle_in_transaction_session_timeout`, `transaction_timeout` and
+ * `statement_timeout` for it; `idle_transaction_timeout` of a PgBouncer must be
+ * longer than `publishTimeout`. An acknowledged row is deleted: `MemoryBroker` acknowledges messages that die
  * with the process, so give the relay a broker that waits until they are
  * handled (`MemoryBroker.awaitIdle`), or a real one. Within one publish a
  * broker may refuse a message and accept a later one of its key: the later one
@@ -205,7 +207,8 @@ export const layer = (
   Layer.effect(
     OutboxRelay,
     Effect.gen(function*() {
-      const { batch, checked, dialect: { listen, notify } } = yield* make(options)
+      const { batch, checked, dialect } = yield* make(options)
+      const { listen, notify } = dialect
       yield* checkPool(yield* SqlClient.SqlClient, checked.concurrency)
       let isListening = false
       let listenProblem: string | undefined
@@ -213,6 +216,7 @@ export const layer = (
         { system: "postgresql", component: "relay", group: undefined, topics: [] },
         () => ({ isListening, listenProblem })
       )
+      yield* Periodically.fork("Releasing rows of the outbox", "1 minute", dialect.releaseOrphans)
       yield* pruneAndMeasure(checked)
       yield* Workers.start(batch, {
         ...checked,
@@ -227,7 +231,7 @@ export const layer = (
           }
         }
       })
-      return OutboxRelay.of({ drain: drain(batch), health: Effect.sync(current) })
+      return OutboxRelay.of({ drain: drain(batch, dialect), health: Effect.sync(current) })
     })
   )
 
@@ -276,7 +280,7 @@ export const layerManual = (
     OutboxRelay,
     Effect.map(
       make(options),
-      ({ batch }) => OutboxRelay.of({ drain: drain(batch), health: Effect.succeed(undefined) })
+      ({ batch, dialect }) => OutboxRelay.of({ drain: drain(batch, dialect), health: Effect.succeed(undefined) })
     )
   )
 
@@ -353,13 +357,21 @@ const make = Effect.fnUntraced(function*(options: Options) {
       const perSlot = Math.floor(batchSize / locked.length)
       const rows = yield* dialect.pending(locked, perSlot)
       if (rows.length === 0) return nothing
+      const behind = rows.filter((row) => row.behind)
+      if (behind.length > 0) {
+        const slots = [...new Set(behind.map(({ slot }) => slot))]
+        yield* dialect.setAside(slots, behind.map(({ id }) => id))
+        if (behind.length === rows.length) return { rows: rows.length, published: 0, isMore: true, retryIn: undefined }
+      }
       yield* onWork
       const { failed, published } = yield* Effect.mapError(
-        outside(publishRows(rows)),
+        outside(publishRows(behind.length === 0 ? rows : rows.filter((row) => !row.behind))),
         ({ cause }) => new BrokerUnavailable({ broker: broker.name, cause })
       )
       if (published.length > 0) yield* markDone(published)
       if (failed.length > 0) yield* dialect.markFailed(failed)
+      const waited = keysOf(rows.filter((row) => row.waits && !row.behind))
+      const released = waited.length === 0 ? 0 : yield* dialect.release(waited)
       if (metrics) yield* OutboxMetrics.count(broker.name, published.length, failed.length)
       let retryIn: number | undefined
       for (const { delay } of failed) {
@@ -369,7 +381,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
         rows: rows.length,
         published: published.length,
         // With more workers, one of them may have been woken for rows in a slot that this one had locked
-        isMore: concurrency > 1 || locked.length === slotsAtOnce || rows.length >= perSlot,
+        isMore: concurrency > 1 || locked.length === slotsAtOnce || rows.length >= perSlot || behind.length > 0 ||
+          released > 0,
         retryIn
       }
     }).pipe(
@@ -379,6 +392,15 @@ const make = Effect.fnUntraced(function*(options: Options) {
 
   return { batch, checked, dialect }
 })
+
+/** Different ones. A row without a key waits for itself alone. */
+const keysOf = (rows: ReadonlyArray<PendingRow>): ReadonlyArray<Dialect.Key> => {
+  const keys = new Map<string, Dialect.Key>()
+  for (const { key, topic } of rows) {
+    if (key !== null) keys.set(JSON.stringify([topic, key]), { topic, key })
+  }
+  return [...keys.values()]
+}
 
 /** With fewer connections it would wait for ever for one that it has itself. */
 const checkPool = (sql: SqlClient.SqlClient, concurrency: number): Effect.Effect<void, Settings.InvalidSetting> => {
@@ -390,9 +412,10 @@ const checkPool = (sql: SqlClient.SqlClient, concurrency: number): Effect.Effect
   )
 }
 
-const drain = (batch: RunBatch): Effect.Effect<number, SqlError | BrokerUnavailable> =>
+const drain = (batch: RunBatch, dialect: Dialect.Dialect): Effect.Effect<number, SqlError | BrokerUnavailable> =>
   Effect.gen(function*() {
     let published = 0
+    yield* dialect.releaseOrphans
     while (true) {
       const done = yield* batch(Effect.void)
       published += done.published

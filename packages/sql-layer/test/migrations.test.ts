@@ -35,7 +35,7 @@ const catalog = (schemas: ReadonlyArray<string>) =>
 withServer("the migrations", () => {
   it.live("make the tables in an empty database, and say what they did", () =>
     Effect.gen(function*() {
-      assert.deepStrictEqual(yield* Migrations.run, [[1, "event_flow"]])
+      assert.deepStrictEqual(yield* Migrations.run, [[1, "event_flow"], [2, "waiting_rows"]])
       const { columns } = yield* catalog(["public"])
       assert.deepStrictEqual(
         columns.map((column) => `${String(column["table_name"])}.${String(column["column_name"])}`),
@@ -62,7 +62,7 @@ withServer("the migrations", () => {
       const sql = yield* SqlClient.SqlClient
       assert.deepStrictEqual(
         yield* sql`SELECT migration_id, name FROM event_flow_migrations`,
-        [{ migration_id: 1, name: "event_flow" }]
+        [{ migration_id: 1, name: "event_flow" }, { migration_id: 2, name: "waiting_rows" }]
       )
     }).pipe(Effect.provide(freshDatabaseLayer())))
 
@@ -86,7 +86,7 @@ withServer("the migrations", () => {
           () => Effect.provide(Migrations.run, Layer.fresh(clientLayer(url, { maxConnections: 1 }))),
           { concurrency: "unbounded" }
         )
-        assert.deepStrictEqual(ran.flat(), [[1, "event_flow"]])
+        assert.deepStrictEqual(ran.flat(), [[1, "event_flow"], [2, "waiting_rows"]])
       }
     }))
 
@@ -96,7 +96,7 @@ withServer("the migrations", () => {
       yield* sql`CREATE SCHEMA "My app"`
       const names = { outbox: "My app.Out", inbox: "My app.in\"box", migrations: "My app.done" }
       yield* Effect.gen(function*() {
-        assert.deepStrictEqual(yield* Migrations.run, [[1, "event_flow"]])
+        assert.deepStrictEqual(yield* Migrations.run, [[1, "event_flow"], [2, "waiting_rows"]])
         assert.deepStrictEqual(yield* Migrations.run, [])
         const tables = yield* sql<{ name: string }>`SELECT tablename AS name FROM pg_tables WHERE schemaname = 'My app'`
         assert.deepStrictEqual(tables.map((table) => table.name).sort(), ["Out", "done", "in\"box"])
@@ -115,7 +115,10 @@ withServer("the migrations", () => {
     Effect.gen(function*() {
       yield* Migrations.run
       const other = { outbox: "other_outbox", inbox: "other_inbox", migrations: "other_migrations" }
-      assert.deepStrictEqual(yield* Effect.provide(Migrations.run, Tables.layer(other)), [[1, "event_flow"]])
+      assert.deepStrictEqual(yield* Effect.provide(Migrations.run, Tables.layer(other)), [[1, "event_flow"], [
+        2,
+        "waiting_rows"
+      ]])
     }).pipe(Effect.provide(freshDatabaseLayer())))
 
   for (const names of [undefined, { outbox: "app.outbox", inbox: "app.inbox" }]) {
@@ -150,7 +153,7 @@ withServer("the migrations", () => {
         Effect.flip
       )
       assert.strictEqual(first._tag, "SqlError")
-      assert.deepStrictEqual(yield* Migrations.run, [[1, "event_flow"]])
+      assert.deepStrictEqual(yield* Migrations.run, [[1, "event_flow"], [2, "waiting_rows"]])
     }).pipe(Effect.provide(freshDatabaseLayer())))
 
   it.live("fail with a typed error: a table of that name is there already", () =>

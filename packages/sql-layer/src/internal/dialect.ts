@@ -20,6 +20,12 @@ export interface FailedRow {
   readonly delay: number | null
 }
 
+/** Rows with the same one are published in order. */
+export interface Key {
+  readonly topic: string
+  readonly key: string
+}
+
 export interface Dialect {
   /** Begins a relay's transaction, in which each statement sees what was committed before it. */
   readonly beginBatch: string
@@ -31,14 +37,28 @@ export interface Dialect {
   readonly listen: Listen | undefined
   /**
    * In a transaction: locks, until its end, some slots that have rows to publish
-   * and that no other transaction has locked, in the order given.
+   * and that no other transaction has locked, in the order given. Lifts the
+   * timeouts of its transaction, which would end it while the broker works.
    */
   readonly lockSlots: (order: ReadonlyArray<number>, limit: number) => Effect.Effect<ReadonlyArray<number>, SqlError>
-  /** What is to be published of locked slots, oldest first in each. A statement of its own: it must see what the last owner did. */
+  /**
+   * The oldest rows of locked slots, and those that have waited and are due. A
+   * statement of its own: it must see what the last owner did.
+   */
   readonly pending: (
     slots: ReadonlyArray<number>,
     limitPerSlot: number
   ) => Effect.Effect<ReadonlyArray<PendingRow>, SqlError>
+  /**
+   * Puts rows aside that wait behind an earlier one of their key, with the next
+   * ones of their slots that do: nobody comes across them again until that one
+   * is out of the way.
+   */
+  readonly setAside: (slots: ReadonlyArray<number>, ids: ReadonlyArray<bigint>) => Effect.Effect<void, SqlError>
+  /** Makes the first row of each key that was put aside due. Gives their number. */
+  readonly release: (keys: ReadonlyArray<Key>) => Effect.Effect<number, SqlError>
+  /** The same for all keys, of which something else than a relay has removed the row that they waited for. */
+  readonly releaseOrphans: Effect.Effect<number, SqlError>
   readonly remove: (ids: ReadonlyArray<bigint>) => Effect.Effect<void, SqlError>
   readonly markPublished: (ids: ReadonlyArray<bigint>) => Effect.Effect<void, SqlError>
   readonly markFailed: (rows: ReadonlyArray<FailedRow>) => Effect.Effect<void, SqlError>
@@ -61,6 +81,9 @@ export interface Dialect {
 }
 
 const pruneBatch = 5000
+
+/** How many rows of a slot are looked at to put those aside that wait. */
+const setAsideAtOnce = 5000
 
 /** How long a statement of the background may be without an answer, in milliseconds. */
 const outsideTimeout = 60_000
@@ -118,29 +141,60 @@ const postgres = (
   /** By the table itself and not its name, which can be written in several ways. Object ids go beyond an int. */
   const lockClass = sql.literal(`('${outboxName.replaceAll("'", "''")}'::regclass::oid::bigint % 2147483647)::int`)
 
-  // Dead rows have no next attempt. In the words of the index of failing rows, so that no index of all pending ones will do
-  const isWaiting = (row: string) =>
-    `${row}.attempts > 0 AND ${row}.state <> 'published' AND ${
-      options.holdAfterDead
-        ? `(${row}.state = 'dead' OR ${row}.next_attempt_at > now())`
-        : `${row}.next_attempt_at > now()`
-    }`
-  // No earlier row of its key waits. Usually none does at all, which is asked once, by the order of that index.
-  const isFree = `(o.next_attempt_at IS NULL OR o.next_attempt_at <= now()) AND (
-    (
-      SELECT true FROM ${outboxName} f WHERE ${isWaiting("f")} ORDER BY f.topic, hashtext(f.key), f.id LIMIT 1
-    ) IS NULL OR NOT EXISTS (
-      SELECT 1 FROM ${outboxName} b WHERE b.topic = o.topic AND hashtext(b.key) = hashtext(o.key) AND b.key = o.key
-        AND b.id < o.id AND ${isWaiting("b")}
+  // A row that is pending and
+  // - has no next attempt is fresh. An index of these alone, by slot and age, is what relays read.
+  // - has one waits: for its time, where it has failed, or for an earlier row of its key, at no time (infinity).
+  // So what waits costs nobody anything, however much it is: it is met again by its time, or by its key.
+  const isFresh = (row: string) => `${row}.state = 'pending' AND ${row}.next_attempt_at IS NULL`
+  const waits = (row: string) => `${row}.state = 'pending' AND ${row}.next_attempt_at IS NOT NULL`
+  const sameKey = (row: string, as: string) =>
+    `${row}.topic = ${as}.topic AND hashtextextended(${row}.key, 0) = hashtextextended(${as}.key, 0) ` +
+    `AND ${row}.key = ${as}.key`
+  const byKey = (row: string) => `${row}.topic, hashtextextended(${row}.key, 0), ${row}.id`
+  // In the words of the indexes, and in their order, so that no other one will do.
+  // BETWEEN: of an equal slot only the rest needs an order, which other indexes have, with every other slot in between.
+  const fresh = (slot: string, limit: string) =>
+    `SELECT * FROM ${outboxName} f WHERE f.slot BETWEEN ${slot} AND ${slot} AND ${isFresh("f")}
+      ORDER BY f.slot, f.id LIMIT ${limit}`
+  const due = (slot: string, limit: string) =>
+    `SELECT * FROM ${outboxName} d WHERE d.slot BETWEEN ${slot} AND ${slot} AND ${waits("d")}
+      AND d.next_attempt_at <= now() ORDER BY d.slot, d.next_attempt_at, d.id LIMIT ${limit}`
+  // LIMIT and not EXISTS, of which the planner may make a join with all rows that wait
+  const earlier = (row: string, condition: string) =>
+    `(
+      SELECT true FROM ${outboxName} b WHERE ${sameKey("b", row)} AND b.id < ${row}.id AND ${condition}
+      ORDER BY ${byKey("b")} LIMIT 1
+    ) IS NOT NULL`
+  // Usually none waits at all, which is asked once
+  const isBehind = (row: string) => {
+    const waiting = `(SELECT true FROM ${outboxName} w WHERE ${waits("w")} ORDER BY ${byKey("w")} LIMIT 1) IS NOT NULL
+      AND ${earlier(row, waits("b"))}`
+    if (!options.holdAfterDead) return `(${waiting})`
+    return `(${waiting} OR (
+      SELECT true FROM ${outboxName} w WHERE w.state = 'dead' ORDER BY ${byKey("w")} LIMIT 1
+    ) IS NOT NULL AND ${earlier(row, "b.state = 'dead'")})`
+  }
+  const columns = (row: string) =>
+    ["id", "slot", "topic", "key", "key_bytes", "attributes", "headers", "body", "attempts"]
+      .map((name) => `${row}.${name}`).join(", ")
+
+  /**
+   * What the first row that waits is, by topic and key: due at once, unless it is so already or has its time. With
+   * `afterDead: "hold"` a dead row before it keeps it.
+   */
+  const releaseFirst = (firsts: string) =>
+    // An array has the primary key used, however many there are
+    `UPDATE ${outboxName} o SET next_attempt_at = now() WHERE o.id = ANY(ARRAY(SELECT id FROM ${firsts}))
+      AND o.state = 'pending' AND o.next_attempt_at = 'infinity'
+      ${options.holdAfterDead ? `AND NOT ${earlier("o", "b.state = 'dead'")}` : ""} RETURNING 1 AS released`
+
+  // What would end the transaction while the broker works, and cut off a statement that has a bound of ours. The last
+  // one exists since PostgreSQL 17.
+  const liftTimeouts = ["statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"]
+    .map((name) =>
+      `CASE WHEN current_setting('${name}', true) IS NULL THEN '' ELSE set_config('${name}', '0', true) END`
     )
-  )`
-  // The oldest of a slot that are free. OFFSET 0 keeps the order apart from the condition, and OR keeps this from being
-  // a join: with some hundred rows that failed, the planner joins all pending rows with all of those.
-  // BETWEEN: of an equal slot only the ids need an order, which the primary key has, with every other slot in between.
-  const free = (slot: string) =>
-    sql.literal(`(
-      SELECT * FROM ${outboxName} WHERE slot BETWEEN ${slot} AND ${slot} AND state = 'pending' ORDER BY slot, id OFFSET 0
-    ) o WHERE ${isFree}`)
+    .join(" || ")
 
   // What most commands insert: a third of the work of arrays, for the server
   const insertOne = (row: NewRow) =>
@@ -176,19 +230,93 @@ const postgres = (
         // The lock is tried outside of the subquery, which OFFSET 0 keeps apart: only where there is work
         sql<{ slot: number }>`
           SELECT slot FROM (
-            SELECT s AS slot FROM unnest(${order}::int[]) s WHERE (SELECT true FROM ${free("s")} LIMIT 1) OFFSET 0
+            SELECT s AS slot FROM unnest(${order}::int[]) s WHERE
+              (SELECT true FROM (${sql.literal(fresh("s", "1"))}) fresh) OR
+              (SELECT true FROM (${sql.literal(due("s", "1"))}) due)
+            OFFSET 0
           ) ready
-          WHERE pg_try_advisory_xact_lock(${lockClass}, slot) LIMIT ${limit}
+          WHERE CASE WHEN pg_try_advisory_xact_lock(${lockClass}, slot)
+            THEN ${sql.literal(liftTimeouts)} IS NOT NULL ELSE false END
+          LIMIT ${limit}
         `.unprepared,
         (rows) => rows.map((row) => row.slot)
       ),
     pending: (slots, limitPerSlot) =>
       sql<PendingRow>`
         SELECT p.* FROM unnest(${slots}::int[]) s(slot) CROSS JOIN LATERAL (
-          SELECT o.id, o.topic, o.key, o.key_bytes, o.attributes, o.headers, o.body, o.attempts
-          FROM ${free("s.slot")} LIMIT ${limitPerSlot}
+          SELECT ${sql.literal(`${columns("o")}, false AS waits, ${isBehind("o")} AS behind`)}
+          FROM (${sql.literal(fresh("s.slot", String(limitPerSlot)))}) o
+          UNION ALL (
+            SELECT ${sql.literal(columns("r"))}, true AS waits, head.behind FROM (
+              SELECT h.*, ${sql.literal(isBehind("h"))} AS behind
+              FROM (${sql.literal(due("s.slot", String(limitPerSlot)))}) h
+            ) head
+            -- One that has failed is tried alone. Behind another one there are those that wait for it.
+            CROSS JOIN LATERAL (
+              SELECT i.* FROM ${outbox} i WHERE i.id = head.id
+              UNION ALL (
+                SELECT n.* FROM ${outbox} n WHERE NOT head.behind AND head.attempts = 0
+                  AND ${sql.literal(`${sameKey("n", "head")} AND n.id > head.id AND ${waits("n")}`)}
+                  AND n.next_attempt_at = 'infinity'
+                ORDER BY ${sql.literal(byKey("n"))} LIMIT ${sql.literal(String(limitPerSlot))}
+              )
+            ) r
+            LIMIT ${sql.literal(String(limitPerSlot))}
+          )
         ) p
       `.unprepared,
+    setAside: (slots, ids) =>
+      Effect.asVoid(
+        sql`
+        UPDATE ${outbox} SET next_attempt_at = 'infinity' WHERE id = ANY(ARRAY(
+          SELECT unnest(${ids}::bigint[])
+          UNION
+          SELECT o.id FROM unnest(${slots}::int[]) s(slot) CROSS JOIN LATERAL (
+            ${sql.literal(fresh("s.slot", String(setAsideAtOnce)))}
+          ) o WHERE ${sql.literal(isBehind("o"))}
+        ))
+      `.unprepared
+      ),
+    release: (keys) =>
+      Effect.map(
+        sql`
+        WITH keys AS (
+          SELECT * FROM unnest(${keys.map(({ topic }) => topic)}::text[], ${
+          keys.map(({ key }) => key)
+        }::text[]) k(topic, key)
+        ), firsts AS (
+          SELECT w.id FROM keys k CROSS JOIN LATERAL (
+            SELECT n.id FROM ${outbox} n WHERE ${sql.literal(`${sameKey("n", "k")} AND ${waits("n")}`)}
+            ORDER BY ${sql.literal(byKey("n"))} LIMIT 1
+          ) w
+        )
+        ${sql.literal(releaseFirst("firsts"))}
+      `.unprepared,
+        (rows) => rows.length
+      ),
+    // From key to key by the index: it costs by their number, not by that of the rows
+    releaseOrphans: Effect.map(
+      answered(
+        outsideTimeout,
+        sql`
+        WITH RECURSIVE firsts AS (
+          (
+            SELECT w.id, w.topic, hashtextextended(w.key, 0) AS hash FROM ${outbox} w
+            WHERE ${sql.literal(waits("w"))} AND w.key IS NOT NULL ORDER BY ${sql.literal(byKey("w"))} LIMIT 1
+          )
+          UNION ALL
+          SELECT n.* FROM firsts f CROSS JOIN LATERAL (
+            SELECT w.id, w.topic, hashtextextended(w.key, 0) AS hash FROM ${outbox} w
+            WHERE ${sql.literal(waits("w"))} AND w.key IS NOT NULL
+              AND (w.topic, hashtextextended(w.key, 0)) > (f.topic, f.hash)
+            ORDER BY ${sql.literal(byKey("w"))} LIMIT 1
+          ) n
+        )
+        ${sql.literal(releaseFirst("firsts"))}
+      `.unprepared
+      ),
+      (rows) => rows.length
+    ),
     remove: (ids) => Effect.asVoid(sql`DELETE FROM ${outbox} WHERE id = ANY(${ids}::bigint[])`.unprepared),
     markPublished: (ids) =>
       Effect.asVoid(

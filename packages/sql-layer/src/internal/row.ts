@@ -20,6 +20,7 @@ export interface NewRow {
 /** What a relay reads. */
 export interface PendingRow {
   readonly id: bigint
+  readonly slot: number
   readonly topic: string
   readonly key: string | null
   readonly key_bytes: Uint8Array | null
@@ -27,6 +28,10 @@ export interface PendingRow {
   readonly headers: Record<string, StoredHeader | ReadonlyArray<StoredHeader>> | null
   readonly body: Uint8Array | null
   readonly attempts: number
+  /** Whether it has waited for its time, or for an earlier row of its key. */
+  readonly waits: boolean
+  /** Whether an earlier row of its key waits: it must not be published. */
+  readonly behind: boolean
 }
 
 type StoredHeader = string | { readonly base64: string } | null

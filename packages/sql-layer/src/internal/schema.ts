@@ -46,7 +46,33 @@ export const statements = (tables: Names): ReadonlyArray<Migration> => {
 )`,
       `CREATE INDEX ${index(tables.inbox, "handled_at")} ON ${inbox} (handled_at)`
     ]
+  }, {
+    name: "0002_waiting_rows",
+    statements: [
+      `DROP INDEX ${schema(tables.outbox)}${index(tables.outbox, "pending")}`,
+      `DROP INDEX ${schema(tables.outbox)}${index(tables.outbox, "failing")}`,
+      // Of rows that wait (for their time, or at infinity for an earlier one of their key) it has none
+      `CREATE INDEX ${
+        index(tables.outbox, "fresh")
+      } ON ${outbox} (slot, id) WHERE state = 'pending' AND next_attempt_at IS NULL`,
+      `CREATE INDEX ${
+        index(tables.outbox, "due")
+      } ON ${outbox} (slot, next_attempt_at, id) WHERE state = 'pending' AND next_attempt_at IS NOT NULL`,
+      // The key hashed: an index takes none of more than some thousand bytes
+      `CREATE INDEX ${
+        index(tables.outbox, "waiting")
+      } ON ${outbox} (topic, hashtextextended(key, 0), id) WHERE state = 'pending' AND next_attempt_at IS NOT NULL`,
+      `CREATE INDEX ${
+        index(tables.outbox, "dead")
+      } ON ${outbox} (topic, hashtextextended(key, 0), id) WHERE state = 'dead'`
+    ]
   }]
+}
+
+/** With its point, where the table's name has one. */
+const schema = (table: string): string => {
+  const point = table.lastIndexOf(".")
+  return point < 0 ? "" : `${quoted(table.slice(0, point))}.`
 }
 
 const quoted = (name: string): string => `"${name.replaceAll("\"", "\"\"").replaceAll(".", "\".\"")}"`
