@@ -208,7 +208,8 @@ withServer("messages of another client", () => {
       yield* settled(1)
       assert.deepStrictEqual(Buffer.from(letters[0]!.body!), good(1))
       assert.strictEqual(letters[0]!.attributes["type"], "Other.v1")
-      assert.match(String(letters[0]!.headers["dead-letter-without"]), /^h0, h1, h2, /)
+      // RabbitMQ 4 sorts them by name
+      assert.match(String(letters[0]!.headers["dead-letter-without"]), /^h0, h1, h(2|10), /)
       assert.strictEqual(letters[0]!.headers["dead-letter-reason"], "Undecodable")
     }).pipe(Effect.scoped, Effect.provide(layers())))
 
