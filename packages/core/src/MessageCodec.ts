@@ -206,6 +206,18 @@ const encodeUtf8 = (text: string): Uint8Array =>
 
 const noHeaders: Message["headers"] = {}
 
+let lastTime = Number.NaN
+let lastText = ""
+
+/** Many messages are of one millisecond, whose text takes as long as an id. */
+const isoTime = (millis: number): string => {
+  if (millis !== lastTime) {
+    lastText = new Date(millis).toISOString()
+    lastTime = millis
+  }
+  return lastText
+}
+
 class CloudEvent implements Message {
   readonly topic: string
   readonly key: string | undefined
@@ -252,7 +264,7 @@ class CloudEvent implements Message {
       id: this.#id || ids.next(),
       type: this.#type,
       source: this.#source,
-      time: new Date(this.#time).toISOString()
+      time: isoTime(this.#time)
     }
     if (this.body !== null) attributes["datacontenttype"] = "application/json"
     // A subject must not be empty (CloudEvents 1.0)
