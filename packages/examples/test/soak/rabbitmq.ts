@@ -2,7 +2,7 @@
 import { RabbitTopology } from "@event-flow/rabbitmq-layer"
 import { type Proxy, startProxy } from "@event-flow/test-support/proxy"
 import * as Rabbit from "@event-flow/test-support/rabbitServer"
-import { type Channel, connect } from "amqplib"
+import { type Channel, connect, type ConsumeMessage } from "amqplib"
 import { type Process, processes } from "./schedule.ts"
 import { type BrokerStage, ofBroker, type Published } from "./stage.ts"
 
@@ -79,12 +79,19 @@ export const start = async (): Promise<BrokerStage> => {
       withChannel(async (channel) => {
         const { messageCount } = await channel.checkQueue(copies)
         const published: Array<Published> = []
-        for (let n = 0; n < messageCount; n++) {
-          const message = await channel.get(copies, { noAck: true })
-          if (message === false) throw new Error(`${n} of ${messageCount} copies`)
-          const headers = message.properties.headers ?? {}
-          const { customer, number } = JSON.parse(message.content.toString()) as { customer: string; number: number }
-          published.push({ key: customer, id: String(headers["cloudEvents:id"]), number })
+        const add = ({ content }: ConsumeMessage) => {
+          const { customer, number } = JSON.parse(content.toString()) as { customer: string; number: number }
+          published.push({ key: customer, number })
+        }
+        if (messageCount > 0) {
+          await new Promise<void>((resolve, reject) => {
+            const take = (message: ConsumeMessage | null) => {
+              if (message === null) return reject(new Error(`${published.length} of ${messageCount} copies`))
+              add(message)
+              if (published.length === messageCount) resolve()
+            }
+            channel.consume(copies, take, { noAck: true }).catch(reject)
+          })
         }
         return published
       }),

@@ -14,7 +14,6 @@ import { type Action, type Link, links, type Process, processes, type Server, se
 export interface Published {
   /** Order is kept among what has the same. */
   readonly key: string
-  readonly id: string
   readonly number: number
 }
 

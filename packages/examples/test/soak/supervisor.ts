@@ -38,7 +38,7 @@ export const make = (options: Options): Effect.Effect<Supervised, never, Scope.S
       isTold = false
       isReady = false
       appendFileSync(options.log, `--- ${new Date().toISOString()} start\n`)
-      const { code, stderr } = yield* Effect.acquireUseRelease(
+      const { code, stderr, stdout } = yield* Effect.acquireUseRelease(
         Effect.sync(() => child = start("orders/main.ts", options.args, options.env, options.log)),
         (child) => {
           // It may end before
@@ -52,7 +52,7 @@ export const make = (options: Options): Effect.Effect<Supervised, never, Scope.S
       isReady = false
       appendFileSync(options.log, `--- ${new Date().toISOString()} ended with ${code}\n`)
       if (isTold) return
-      options.onEnd(`${code}: ${reasonIn(stderr)}`, wasReady)
+      options.onEnd(`${code}: ${reasonIn(stdout, stderr)}`, wasReady)
       yield* Effect.sleep("1 second")
     })
     yield* Effect.forkScoped(Effect.forever(once))
@@ -84,8 +84,8 @@ export const make = (options: Options): Effect.Effect<Supervised, never, Scope.S
 
 const readiness = /^(?:ready|progress) /m
 
-/** The last error in its log, else its last line. */
-const reasonIn = (stderr: string): string => {
-  const lines = stderr.trimEnd().split("\n")
-  return (lines.findLast((line) => line.includes("] ERROR (")) ?? lines.at(-1)!).trim().slice(0, 300)
+/** A bug, which the runtime writes to the standard output, else the last line of the other one. */
+const reasonIn = (stdout: string, stderr: string): string => {
+  const bug = stdout.split("\n").findLast((line) => line.includes("] ERROR ("))
+  return (bug ?? stderr.trimEnd().split("\n").at(-1)!).trim().slice(0, 300)
 }
