@@ -353,8 +353,8 @@ const make = Effect.fnUntraced(function*(options: Options) {
   const batch: RunBatch = (onWork) =>
     Effect.gen(function*() {
       const locked = yield* dialect.lockSlots(nextOrder(), slotsAtOnce)
-      if (locked.length === 0) return nothing
-      const perSlot = Math.floor(batchSize / locked.length)
+      if (locked.slots.length === 0) return nothing
+      const perSlot = Math.floor(batchSize / locked.slots.length)
       const rows = yield* dialect.pending(locked, perSlot)
       if (rows.length === 0) return nothing
       const behind = rows.filter((row) => row.behind)
@@ -381,7 +381,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
         rows: rows.length,
         published: published.length,
         // With more workers, one of them may have been woken for rows in a slot that this one had locked
-        isMore: concurrency > 1 || locked.length === slotsAtOnce || rows.length >= perSlot || behind.length > 0 ||
+        isMore: concurrency > 1 || locked.slots.length === slotsAtOnce || rows.length >= perSlot || behind.length > 0 ||
           released > 0,
         retryIn
       }

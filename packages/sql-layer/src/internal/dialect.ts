@@ -20,6 +20,13 @@ export interface FailedRow {
   readonly delay: number | null
 }
 
+/** The slots of a batch. Usually no row that has waited is due, and the statement for those takes long to plan. */
+export interface Locked {
+  readonly slots: ReadonlyArray<number>
+  /** Whether one of them has a row that has waited and is due. */
+  readonly isDue: boolean
+}
+
 /** Rows with the same one are published in order. */
 export interface Key {
   readonly topic: string
@@ -40,13 +47,13 @@ export interface Dialect {
    * and that no other transaction has locked, in the order given. Lifts the
    * timeouts of its transaction, which would end it while the broker works.
    */
-  readonly lockSlots: (order: ReadonlyArray<number>, limit: number) => Effect.Effect<ReadonlyArray<number>, SqlError>
+  readonly lockSlots: (order: ReadonlyArray<number>, limit: number) => Effect.Effect<Locked, SqlError>
   /**
    * The oldest rows of locked slots, and those that have waited and are due. A
    * statement of its own: it must see what the last owner did.
    */
   readonly pending: (
-    slots: ReadonlyArray<number>,
+    locked: Locked,
     limitPerSlot: number
   ) => Effect.Effect<ReadonlyArray<PendingRow>, SqlError>
   /**
@@ -228,25 +235,26 @@ const postgres = (
     lockSlots: (order, limit) =>
       Effect.map(
         // The lock is tried outside of the subquery, which OFFSET 0 keeps apart: only where there is work
-        sql<{ slot: number }>`
-          SELECT slot FROM (
-            SELECT s AS slot FROM unnest(${order}::int[]) s WHERE
-              (SELECT true FROM (${sql.literal(fresh("s", "1"))}) fresh) OR
-              (SELECT true FROM (${sql.literal(due("s", "1"))}) due)
-            OFFSET 0
+        sql<{ slot: number; due: boolean }>`
+          SELECT slot, due FROM (
+            SELECT s AS slot, (SELECT true FROM (${sql.literal(fresh("s", "1"))}) fresh) AS fresh,
+              (SELECT true FROM (${sql.literal(due("s", "1"))}) due) IS NOT NULL AS due
+            FROM unnest(${order}::int[]) s OFFSET 0
           ) ready
-          WHERE CASE WHEN pg_try_advisory_xact_lock(${lockClass}, slot)
+          WHERE (fresh OR due) AND CASE WHEN pg_try_advisory_xact_lock(${lockClass}, slot)
             THEN ${sql.literal(liftTimeouts)} IS NOT NULL ELSE false END
           LIMIT ${limit}
         `.unprepared,
-        (rows) => rows.map((row) => row.slot)
+        (rows) => ({ slots: rows.map((row) => row.slot), isDue: rows.some((row) => row.due) })
       ),
-    pending: (slots, limitPerSlot) =>
+    pending: ({ isDue, slots }, limitPerSlot) =>
       sql<PendingRow>`
         SELECT p.* FROM unnest(${slots}::int[]) s(slot) CROSS JOIN LATERAL (
           SELECT ${sql.literal(`${columns("o")}, false AS waits, ${isBehind("o")} AS behind`)}
           FROM (${sql.literal(fresh("s.slot", String(limitPerSlot)))}) o
-          UNION ALL (
+          ${
+        isDue ?
+          sql`UNION ALL (
             SELECT ${sql.literal(columns("r"))}, true AS waits, head.behind FROM (
               SELECT h.*, ${sql.literal(isBehind("h"))} AS behind
               FROM (${sql.literal(due("s.slot", String(limitPerSlot)))}) h
@@ -262,7 +270,9 @@ const postgres = (
               )
             ) r
             LIMIT ${sql.literal(String(limitPerSlot))}
-          )
+          )` :
+          sql.literal("")
+      }
         ) p
       `.unprepared,
     setAside: (slots, ids) =>
