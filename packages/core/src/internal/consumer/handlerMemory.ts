@@ -6,6 +6,8 @@ import type { Memory } from "../dispatch/ways.ts"
 /** In place of what a handler collected that the message is not for. */
 const notMeant: ReadonlyArray<Event.Any> = []
 
+const none: ReadonlyArray<CountedHandler> = []
+
 /** What is remembered of a delivery that waits. */
 export type Remembered = ReadonlyArray<ReadonlyArray<Event.Any> | undefined>
 
@@ -15,7 +17,7 @@ export class HandlerMemory implements Memory {
   readonly #isAtomic: boolean
   /** The names of the handlers that the message is for; undefined: all. */
   readonly #chosen: () => ReadonlyArray<string> | undefined
-  #handlers: ReadonlyArray<CountedHandler> = []
+  #handlers: ReadonlyArray<CountedHandler> = none
   /** What each handler has collected, by its place; undefined: it has not succeeded. */
   #collected: Array<ReadonlyArray<Event.Any> | undefined> = []
   #isFirst = true
@@ -29,14 +31,13 @@ export class HandlerMemory implements Memory {
 
   /** For the next delivery. */
   clear(): void {
-    this.#handlers = []
-    this.#collected.length = 0
+    this.#handlers = none
     this.#isFirst = true
     this.failed = undefined
   }
 
   save(): Remembered {
-    return this.#isFirst ? [] : this.#collected.slice()
+    return this.#isFirst ? [] : this.#collected.slice(0, this.#handlers.length)
   }
 
   restore(remembered: Remembered): void {
@@ -47,7 +48,8 @@ export class HandlerMemory implements Memory {
   begin(handlers: ReadonlyArray<CountedHandler>): void {
     this.#handlers = handlers
     if (!this.#isFirst && !this.#isAtomic) return
-    this.#collected.length = 0
+    // In place: an array that is emptied gets new memory with its next element
+    for (let index = 0; index < handlers.length; index++) this.#collected[index] = undefined
     this.#isFirst = true
     // One handler is always meant
     const chosen = handlers.length === 1 ? undefined : this.#chosen()
