@@ -1,7 +1,7 @@
 /** Spans and metrics of commands, handlers and publishing. */
 import { assert, describe, it } from "@effect/vitest"
 import { Mediator, Telemetry } from "@event-flow/core"
-import { Effect, Exit, Layer, Metric, Option, Tracer } from "effect"
+import { Context, Effect, Exit, Layer, Metric, Option, Tracer } from "effect"
 import { A, Do, flow, News, RecordingBroker } from "./fixtures.ts"
 
 describe("telemetry", () => {
@@ -32,6 +32,50 @@ describe("telemetry", () => {
       assert.deepStrictEqual(spans, [Option.none(), Option.none()])
       assert.isUndefined(broker.batches[0]![0]!.attributes["traceparent"])
     }))
+
+  const around: ReadonlyArray<readonly [string, <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>]> =
+    [
+      ["nothing", (effect) => effect],
+      ["a parent, annotations and links", (effect) =>
+        effect.pipe(
+          Effect.annotateSpans({ tenant: "a", "event_flow.command": "theirs" }),
+          Effect.linkSpans(Tracer.externalSpan({ traceId: "1".repeat(32), spanId: "2".repeat(16) }), { why: "test" }),
+          (effect) => Effect.withSpan(effect, "parent") as typeof effect
+        )],
+      ["a parent that keeps itself to itself", (effect) =>
+        Effect.withSpan(
+          Effect.withSpan(effect, "hidden", {
+            annotations: Context.make(Tracer.DisablePropagation, true)
+          }),
+          "parent"
+        ) as typeof effect],
+      ["no times", (effect) => Effect.withTracerTiming(effect, false)],
+      ["a level that is not traced", (effect) => Effect.provideService(effect, Tracer.MinimumTraceLevel, "Fatal")]
+    ]
+  for (const [what, surround] of around) {
+    it.effect(`the span of a command is that which Effect.withSpan makes: ${what}`, () =>
+      Effect.gen(function*() {
+        const { spans, tracer } = makeTracer()
+        const theirs = Effect.withSpan(Effect.yieldNow, "Command/Do", {
+          captureStackTrace: false,
+          attributes: { "event_flow.command": "Do" }
+        })
+        const ours = Mediator.send(new Do()).pipe(
+          Effect.provide(flow({ command: () => Effect.as(Effect.yieldNow, "") }))
+        )
+        yield* Effect.withTracer(Effect.andThen(surround(theirs), surround(ours)), tracer)
+        const [one, other] = spans.filter(({ name }) => name === "Command/Do").map((span) => ({
+          kind: span.kind,
+          sampled: span.sampled,
+          parent: Option.map(span.parent, (parent) => parent._tag === "Span" ? parent.name : parent.spanId),
+          attributes: [...span.attributes],
+          links: span.links,
+          status: [span.status._tag, span.status.startTime, span.status._tag === "Ended" && span.status.endTime]
+        }))
+        assert.isDefined(one)
+        assert.deepStrictEqual(other, one)
+      }))
+  }
 
   it.effect("with a tracer: a span a command and a publish, whose id is the message's traceparent", () =>
     Effect.gen(function*() {

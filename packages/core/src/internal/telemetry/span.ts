@@ -21,7 +21,7 @@ export const hasTracer = (fiber: AnyFiber): boolean => fiber.cache.tracer !== un
  * Whether a span opened in this fiber would be recorded. In a trace that is not
  * sampled none is made: its messages carry the span that is there.
  */
-export const isTracing = (fiber: AnyFiber): boolean => hasTracer(fiber) && fiber.cache.span?.sampled !== false
+export const isTracing = (fiber: AnyFiber): boolean => hasTracer(fiber) && parentOf(fiber)?.sampled !== false
 
 /** The span that is running, and its times, as `Effect.makeSpan` and `Effect.withSpan` set them. */
 export class RunningSpan {
@@ -42,7 +42,7 @@ export class RunningSpan {
     const { cache, context } = fiber
     this.#clock = Context.get(context, Clock.Clock)
     this.#isTimed = Context.get(context, References.TracerTimingEnabled)
-    const parent = given === undefined ? propagated(cache.span) : Option.fromNullishOr(given)
+    const parent = Option.fromNullishOr(given === undefined ? parentOf(fiber) : given)
     const level = Context.get(context, Tracer.CurrentTraceLevel)
     this.#span = cache.tracer!.span({
       name,
@@ -83,10 +83,12 @@ export const withinSpan = (context: Context.Context<never>, span: Tracer.AnySpan
 const noStack = () => undefined
 
 /** The nearest span that is not kept to itself (`Tracer.DisablePropagation`). */
-const propagated = (span: Tracer.AnySpan | undefined): Option.Option<Tracer.AnySpan> => {
-  if (span === undefined) return Option.none()
-  if (!Context.get(span.annotations, Tracer.DisablePropagation)) return Option.some(span)
-  return span._tag === "Span" ? propagated(Option.getOrUndefined(span.parent)) : Option.none()
+const parentOf = (fiber: AnyFiber): Tracer.AnySpan | undefined => {
+  let { span } = fiber.cache
+  while (span !== undefined && Context.get(span.annotations, Tracer.DisablePropagation)) {
+    span = span._tag === "Span" ? Option.getOrUndefined(span.parent) : undefined
+  }
+  return span
 }
 
 /** Runs an effect in a span, if the fiber `isTracing`. */
