@@ -11,6 +11,7 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Metric from "effect/Metric"
 import * as Schema from "effect/Schema"
 import * as Tracer from "effect/Tracer"
+import { collector } from "../collector.ts"
 import * as flow from "../flow.ts"
 import { first, second, third } from "../flow.ts"
 import { Measured } from "../memorySource.ts"
@@ -21,16 +22,6 @@ import { measuredMessage } from "./messages.ts"
 import { CurrentUser, performing, type Run, Sessions, Surroundings } from "./surroundings.ts"
 
 type Sent = Effect.Effect<number, never, Sessions>
-
-/** Where the handlers collect: an array, and nothing that guards it. */
-const collector = <E>() => {
-  const events: Array<E> = []
-  return {
-    events,
-    collect: (event: E) => Effect.sync(() => void events.push(event)),
-    collectAll: (all: Iterable<E>) => Effect.sync(() => void events.push(...all))
-  }
-}
 
 const none = collector<never>()
 

@@ -3,22 +3,13 @@
  * what it takes more than this.
  */
 import * as Effect from "effect/Effect"
+import { collector } from "../collector.ts"
 import * as flow from "../flow.ts"
 import { first, second, third } from "../flow.ts"
 import type { Run, Subject } from "../subject.ts"
 import { versionOf } from "../versions.ts"
 import type { Workload } from "../workload.ts"
 import { countMessage, encode, fanOut, meetingId, seatOf, tally, userId } from "../workload.ts"
-
-/** Where the handlers collect: an array, and nothing that guards it. */
-const collector = <E>() => {
-  const events: Array<E> = []
-  return {
-    events,
-    collect: (event: E) => Effect.sync(() => void events.push(event)),
-    collectAll: (all: Iterable<E>) => Effect.sync(() => void events.push(...all))
-  }
-}
 
 const none = collector<never>()
 
