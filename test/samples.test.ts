@@ -51,7 +51,9 @@ it("samples compile", async () => {
 
 describe("samples run", () => {
   for (const { file, line, tags, path, output } of files) {
-    it.skipIf(tags.includes("no-run"))(`${file}, line ${line}`, async () => {
+    const isRun = !tags.includes("no-run")
+    const title = `${file}, line ${line}`
+    it.runIf(isRun)(isRun ? title : `${title} (skipped: compiled only, it asks for more than a process)`, async () => {
       const stdout = await runOk("node", ["--conditions=@event-flow/source", path])
       if (output !== undefined) assert.strictEqual(stdout.trimEnd(), output.trimEnd())
     })
