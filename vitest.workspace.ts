@@ -21,7 +21,7 @@ const rabbitmq = (
   test: {
     name,
     globalSetup: [`../test-support/src/globalSetup/${setup}`],
-    testTimeout: 120_000,
+    testTimeout: 300_000,
     hookTimeout: 180_000,
     sequence: { concurrent: false, groupOrder: 1 },
     ...options
@@ -49,7 +49,7 @@ const projects: Array<TestProjectConfiguration> = [
     extends: true,
     root: "packages/simulation",
     // A run does not let go of its thread: a test that looks for planted bugs takes its time on a busy machine
-    test: { name: "simulation", testTimeout: 120_000, sequence: { groupOrder: 1 } }
+    test: { name: "simulation", testTimeout: 300_000, sequence: { groupOrder: 1 } }
   },
   // Against a real broker, in files that start brokers of their own: after the others, whose timing they would disturb
   {
@@ -58,7 +58,7 @@ const projects: Array<TestProjectConfiguration> = [
     test: {
       name: "kafka-layer",
       globalSetup: ["../test-support/src/globalSetup/kafka.ts"],
-      testTimeout: 120_000,
+      testTimeout: 300_000,
       hookTimeout: 180_000,
       sequence: { concurrent: false, groupOrder: 3 }
     }
@@ -75,7 +75,7 @@ const projects: Array<TestProjectConfiguration> = [
     test: {
       name: "sql-layer",
       globalSetup: ["../test-support/src/globalSetup/postgres.ts"],
-      testTimeout: 120_000,
+      testTimeout: 300_000,
       hookTimeout: 180_000,
       sequence: { concurrent: false, groupOrder: 1 }
     }
@@ -89,7 +89,7 @@ const projects: Array<TestProjectConfiguration> = [
       // Beside the one of the configuration, which finds nothing below this root
       include: ["*.test.ts"],
       globalSetup: ["kafka", "rabbitmq", "postgres"].map((name) => `../../../test-support/src/globalSetup/${name}.ts`),
-      testTimeout: 120_000,
+      testTimeout: 300_000,
       hookTimeout: 180_000,
       fileParallelism: false,
       sequence: { concurrent: false, groupOrder: 4 }
