@@ -173,7 +173,7 @@ export const handlersToRun = (message: Message, group: string): ReadonlyArray<st
     const letter = decode(message)
     return letter?.group === group ? letter.handlers : undefined
   } catch {
-    // The layer of a broker fails to read the headers: that is no reason to end a consumer
+    // Headers that a broker's layer fails to read must not end the consumer
     return undefined
   }
 }

@@ -105,7 +105,7 @@ export const layerMemory = (options?: {
       return Effect.uninterruptibleMask((restore) => {
         for (const key of keys) {
           const other = running.get(key)
-          // Before anything is taken up: two that have a part of each other's would wait for ever
+          // Checked before any key is claimed: two batches that each hold a key of the other would deadlock
           if (other !== undefined) {
             return restore(Effect.flatMap(Deferred.await(other), () => onceAll(consumer, messageIds, handle)))
           }

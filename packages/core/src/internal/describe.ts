@@ -11,7 +11,7 @@ export const describeId = (message: Message): string => readableAttribute(messag
 /** The type of a message, `"(no type)"` if it has none. */
 export const describeType = (message: Message): string => readableAttribute(message, "type") || "(no type)"
 
-/** An attribute. Undefined as well where the layer of the broker fails to read it: that is no reason to end a consumer. */
+/** An attribute. Undefined also if the broker's layer fails to read it, which must not end the consumer. */
 export const readableAttribute = (message: Message, name: string): string | undefined => {
   try {
     return attribute(message, name)

@@ -161,7 +161,7 @@ describe("a consumer in batches", () => {
       assert.deepStrictEqual(log, [1, 2, 3, 4, 5, 6, 7, 8].map((n) => `ack ${n}`))
     }))
 
-  it.effect("what cannot be decoded, and what dies, is no reason to lose the others", () =>
+  it.effect("a message that cannot be decoded, and one whose handler dies, do not lose the others", () =>
     Effect.gen(function*() {
       const { broker, database, deliver } = yield* consuming({
         policy: () => ({ _tag: "DeadLetter", topic: undefined }),
@@ -256,7 +256,7 @@ describe("a consumer in batches", () => {
 })
 
 describe("the inbox in memory", () => {
-  it.effect("two batches that have messages in common do not wait for each other for ever", () =>
+  it.effect("two batches that have messages in common do not deadlock", () =>
     Effect.gen(function*() {
       const inbox = yield* Inbox.Inbox
       const seen: Array<ReadonlyArray<boolean>> = []

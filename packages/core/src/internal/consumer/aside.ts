@@ -98,16 +98,20 @@ export const toPostponed = (
   )
 }
 
+/** What failed first: with several failures, the first of them. */
+const firstOf = (failure: ConsumerPolicy.Failure): unknown => {
+  const error = underlying(failure)
+  return error instanceof EventsFailed ? error.failures[0] : error
+}
+
 /** The error of a handler, where there is one; else what failed. */
 const errorOf = (failure: ConsumerPolicy.Failure): unknown => {
-  const error = underlying(failure)
-  const first = error instanceof EventsFailed ? error.failures[0] : error
+  const first = firstOf(failure)
   return first instanceof EventHandlerError ? first.cause : first
 }
 
 const handlerOf = (failure: ConsumerPolicy.Failure, memory: HandlerMemory): string | undefined => {
-  const error = underlying(failure)
-  const first = error instanceof EventsFailed ? error.failures[0] : error
+  const first = firstOf(failure)
   return first instanceof EventHandlerError ? first.handler : memory.failed
 }
 
@@ -120,7 +124,7 @@ const sum = (
   return counts
 }
 
-/** The message as it came, under another topic, and nothing else: there is no room to say why. */
+/** The message as it came, under another topic, without the reason, which does not fit. */
 export const toCopy = ({ message }: Subscriber.Delivery, topic: string): Message.Message =>
   asRead(message, topic, Object.assign(emptyRecord<Message.Headers[string]>(), readable(() => message.headers)))
 

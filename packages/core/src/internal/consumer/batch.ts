@@ -55,7 +55,7 @@ const handleAll = (batching: Batching, works: Works): Effect.Effect<void, unknow
     (work) =>
       Effect.map(codec.decode(work.message, consuming.known), (event) => {
         work.event = event
-        watch.batchDecoded(work)
+        watch.decoded(work, event)
       }),
     { discard: true }
   )
@@ -63,17 +63,14 @@ const handleAll = (batching: Batching, works: Works): Effect.Effect<void, unknow
     ? Effect.suspend(() => handleEvents(batching, works))
     : once.all(works.map(({ message }) => message), (isNew) => {
       const firsts = works.filter((work, i) => {
-        work.outcome = isNew[i] ? undefined : "duplicate"
+        work.outcome = isNew[i] ? "handled" : "duplicate"
         return isNew[i]
       })
       return handleEvents(batching, firsts)
     })
   const settled = Effect.suspend(() => {
     for (const { event } of outage === undefined || outage.isCalm ? [] : works) outage!.handled(event._tag)
-    return watch.settleAll(works.map((work) => {
-      work.outcome ??= "handled"
-      return work
-    }))
+    return watch.settleAll(works)
   })
   return Effect.andThen(
     watch.aroundAll(works, Effect.andThen(decoded, handled)).pipe(

@@ -1,7 +1,6 @@
 /** Runs the handlers of batches (`EventHandler.batch`). */
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
-import type * as Event from "../../Event.ts"
 import { EventHandlerError } from "../../EventFlowError.ts"
 import type { RunBatch } from "../definition/handlerDefinition.ts"
 import { Flow, type Routes } from "../dispatch/flow.ts"
@@ -42,7 +41,7 @@ const run = (
     fiber.setContext(flow.handlerContext(services))
     return Effect.onExitPrimitive(
       Effect.mapError(
-        guarded(runAll, Arr.map(works, ({ event }) => event)),
+        Effect.suspend(() => runAll(Arr.map(works, ({ event }) => event))),
         (cause) => new EventHandlerError({ event: works[0].event._tag, handler: name, cause })
       ),
       (exit) => {
@@ -54,12 +53,3 @@ const run = (
       }
     )
   })
-
-/** A handler that throws died. */
-const guarded = (runAll: RunBatch, events: Arr.NonEmptyReadonlyArray<Event.Any>): Effect.Effect<void, unknown> => {
-  try {
-    return runAll(events)
-  } catch (defect) {
-    return Effect.die(defect)
-  }
-}

@@ -14,13 +14,17 @@ export class BatchWork {
   readonly consumed: Consumed
   /** Set when the message was decoded. */
   event!: NotificationEvent.Any
-  outcome: DeliveryOutcome | undefined = undefined
+  /** What becomes of it when its batch is done. */
+  outcome: DeliveryOutcome = "handled"
+  readonly attempts = 1
+  /** What fails alone is no longer part of a batch. */
+  readonly why = undefined
   watching: Watching | undefined = undefined
 
   constructor(delivery: Delivery, group: string) {
     this.delivery = delivery
     this.message = readable(delivery.message)
     this.consumed = new Consumed(delivery, this.message, group)
-    this.consumed.attempts = 1
+    this.consumed.attempts = this.attempts
   }
 }

@@ -1,5 +1,6 @@
 /** What others are told of the deliveries of a consumer: the observer, the metrics and the tracer. */
 import type * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
@@ -31,16 +32,21 @@ export interface Why {
   readonly due?: number | undefined
 }
 
-/** A delivery in the hands of a worker. */
-export interface Work {
+/** A delivery in the hands of a worker, alone or in a batch. */
+interface Taken {
   readonly delivery: Delivery
   /** That of the delivery, in binary mode. */
   readonly message: Message.Message
   readonly attempts: number
   readonly why: Why | undefined
+  /** Who watches it, once the observers were asked. */
+  readonly watching: Watching | undefined
+}
+
+/** A delivery that a worker handles alone. */
+export interface Work extends Taken {
   /** Undefined: it is not settled. */
   readonly outcome: FlowObserver.DeliveryOutcome | undefined
-  /** Who watches it, once the observers were asked. */
   watching: Watching | undefined
   /** Makes the first attempt, and settles the delivery when that succeeds. */
   readonly start: () => Effect.Effect<void, unknown>
@@ -53,12 +59,10 @@ export interface Watch {
   readonly around: (work: Work) => Effect.Effect<void, unknown>
   /** Handles a batch: all of it, or it fails and comes again. */
   readonly aroundAll: <E>(works: Works, handling: Effect.Effect<void, E>) => Effect.Effect<void, E>
-  /** A batch begins to handle the event of this delivery. */
-  readonly batchDecoded: (work: BatchWork) => void
   /** Says what became of the deliveries of a batch, and acknowledges them. */
   readonly settleAll: (works: ReadonlyArray<BatchWork>) => Effect.Effect<void>
   /** An attempt begins to handle this event. */
-  readonly decoded: (work: Work, event: NotificationEvent.Any) => void
+  readonly decoded: (work: Taken, event: NotificationEvent.Any) => void
   /** Says what became of a delivery, and acknowledges it. */
   readonly settle: (work: Work, outcome: FlowObserver.DeliveryOutcome) => Effect.Effect<void>
   /** Says that the consumer keeps a delivery for later. */
@@ -97,8 +101,6 @@ class Unwatched implements Watch {
   aroundAll<E>(_: Works, handling: Effect.Effect<void, E>): Effect.Effect<void, E> {
     return handling
   }
-
-  batchDecoded(): void {}
 
   settleAll(works: ReadonlyArray<BatchWork>): Effect.Effect<void> {
     return Effect.forEach(works, ({ delivery }) => delivery.ack, { discard: true })
@@ -139,7 +141,6 @@ class Watched implements Watch {
     work.watching = observers.watching(undefined, () => ({ _tag: "Delivery", message, group }))
     if (!metrics && !tracing && work.watching?.observer === undefined) return work.start()
     const { topic } = message
-    const traceparent = readableAttribute(message, "traceparent")
     const handling = Effect.catchCause(
       Effect.suspend(() => work.start()),
       (cause) => work.recover(work.delivery, cause)
@@ -149,7 +150,7 @@ class Watched implements Watch {
       topic,
       group,
       messageId: readableAttribute(message, "id"),
-      parent: tracing && traceparent !== undefined ? Traceparent.toSpan(traceparent) : undefined,
+      parent: tracing ? spanOf(message) : undefined,
       tracing,
       metrics,
       failureOf: () => isPutAside(work.outcome) ? work.why?.cause : undefined
@@ -179,10 +180,9 @@ class Watched implements Watch {
     const observed = Effect.onExit(handling, (exit) =>
       Effect.sync(() => {
         if (Exit.isSuccess(exit)) return
-        for (const { delivery, watching } of works) {
+        for (const work of works) {
           // They are handled again, in smaller batches
-          const info = { attempts: 1, cause: exit.cause, decision: undefined, topic: undefined, due: undefined }
-          watching?.observer?.deliveryEnded(delivery, "held", info)
+          work.watching?.observer?.deliveryEnded(work.delivery, "held", infoOf(work, Exit.getCause(exit)))
         }
       }))
     return Record.processBatch(observed, {
@@ -196,36 +196,29 @@ class Watched implements Watch {
     })
   }
 
-  batchDecoded({ delivery, event, watching }: BatchWork): void {
-    watching?.observer?.deliveryDecoded(delivery, event)
-  }
-
   settleAll(works: ReadonlyArray<BatchWork>): Effect.Effect<void> {
     return Effect.withFiber((fiber) => {
-      const { group, metrics, system } = this.#options
-      for (const { delivery, message, outcome, watching } of works) {
-        const info = { attempts: 1, cause: undefined, decision: undefined, topic: undefined, due: undefined }
-        watching?.observer?.deliveryEnded(delivery, outcome!, info)
-        if (metrics) {
-          Record.consumed({ system, topic: message.topic, group, outcome: outcome! }, fiber.context)
-        }
-      }
+      for (const work of works) this.#tell(work, work.outcome, fiber.context)
       return Effect.forEach(works, ({ delivery }) => delivery.ack, { discard: true })
     })
   }
 
-  decoded(work: Work, event: NotificationEvent.Any): void {
+  decoded(work: Taken, event: NotificationEvent.Any): void {
     work.watching?.observer?.deliveryDecoded(work.delivery, event)
   }
 
   settle(work: Work, outcome: FlowObserver.DeliveryOutcome): Effect.Effect<void> {
     return Effect.withFiber((fiber) => {
-      const { group, metrics, system } = this.#options
-      // Before the acknowledgement, after which the broker may be found idle
-      work.watching?.observer?.deliveryEnded(work.delivery, outcome, infoOf(work))
-      if (metrics) Record.consumed({ system, topic: work.message.topic, group, outcome }, fiber.context)
+      this.#tell(work, outcome, fiber.context)
       return work.delivery.ack
     })
+  }
+
+  /** Before the acknowledgement, after which the broker may be found idle. */
+  #tell(work: Taken, outcome: FlowObserver.DeliveryOutcome, context: Context.Context<never>): void {
+    const { group, metrics, system } = this.#options
+    work.watching?.observer?.deliveryEnded(work.delivery, outcome, infoOf(work))
+    if (metrics) Record.consumed({ system, topic: work.message.topic, group, outcome }, context)
   }
 
   held(work: Work): void {
@@ -249,7 +242,7 @@ const spanOf = (message: Message.Message): Tracer.AnySpan | undefined => {
 }
 
 const infoOf = (
-  { attempts, why }: Work,
+  { attempts, why }: Taken,
   cause: Option.Option<Cause.Cause<unknown>> = Option.none()
 ): FlowObserver.DeliveryInfo => ({
   attempts,
