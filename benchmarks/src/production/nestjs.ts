@@ -1,6 +1,6 @@
 /**
- * @nestjs/cqrs with what OpenTelemetry's API gives: spans and histograms around the bus. It has no middleware of
- * commands, no context of a request without a scope of its own, and no consumer of messages.
+ * @nestjs/cqrs with spans and histograms of OpenTelemetry around the bus. It has no middleware for commands, no request
+ * context without request-scoped providers, and no message consumer.
  */
 import { context, metrics, SpanKind, SpanStatusCode, trace } from "@opentelemetry/api"
 import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks"
